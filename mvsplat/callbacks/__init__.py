@@ -1,0 +1,1 @@
+"""What happens around the loop: pictures in the logs, test results, predictions."""

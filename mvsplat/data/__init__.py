@@ -1,0 +1,1 @@
+"""Scene sources, view samplers, crops and flips, generated scenes, the data module."""

@@ -1,0 +1,78 @@
+"""Scenes whose frames are read lazily, and sources that list them.
+
+A source is all a new kind of data needs: it says which scenes there are and hands out each as a
+:class:`Scene`; crops, flips, view choice, shuffling and loading are the same for every source.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from mvsplat.configurable import Configurable
+
+Split = Literal["train", "test"]
+
+
+class Scene(ABC):
+    """Frames with cameras; pictures are decoded only when asked for.
+
+    Attributes:
+        key: The scene's name, unique in its split.
+        extrinsics: Camera-to-world matrices of all frames (OpenCV axes).
+        intrinsics: Normalised intrinsics of all frames.
+        near, far: Depth bounds, where the data has them.
+    """
+
+    key: str
+    extrinsics: Float[Tensor, "n 4 4"]
+    intrinsics: Float[Tensor, "n 3 3"]
+    near: float | None = None
+    far: float | None = None
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.extrinsics)
+
+    @abstractmethod
+    def image(self, index: int) -> Image.Image:
+        """Frame ``index`` as an 8-bit RGB picture.
+
+        Raises:
+            ValueError: The picture cannot be decoded; names the scene and the frame.
+        """
+
+    def depth(self, index: int) -> np.ndarray | None:
+        """Exact depth of frame ``index`` along the optical axis [h, w], or None if not known."""
+        return None
+
+
+class SceneSource(Configurable, ABC):
+    """Lists scenes and reads them; derive from it to bring in another kind of data."""
+
+    def prepare(self) -> None:
+        """Download or generate what is missing; called on one process only, so it sets nothing."""
+
+    @abstractmethod
+    def keys(self, split: Split) -> Sequence[str]:
+        """The scenes of a split, in a fixed order; cheap.
+
+        Raises:
+            FileNotFoundError: The data is not where it should be.
+        """
+
+    @abstractmethod
+    def scene(self, split: Split, key: str) -> Scene:
+        """One scene, its pictures still undecoded. Called in loader workers.
+
+        Raises:
+            ValueError: The scene's file is damaged; names the file and the scene.
+        """
+
+    def groups(self, split: Split) -> Sequence[Sequence[str]]:
+        """Keys that lie together on disk (a chunk's, say) and are best read one after the other."""
+        return [self.keys(split)]

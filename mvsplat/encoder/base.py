@@ -1,0 +1,16 @@
+"""What every encoder is: a network from views to Gaussians."""
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from mvsplat.configurable import Configurable
+from mvsplat.types import Gaussians, Views
+
+
+class Encoder(Configurable, nn.Module, ABC):
+    """Turns context views into Gaussians; derive from it to plug in another network."""
+
+    @abstractmethod
+    def forward(self, views: Views) -> Gaussians:
+        """Gaussians of each scene of the batch, from all its views."""

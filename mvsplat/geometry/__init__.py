@@ -1,0 +1,1 @@
+"""Pure functions on cameras, rotations, projections and spherical harmonics."""

@@ -1,0 +1,127 @@
+"""The values that flow between data, encoder, decoder and losses.
+
+Conventions, here once for the whole package:
+
+* Cameras are OpenCV cameras (x right, y down, z forward); ``extrinsics`` are camera-to-world.
+* ``intrinsics`` are normalised: the first row is divided by the image width, the second by its
+  height, so that they do not change when an image is resized. The image spans [0, 1] x [0, 1] and
+  the centre of pixel (column i, row j) is at ((i + 0.5) / width, (j + 0.5) / height).
+* Depth is measured along the optical axis (camera z), in the scene's own unit.
+* Quaternions are (w, x, y, z). Spherical harmonics are in the standard 3DGS basis, world frame.
+
+The dataclasses are not frozen: Lightning moves a batch to a device by assigning its fields.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mvsplat.geometry.rotations import quaternion_to_matrix
+
+
+class _Movable:
+    """Moves every tensor of a dataclass at once."""
+
+    def to(self, *args: Any, **kwargs: Any):
+        """A copy with ``Tensor.to(*args, **kwargs)`` applied to every tensor field."""
+        changes = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, (Tensor, _Movable)):
+                changes[field.name] = value.to(*args, **kwargs)
+        return replace(self, **changes)
+
+
+@dataclass
+class Views(_Movable):
+    """Photographs with cameras and depth bounds.
+
+    Args:
+        image: Colours in [0, 1].
+        extrinsics: Camera-to-world matrices.
+        intrinsics: Normalised intrinsics.
+        near: Nearest depth to consider, in the scene's unit.
+        far: Farthest depth to consider.
+        index: The frames' numbers in their scene, where they come from one.
+        depth: Exact depth along the optical axis, where it is known (0 where a pixel has none).
+    """
+
+    image: Float[Tensor, "b v 3 h w"]
+    extrinsics: Float[Tensor, "b v 4 4"]
+    intrinsics: Float[Tensor, "b v 3 3"]
+    near: Float[Tensor, "b v"]
+    far: Float[Tensor, "b v"]
+    index: Int[Tensor, "b v"] | None = None
+    depth: Float[Tensor, "b v h w"] | None = None
+
+
+@dataclass
+class Batch(_Movable):
+    """What a loader yields: context views to encode, target views to render, scene keys [b]."""
+
+    context: Views
+    target: Views
+    scene: list[str]
+
+
+@dataclass
+class DepthEstimate(_Movable):
+    """What an encoder estimated on the way to its Gaussians, for losses and pictures.
+
+    Args:
+        depth: Depth of the context pixels along the optical axis; with several Gaussians a
+            pixel, their mean weighted by opacity.
+        confidence: Largest probability of the coarse depth distribution.
+        logits: Coarse depth distribution over the candidates, before the softmax.
+        disparities: The candidates' disparities (1 / depth along the optical axis), ascending.
+    """
+
+    depth: Float[Tensor, "b v h w"]
+    confidence: Float[Tensor, "b v hc wc"]
+    logits: Float[Tensor, "b v d hc wc"]
+    disparities: Float[Tensor, "b v d"]
+
+
+@dataclass
+class Gaussians(_Movable):
+    """A batch of scenes, each a set of 3-D Gaussians in world space.
+
+    Args:
+        means: Centres.
+        scales: Standard deviations along the principal axes.
+        rotations: Unit quaternions (w, x, y, z) that turn the principal axes into the world frame.
+        harmonics: Spherical-harmonics coefficients of each colour channel, standard 3DGS basis,
+            world frame; colour = max(0, SH(direction) + 0.5).
+        opacities: In [0, 1].
+        estimate: What the encoder estimated on the way, where there is such a thing.
+    """
+
+    means: Float[Tensor, "b g 3"]
+    scales: Float[Tensor, "b g 3"]
+    rotations: Float[Tensor, "b g 4"]
+    harmonics: Float[Tensor, "b g 3 k"]
+    opacities: Float[Tensor, "b g"]
+    estimate: DepthEstimate | None = None
+
+    @property
+    def covariances(self) -> Float[Tensor, "b g 3 3"]:
+        """World-space covariances R diag(s^2) R^T, computed from scales and rotations."""
+        axes = quaternion_to_matrix(self.rotations) * self.scales.unsqueeze(-2)
+        return axes @ axes.mT
+
+
+@dataclass
+class Rendering(_Movable):
+    """Pictures of Gaussians.
+
+    Args:
+        color: Colours, not clamped above.
+        depth: Depth (or disparity) of the kind the decoder was asked for.
+        alpha: Accumulated opacity in [0, 1].
+    """
+
+    color: Float[Tensor, "b v 3 h w"]
+    depth: Float[Tensor, "b v h w"]
+    alpha: Float[Tensor, "b v h w"]
