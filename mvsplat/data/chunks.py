@@ -1,0 +1,369 @@
+"""Folders of RealEstate10K-style chunks: reading scenes lazily and writing chunks atomically.
+
+A data set is a folder with ``train/`` and ``test/``, each holding ``.torch`` files (about 100 MB,
+a list of scenes) and an ``index.json`` from scene key to file name. A scene is a dict:
+
+* ``key``: its name; ``url`` and ``timestamps`` [n] may be there and are not read;
+* ``cameras`` [n, 18]: fx, fy, cx, cy normalised by width and height, two zeros, then the 3x4
+  world-to-camera matrix row by row;
+* ``images``: one uint8 tensor a frame, the bytes of a JPEG (or PNG, WebP) file;
+* optional, an extension of ours: ``near`` and ``far`` (floats), and ``depths``: one uint8 tensor a
+  frame, the bytes of a 16-bit grey PNG of round(65535 * near / depth), 0 where there is no depth.
+
+Chunks are pickles: they are only ever loaded with ``weights_only=True``, so nothing in them runs.
+"""
+
+import io
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from mvsplat.data.scenes import Scene, SceneSource, Split
+
+_FORMATS = ("JPEG", "PNG", "WEBP")
+_DEPTH_LEVELS = 65535
+# A rotation stored in float32 is orthogonal to 1e-6; data sets with rounded text reach 1e-3.
+_ROTATION_TOLERANCE = 1e-2
+
+
+class ChunkScenes(SceneSource):
+    """Scenes from RealEstate10K-style chunk folders (RE10K, ACID, DTU, DL3DV, generated, converted).
+
+    Args:
+        roots: The folder that holds train/ and test/ with .torch chunks and an index.json each, or
+            several such folders, whose scenes are put together. A folder may lack a split that
+            another one has.
+        open_chunks: How many chunks each loader worker keeps open (memory-mapped, so little
+            memory each).
+    """
+
+    def __init__(self, roots: str | list[str] = "datasets/re10k", open_chunks: int = 8) -> None:
+        if not roots:
+            raise ValueError("roots is empty; name at least one folder that holds train/ and test/")
+        if open_chunks < 1:
+            raise ValueError(f"open_chunks is {open_chunks}; it must be at least 1")
+        self.roots = [roots] if isinstance(roots, str) else list(roots)
+        self.open_chunks = open_chunks
+        self._indices: dict[str, dict[str, Path]] = {}
+        self._chunks: OrderedDict[Path, dict[str, dict]] = OrderedDict()
+
+    def keys(self, split: Split) -> Sequence[str]:
+        return list(self._index(split))
+
+    def groups(self, split: Split) -> Sequence[Sequence[str]]:
+        groups: dict[Path, list[str]] = {}
+        for key, path in self._index(split).items():
+            groups.setdefault(path, []).append(key)
+        return list(groups.values())
+
+    def scene(self, split: Split, key: str) -> "ChunkScene":
+        index = self._index(split)
+        if key not in index:
+            where = ", ".join(str(Path(root) / split) for root in self.roots)
+            raise ValueError(f"no scene {key!r} in the index.json of {where}")
+        chunk = self._chunk(index[key])
+        if key not in chunk:
+            raise ValueError(
+                f"{index[key]} has no scene {key!r}, though index.json beside it says so; "
+                "the index belongs to other chunks: fetch or rebuild it"
+            )
+        return ChunkScene(chunk[key], index[key])
+
+    def _index(self, split: Split) -> dict[str, Path]:
+        """Scene key to chunk file, over all roots."""
+        if split not in self._indices:
+            folders = [Path(root) / split for root in self.roots]
+            present = [folder for folder in folders if folder.is_dir()]
+            if not present:
+                raise FileNotFoundError(
+                    f"no {split} scenes: {' and '.join(map(str, folders))} is no folder; "
+                    "the root must be the folder that holds train/ and test/"
+                )
+            merged: dict[str, Path] = {}
+            for folder in present:
+                for key, path in _read_index(folder).items():
+                    if key in merged:
+                        raise ValueError(f"scene {key!r} is both in {merged[key]} and in {path}")
+                    merged[key] = path
+            self._indices[split] = merged
+        return self._indices[split]
+
+    def _chunk(self, path: Path) -> dict[str, dict]:
+        """The scenes of a chunk by key; the most recently used chunks stay open."""
+        if path in self._chunks:
+            self._chunks.move_to_end(path)
+        else:
+            self._chunks[path] = load_chunk(path)
+            if len(self._chunks) > self.open_chunks:
+                self._chunks.popitem(last=False)
+        return self._chunks[path]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Open chunks stay behind when a source travels to a worker process.
+        return {**self.__dict__, "_chunks": OrderedDict()}
+
+
+class ChunkScene(Scene):
+    """A scene of a chunk; pictures stay compressed until asked for.
+
+    Args:
+        entry: The scene's dict, as in the module's description.
+        path: The chunk file, for messages.
+
+    Raises:
+        ValueError: An entry is missing, of the wrong kind or shape, or the cameras make no sense;
+            names the file, the scene and the field.
+    """
+
+    def __init__(self, entry: dict[str, Any], path: str | os.PathLike) -> None:
+        self.key = entry["key"]
+        self.path = path
+        self._images = self._frames(entry, "images")
+        self._depths = self._frames(entry, "depths") if "depths" in entry else None
+        self.near, self.far = self._bounds(entry)
+        cameras = entry.get("cameras")
+        if not isinstance(cameras, Tensor) or cameras.shape != (len(self._images), 18):
+            found = tuple(cameras.shape) if isinstance(cameras, Tensor) else type(cameras).__name__
+            raise self._error(f"cameras is {found}, expected [{len(self._images)}, 18] numbers")
+        try:
+            self.extrinsics, self.intrinsics = unpack_cameras(cameras.float())
+        except ValueError as error:
+            raise self._error(str(error)) from error
+
+    def image(self, index: int) -> Image.Image:
+        try:
+            return _decode(self._images[index]).convert("RGB")
+        except _DECODING_ERRORS as error:
+            raise self._error(f"image {index} cannot be decoded ({error})") from error
+
+    def depth(self, index: int) -> np.ndarray | None:
+        if self._depths is None:
+            return None
+        try:
+            levels = np.asarray(_decode(self._depths[index]), dtype=np.float32)
+        except _DECODING_ERRORS as error:
+            raise self._error(f"depth {index} cannot be decoded ({error})") from error
+        if levels.ndim != 2:
+            raise self._error(f"depth {index} is in colour, expected a 16-bit grey PNG")
+        scale = np.float32(_DEPTH_LEVELS * self.near)
+        return np.divide(scale, levels, out=np.zeros_like(levels), where=levels > 0)
+
+    def _frames(self, entry: dict[str, Any], field: str) -> list[Tensor]:
+        frames = entry.get(field)
+        if not isinstance(frames, (list, tuple)) or not frames:
+            raise self._error(f"{field} is missing or empty, expected a list of uint8 tensors")
+        for index, frame in enumerate(frames):
+            if not isinstance(frame, Tensor) or frame.dtype != torch.uint8 or frame.ndim != 1:
+                raise self._error(f"{field} {index} is no flat uint8 tensor of a picture's bytes")
+        if field != "images" and len(frames) != len(self._images):
+            raise self._error(f"{len(frames)} {field} for {len(self._images)} images")
+        return list(frames)
+
+    def _bounds(self, entry: dict[str, Any]) -> tuple[float | None, float | None]:
+        near, far = entry.get("near"), entry.get("far")
+        if near is None and far is None:
+            if self._depths is not None:
+                raise self._error("there are depths, but no near, which their scale depends on")
+            return None, None
+        numbers = isinstance(near, (int, float)) and isinstance(far, (int, float))
+        if not (numbers and 0 < near < far < np.inf):
+            raise self._error(f"near is {near!r} and far is {far!r}, expected 0 < near < far")
+        return float(near), float(far)
+
+    def _error(self, problem: str) -> ValueError:
+        return ValueError(f"{self.path}, scene {self.key!r}: {problem}")
+
+
+def load_chunk(path: str | os.PathLike) -> dict[str, dict]:
+    """Open a chunk, memory-mapped where its format allows it: its scenes' dicts by key.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged or no chunk, or a key is in it twice.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is named by index.json, but there is no such file")
+    try:
+        scenes = _load_mapped(path)
+    except Exception as error:  # torch, zipfile and pickle raise a dozen kinds on damaged files
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is damaged or not a chunk of scenes: {reason}") from error
+    if not isinstance(scenes, (list, tuple)):
+        raise ValueError(f"{path} holds a {type(scenes).__name__}, expected a list of scenes")
+    by_key: dict[str, dict] = {}
+    for position, scene in enumerate(scenes):
+        if not isinstance(scene, dict) or not isinstance(scene.get("key"), str):
+            raise ValueError(f"{path}: entry {position} is no scene with a key")
+        if scene["key"] in by_key:
+            raise ValueError(f"{path} has scene {scene['key']!r} twice")
+        by_key[scene["key"]] = scene
+    return by_key
+
+
+def write_chunks(
+    folder: str | os.PathLike, scenes: Iterable[dict[str, Any]], chunk_bytes: int = 100_000_000
+) -> dict[str, str]:
+    """Write scenes as chunks and an index; a file has its final name only when it is complete.
+
+    Args:
+        folder: The split's folder (``.../train``); made if missing.
+        scenes: Scenes as in the module's description; taken one at a time.
+        chunk_bytes: A chunk is closed when its pictures have reached this size.
+
+    Returns:
+        The index: scene key to chunk file name.
+
+    Raises:
+        FileExistsError: The folder already has an index.json.
+        ValueError: A scene is not as described, or two have the same key.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "index.json").exists():
+        raise FileExistsError(f"{folder} already holds chunks; remove it or choose another folder")
+    index: dict[str, str] = {}
+    for number, chunk in enumerate(_batched_by_size(scenes, chunk_bytes)):
+        name = f"{number:06d}.torch"
+        for scene in chunk:
+            if scene["key"] in index:
+                raise ValueError(f"two scenes have the key {scene['key']!r}")
+            index[scene["key"]] = name
+        with _replacing(folder / name) as temporary:
+            torch.save(chunk, temporary)
+    with _replacing(folder / "index.json") as temporary:
+        temporary.write_text(json.dumps(index, indent=0), encoding="utf-8")
+    return index
+
+
+def pack_cameras(
+    extrinsics: Float[Tensor, "n 4 4"], intrinsics: Float[Tensor, "n 3 3"]
+) -> Float[Tensor, "n 18"]:
+    """Cameras as chunks store them, from camera-to-world matrices and normalised intrinsics."""
+    world_to_camera = torch.linalg.inv(extrinsics.double())[:, :3].flatten(1).float()
+    fx, fy, cx, cy = (intrinsics[:, i, j].float() for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    zero = torch.zeros_like(fx)
+    return torch.cat([torch.stack([fx, fy, cx, cy, zero, zero], -1), world_to_camera], -1)
+
+
+def unpack_cameras(
+    cameras: Float[Tensor, "n 18"],
+) -> tuple[Float[Tensor, "n 4 4"], Float[Tensor, "n 3 3"]]:
+    """Camera-to-world matrices and normalised intrinsics, the inverse of :func:`pack_cameras`.
+
+    Raises:
+        ValueError: A number is not finite, a focal length not positive, or a matrix no rotation.
+    """
+    frames = torch.arange(len(cameras))
+
+    def check(good: Tensor, problem: str) -> None:
+        if not good.all():
+            raise ValueError(f"the camera of frame {int(frames[~good][0])} {problem}")
+
+    check(cameras.isfinite().all(-1), "has a number that is not finite")
+    check((cameras[:, :2] > 0).all(-1), "has a focal length that is not positive")
+    world_to_camera = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
+    world_to_camera[:, :3] = cameras[:, 6:].double().unflatten(1, (3, 4))
+    rotation = world_to_camera[:, :3, :3]
+    skew = (rotation @ rotation.mT - torch.eye(3, dtype=torch.float64)).abs().amax((1, 2))
+    proper = (skew < _ROTATION_TOLERANCE) & (torch.linalg.det(rotation) > 0)
+    check(proper, "is no rotation and translation")
+    intrinsics = torch.eye(3).repeat(len(cameras), 1, 1)
+    intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = cameras[:, :4]
+    return torch.linalg.inv(world_to_camera).float(), intrinsics
+
+
+def encode_depth(depth: np.ndarray, near: float) -> UInt8[Tensor, " bytes"]:
+    """Depth [h, w] along the optical axis as the PNG bytes of a chunk; 0 or inf where unknown.
+
+    Raises:
+        ValueError: Some depth is in front of ``near``, which the format cannot hold.
+    """
+    known = np.isfinite(depth) & (depth > 0)
+    levels = np.zeros(depth.shape, dtype=np.float64)
+    np.divide(_DEPTH_LEVELS * near, depth, out=levels, where=known)
+    if levels.max(initial=0) > _DEPTH_LEVELS + 0.5:
+        raise ValueError(f"a depth of {depth[known].min():g} is in front of near = {near:g}")
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(levels).astype(np.uint16)).save(buffer, "PNG")
+    return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
+
+
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError)
+
+
+def _decode(encoded: Tensor) -> Image.Image:
+    picture = Image.open(io.BytesIO(encoded.numpy()), formats=_FORMATS)
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit and picture.width * picture.height > limit:
+        raise ValueError(f"{picture.width} x {picture.height} pixels are over the limit, {limit}")
+    picture.load()
+    return picture
+
+
+def _load_mapped(path: str | os.PathLike) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap can only be used with files saved with" not in str(error):
+            raise
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_index(folder: Path) -> dict[str, Path]:
+    path = folder / "index.json"
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing; every split needs one beside its chunks") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(index, dict):
+        raise ValueError(f"{path} holds a {type(index).__name__}, expected {{scene key: file name}}")
+    for key, name in index.items():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ValueError(f"{path}: {name!r} of scene {key!r} is no name of a file beside it")
+    return {key: folder / name for key, name in index.items()}
+
+
+def _batched_by_size(scenes: Iterable[dict], chunk_bytes: int) -> Iterator[list[dict]]:
+    chunk: list[dict] = []
+    size = 0
+    for scene in scenes:
+        ChunkScene(scene, "the scene to write")  # raises where it could not be read back
+        chunk.append({key: _compact(value) for key, value in scene.items()})
+        size += sum(len(frame) for frame in [*scene["images"], *scene.get("depths", [])])
+        if size >= chunk_bytes:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _compact(value: Any) -> Any:
+    """Without the rest of the storages that tensors are slices of; torch.save would write it."""
+    if isinstance(value, list):
+        return [_compact(item) for item in value]
+    if isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes:
+        return value.clone()
+    return value
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` that takes its place when the block has succeeded."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
