@@ -55,7 +55,7 @@ def ssim(
     return (luminance * structure).mean(dim=(-2, -1)).reshape(truth.shape[:-2]).mean(-1).float()
 
 
-def absolute_relative_error(
+def abs_rel(
     depth: Float[Tensor, "*batch h w"], truth: Float[Tensor, "*batch h w"]
 ) -> Float[Tensor, "*batch"]:
     """AbsRel: the mean of |depth - truth| / truth over the pixels whose depth is known.

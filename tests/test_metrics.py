@@ -6,7 +6,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from mvsplat.metrics import absolute_relative_error, psnr, ssim
+from mvsplat.metrics import abs_rel, psnr, ssim
 
 
 @pytest.fixture
@@ -55,6 +55,6 @@ def test_ssim_of_a_picture_smaller_than_the_window_is_refused():
 def test_relative_depth_error_counts_known_pixels_only():
     truth = torch.tensor([[[2.0, 0.0], [4.0, math.inf]], [[0.0, 0.0], [0.0, 0.0]]])
     depth = torch.tensor([[[3.0, 9.0], [3.0, 9.0]], [[1.0, 1.0], [1.0, 1.0]]])
-    error = absolute_relative_error(depth, truth)
+    error = abs_rel(depth, truth)
     assert error[0].item() == pytest.approx((1 / 2 + 1 / 4) / 2)
     assert error[1].isnan()

@@ -1,0 +1,136 @@
+"""What a view looks like without any learning: the numbers that a trained model has to beat.
+
+Pixel coordinates follow :mod:`mvsplat.types`: normalised, (0, 0) and (1, 1) are the outer corners.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mvsplat.metrics import known_depth
+from mvsplat.types import Batch, Views
+
+
+def nearest_view(batch: Batch) -> Float[Tensor, "b v 3 h w"]:
+    """The nearest context view, copied: nearest by camera position, ties by viewing direction."""
+    nearest = rank_context_views(batch)[..., 0]
+    return torch.stack(
+        [image[order] for image, order in zip(batch.context.image, nearest, strict=True)]
+    )
+
+
+def mean_color(batch: Batch) -> Float[Tensor, "b v 3 h w"]:
+    """The mean colour of the context views, everywhere."""
+    mean = batch.context.image.mean(dim=(1, 3, 4))
+    return mean[:, None, :, None, None].expand_as(batch.target.image)
+
+
+def median_plane(
+    batch: Batch, depth: Float[Tensor, "b v h w"] | None = None
+) -> Float[Tensor, "b v 3 h w"]:
+    """Context views re-projected by one plane, parallel to the target's image plane.
+
+    The plane is at the scene's median depth. Where it falls outside the nearest context view, the
+    next nearest one fills in; where it is outside all of them, the nearest view's border is
+    repeated.
+
+    Args:
+        batch: The context views and the target cameras.
+        depth: Estimated depth of the context views, for data that has no exact depth.
+
+    Raises:
+        ValueError: Neither the data nor the caller has a depth.
+    """
+    plane = scene_depth(batch.context, depth)
+    return torch.stack(
+        [
+            _plane_of_one_scene(batch, scene, order, plane[scene])
+            for scene, order in enumerate(rank_context_views(batch))
+        ]
+    )
+
+
+def scene_depth(
+    views: Views, estimate: Float[Tensor, "b v h w"] | None = None
+) -> Float[Tensor, " b"]:
+    """Each scene's median depth, over the pixels of all views: exact where the data has it.
+
+    Raises:
+        ValueError: There is no depth, or no pixel has one.
+    """
+    depth = estimate if views.depth is None else views.depth
+    if depth is None:
+        raise ValueError("the data has no exact depth: the plane needs an estimated one")
+    medians = [scene[known_depth(scene)].float() for scene in depth]
+    if not all(len(values) for values in medians):
+        raise ValueError("a scene's depth is unknown everywhere: the plane needs an estimated one")
+    return torch.stack([values.median() for values in medians])
+
+
+def rank_context_views(batch: Batch) -> Int[Tensor, "b target context"]:
+    """For every target view the context views, nearest camera position first.
+
+    Cameras that are equally far away (to 1e-4 of the largest distance) are ranked by the angle
+    between the viewing directions.
+    """
+    context, target = batch.context.extrinsics, batch.target.extrinsics
+    distance = (target[:, :, None, :3, 3] - context[:, None, :, :3, 3]).norm(dim=-1)
+    step = 1e-4 * distance.amax(dim=(1, 2), keepdim=True)
+    rounded = torch.where(step > 0, (distance / step.clamp(min=1e-30)).round(), 0)
+    cosine = torch.einsum("bti,bci->btc", target[..., :3, 2], context[..., :3, 2])
+    by_direction = cosine.argsort(dim=-1, descending=True, stable=True)
+    by_distance = rounded.gather(-1, by_direction).argsort(dim=-1, stable=True)
+    return by_direction.gather(-1, by_distance)
+
+
+def _plane_of_one_scene(
+    batch: Batch, scene: int, order: Int[Tensor, "target context"], depth: Float[Tensor, ""]
+) -> Float[Tensor, "target 3 h w"]:
+    height, width = batch.target.image.shape[-2:]
+    points = _plane_points(batch.target, scene, depth)
+    picture, filled = None, None
+    for choice in order.unbind(-1):
+        grid, inside = _project(batch.context, scene, choice, points)
+        sampled = F.grid_sample(
+            batch.context.image[scene, choice].float(),
+            grid.view(-1, height, width, 2),
+            padding_mode="border",
+            align_corners=False,
+        )
+        inside = inside.view(-1, 1, height, width)
+        if picture is None:
+            picture, filled = sampled, inside
+        else:
+            picture, filled = torch.where(~filled & inside, sampled, picture), filled | inside
+    assert picture is not None  # there is at least one context view
+    return picture
+
+
+def _plane_points(
+    views: Views, scene: int, depth: Float[Tensor, ""]
+) -> Float[Tensor, "v pixels 3"]:
+    """World positions of the views' pixel centres at one depth along the optical axis."""
+    height, width = views.image.shape[-2:]
+    y, x = torch.meshgrid(
+        (torch.arange(height, device=depth.device) + 0.5) / height,
+        (torch.arange(width, device=depth.device) + 0.5) / width,
+        indexing="ij",
+    )
+    pixels = torch.stack([x, y, torch.ones_like(x)], dim=-1).view(-1, 3)
+    camera = depth * pixels @ views.intrinsics[scene].inverse().mT
+    pose = views.extrinsics[scene]
+    return camera @ pose[:, :3, :3].mT + pose[:, None, :3, 3]
+
+
+def _project(
+    views: Views, scene: int, choice: Int[Tensor, " v"], points: Float[Tensor, "v pixels 3"]
+) -> tuple[Float[Tensor, "v pixels 2"], Tensor]:
+    """Where points are in the chosen views, as ``grid_sample`` counts, and if pixels surround them."""
+    height, width = views.image.shape[-2:]
+    pose, intrinsics = views.extrinsics[scene, choice], views.intrinsics[scene, choice]
+    camera = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]
+    image = camera @ intrinsics.mT
+    grid = 2 * image[..., :2] / image[..., 2:].clamp(min=1e-6) - 1
+    outermost_centres = 1 + 1e-4 - 1 / torch.tensor([width, height], device=grid.device)
+    return grid, (image[..., 2] > 1e-6) & (grid.abs() <= outermost_centres).all(dim=-1)
