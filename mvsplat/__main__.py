@@ -1,0 +1,85 @@
+"""The program: ``python -m mvsplat COMMAND ...``, also installed as ``mvsplat``."""
+
+import os
+import sys
+import traceback
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+
+from mvsplat import __version__
+
+TRAINER_COMMANDS = {
+    "fit": "train a model",
+    "validate": "measure a checkpoint on the validation scenes",
+    "test": "measure a checkpoint on every test scene: table, scores.json, pictures",
+    "predict": "write the Gaussians of every scene as PLY files",
+}
+COMMANDS: dict[str, str] = {
+    "scenes": "write generated scenes to train, test and try things on",
+}
+
+
+def usage() -> str:
+    """The text of ``--help``: every command in a line."""
+    rows = [f"  {name:<12}{text}" for name, text in (TRAINER_COMMANDS | COMMANDS).items()]
+    return "\n".join(
+        [
+            "usage: mvsplat COMMAND [--config NAME_OR_FILE] [options]",
+            "",
+            "Feed-forward 3-D Gaussian splatting: posed photographs in, a scene out.",
+            "",
+            *rows,
+            "",
+            "  mvsplat COMMAND --help lists a command's options, --print_config what they come to.",
+            "  mvsplat --version",
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; returns its exit code. ``argv`` defaults to the process's arguments."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"mvsplat {__version__}")
+        return 0
+    if argv[0] not in TRAINER_COMMANDS | COMMANDS:
+        return _fail(_unknown(argv[0]))
+    try:
+        if argv[0] in TRAINER_COMMANDS:
+            from mvsplat.cli import main as run
+
+            run(argv)
+        else:
+            import_module(f"mvsplat.commands.{argv[0]}").main(argv[1:])
+    except (ValueError, OSError) as error:
+        if os.environ.get("MVSPLAT_TRACEBACK") or not _deliberate(error):
+            raise
+        return _fail(str(error))
+    return 0
+
+
+def _unknown(name: str) -> str:
+    names = [*TRAINER_COMMANDS, *COMMANDS]
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"no command {name!r}; {hint}Commands: {', '.join(names)}"
+
+
+def _deliberate(error: BaseException) -> bool:
+    """Whether our own code raised it for the user to read, rather than stumbled over it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
+
+
+def _fail(message: str) -> int:
+    lines = [line for line in message.splitlines() if line.strip()][:5]
+    print("error: " + "\n".join(lines), file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

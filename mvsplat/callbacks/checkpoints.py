@@ -1,0 +1,127 @@
+"""Checkpoints of a run: the latest few by step, the best few by validation, and ``last``."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info
+
+FOLDER = "checkpoints"
+"""Name of the folder in a run folder."""
+
+_OF_A_RUN = (FOLDER, "logs", "images", "config.yaml")
+"""What ``fit`` leaves in a run folder."""
+
+
+class LatestCheckpoint(ModelCheckpoint):
+    """Saves ``checkpoints/step-*.ckpt`` every few optimizer steps, and ``checkpoints/last.ckpt``.
+
+    A new run in a folder that has checkpoints moves what is there to ``earlier-1`` (2, ...) first.
+
+    Args:
+        every_n_steps: Optimizer steps between two checkpoints; the end of a run saves one as well.
+        keep: How many of the latest are kept; -1 keeps all.
+    """
+
+    def __init__(self, every_n_steps: int = 5000, keep: int = 3):
+        super().__init__(
+            filename="step-{step:07d}",
+            monitor="step",
+            mode="max",
+            save_top_k=keep,
+            every_n_train_steps=every_n_steps,
+            save_last=True,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        run = Path(trainer.default_root_dir)
+        self.dirpath = str((run / FOLDER).absolute())
+        fresh = stage == "fit" and trainer.ckpt_path is None and not trainer.fast_dev_run
+        if fresh and trainer.is_global_zero and any((run / FOLDER).glob("*.ckpt")):
+            _set_aside(run)
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # The last step need not be a multiple of every_n_steps.
+        if not trainer.fast_dev_run and trainer.global_step > self._last_global_step_saved:
+            trainer.save_checkpoint(Path(self.dirpath or ".") / f"{self.CHECKPOINT_NAME_LAST}.ckpt")
+
+    @property
+    def state_key(self) -> str:
+        return "LatestCheckpoint"
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Saves ``checkpoints/best-*.ckpt`` after validations.
+
+    Args:
+        monitor: The logged value that tells good from bad.
+        mode: Whether large (``max``) or small (``min``) is good.
+        keep: How many of the best are kept; 0 saves none.
+    """
+
+    def __init__(self, monitor: str = "val/psnr", mode: str = "max", keep: int = 1):
+        super().__init__(
+            filename=f"best-{{{monitor}:.3f}}-step-{{step:07d}}",
+            monitor=monitor,
+            mode=mode,
+            save_top_k=keep,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.dirpath = str((Path(trainer.default_root_dir) / FOLDER).absolute())
+        super().setup(trainer, pl_module, stage)
+
+    @property
+    def state_key(self) -> str:
+        return "BestCheckpoint"
+
+
+def find_checkpoint(run: Path, which: str, mode: str = "max") -> Path:
+    """The file that ``last`` or ``best`` means in a run folder; a path is only checked.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint; names what there is.
+    """
+    folder = run / FOLDER
+    if which == "last":
+        found = folder / "last.ckpt"
+    elif which == "best":
+        scored = [(m, path) for path in folder.glob("best-*.ckpt") if (m := _score(path))]
+        if not scored:
+            raise FileNotFoundError(f"no best-*.ckpt in {folder}: no validation has been saved")
+        found = (max if mode == "max" else min)(scored)[1]
+    else:
+        found = Path(which)
+    if not found.is_file():
+        there = sorted(path.name for path in found.parent.glob("*.ckpt"))[:5]
+        raise FileNotFoundError(
+            f"no checkpoint at {found}" + (f"; there are {', '.join(there)}" if there else "")
+        )
+    return found
+
+
+def _score(path: Path) -> Any:
+    match = re.fullmatch(r"best-(-?[\d.]+)-step-(\d+)\.ckpt", path.name)
+    return (float(match[1]), int(match[2])) if match else None
+
+
+def _set_aside(run: Path) -> None:
+    number = 1
+    while (run / f"earlier-{number}").exists():
+        number += 1
+    target = run / f"earlier-{number}"
+    target.mkdir()
+    for name in _OF_A_RUN:
+        if (run / name).exists():
+            (run / name).rename(target / name)
+    rank_zero_info(
+        f"A new run starts in {run}; the earlier one was moved to {target} "
+        "(--ckpt_path last would have resumed it)."
+    )

@@ -1,0 +1,219 @@
+"""``fit``, ``validate``, ``test`` and ``predict``: a YAML file is the constructor arguments."""
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import ActionConfigFile, Namespace
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_info
+
+from mvsplat import config_files
+from mvsplat.callbacks import ImageLogger, PredictionWriter, TestResults
+from mvsplat.callbacks.checkpoints import BestCheckpoint, LatestCheckpoint, find_checkpoint
+from mvsplat.cli_errors import explain
+from mvsplat.data import SceneDataModule
+from mvsplat.model import MVSplat
+
+LOSSES = "model.losses"
+
+TRAINER_DEFAULTS = {
+    "max_epochs": -1,
+    "max_steps": 300_001,
+    "gradient_clip_val": 0.5,
+    "val_check_interval": 5000,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 2,
+    "use_distributed_sampler": False,
+    "logger": {
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "init_args": {"name": "logs", "version": ""},
+    },
+}
+MODEL_DEFAULTS = {
+    "model.encoder": {"class_path": "mvsplat.encoder.CostVolumeEncoder"},
+    "model.decoder": {"class_path": "mvsplat.decoder.SplattingDecoder"},
+    LOSSES: {
+        "mse": {"class_path": "mvsplat.losses.MSE"},
+        "lpips": {"class_path": "mvsplat.losses.LPIPS"},
+    },
+    "data.source": {"class_path": "mvsplat.data.generated.GeneratedScenes"},
+}
+
+
+class ConfigFile(ActionConfigFile):
+    """``--config``: a path or a shipped name; losses are overlaid one at a time."""
+
+    def __call__(self, parser, cfg, values, option_string=None):
+        parser.config_files.append(path := str(config_files.find(values)))
+        before = _losses(cfg)
+        super().__call__(parser, cfg, path, option_string)
+        if (after := cfg.get(LOSSES)) is not None and before:
+            cfg[LOSSES] = _overlay(before, _as_dict(after))
+
+
+def _as_dict(value: Any) -> Any:
+    return value.as_dict() if isinstance(value, Namespace) else value
+
+
+def _losses(cfg: Namespace) -> dict[str, Any]:
+    return {name: _as_dict(loss) for name, loss in (_as_dict(cfg.get(LOSSES)) or {}).items()}
+
+
+def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Losses of two files: a name in ``above`` is added, replaced, or changed in its arguments."""
+    merged = dict(below)
+    for name, loss in above.items():
+        loss, under = _as_dict(loss), _as_dict(below.get(name))
+        loss = {"class_path": loss} if isinstance(loss, str) else loss
+        same = isinstance(loss, dict) and isinstance(under, dict)
+        if same and _class_name(loss.get("class_path", under["class_path"])) == _class_name(
+            under["class_path"]
+        ):
+            arguments = {**(under.get("init_args") or {}), **(loss.get("init_args") or {})}
+            loss = {"class_path": under["class_path"], "init_args": arguments}
+        merged[name] = loss
+    return merged
+
+
+def _class_name(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+class Parser(LightningArgumentParser):
+    """Errors in a few lines: what is wrong, where, and the nearest valid choice."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.config_files: list[str] = []
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        parser = getattr(ex, "subcommand_parser", None) or self
+        sys.stderr.write(explain(parser, message, getattr(parser, "config_files", [])) + "\n")
+        sys.exit(2)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the resolved configuration to the run folder, without what concerns one command only.
+
+    ``fit`` writes ``config.yaml``; ``test`` writes ``test/config.yaml``, and so on.
+    """
+
+    ONE_COMMAND_ONLY = ("config", "ckpt_path", "weights_only", "verbose", "return_predictions")
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        if self.already_saved or not trainer.is_global_zero:
+            return
+        self.already_saved = True
+        folder = Path(trainer.default_root_dir)
+        folder = folder if stage == "fit" else folder / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        config = self.config.clone()
+        for key in self.ONE_COMMAND_ONLY:
+            config.pop(key, None)
+        text = self.parser.dump(config, skip_none=False, skip_validation=True)
+        temporary = folder / (self.config_filename + ".part")
+        temporary.write_text(text)
+        temporary.replace(folder / self.config_filename)
+
+
+class TrainerCLI(LightningCLI):
+    """Lightning's command line on MVSplat, its data and its callbacks."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.command = argv[0]
+        super().__init__(
+            MVSplat,
+            SceneDataModule,
+            save_config_callback=SaveConfig,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_class=Parser,
+            parser_kwargs={"prog": "mvsplat"},
+            args=argv,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Only the one that was asked for: each would cost half a second of parser building."""
+        return {self.command: LightningCLI.subcommands()[self.command]}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        parser = self.parser_class(**kwargs)
+        parser.add_argument(
+            "-c",
+            "--config",
+            action=ConfigFile,
+            help="A YAML file, or the name of one that comes with mvsplat; "
+            f"a second one overlays the first. Shipped: {', '.join(config_files.shipped())}.",
+        )
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--run_dir",
+            type=str,
+            default="runs/mvsplat",
+            help="The run folder: configuration, logs, checkpoints, pictures, results.",
+        )
+        for callback, key in (
+            (LatestCheckpoint, "checkpoint"),
+            (BestCheckpoint, "best_checkpoint"),
+            (ImageLogger, "images"),
+            (TestResults, "results"),
+            (PredictionWriter, "predictions"),
+        ):
+            parser.add_lightning_class_args(callback, key)
+        parser.set_defaults(MODEL_DEFAULTS)
+        parser.link_arguments("trainer.max_steps", "model.max_steps")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("run_dir", "trainer.default_root_dir")
+        parser.link_arguments("run_dir", "trainer.logger.init_args.save_dir")
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any):
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        defaults: dict[str, Any] = {"weights_only": True, "return_predictions": False}
+        added = self._subcommand_method_arguments[subcommand]
+        parser.set_defaults({name: value for name, value in defaults.items() if name in added})
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would let a checkpoint's hyperparameters override YAML and flags; ours has none.
+
+        Here ``last`` and ``best`` become files of the run folder, and a missing one an error.
+        """
+        config = self.config[self.command]
+        which = config.get("ckpt_path")
+        if which is not None:
+            config["ckpt_path"] = str(
+                find_checkpoint(Path(config["run_dir"]), which, config["best_checkpoint"]["mode"])
+            )
+        elif self.command != "fit" and config["model"].get("published_checkpoint") is None:
+            raise ValueError(
+                f"{self.command} needs weights: --ckpt_path last, best or a file, or "
+                "--model.published_checkpoint with a released one"
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        settings = self._get(self.config_init, "trainer")
+        interval, accumulate = settings["val_check_interval"], settings["accumulate_grad_batches"]
+        if isinstance(interval, int) and accumulate > 1:
+            # Lightning counts batches there; people, schedules and checkpoints count steps.
+            kwargs["val_check_interval"] = interval * accumulate
+            rank_zero_info(f"Validation every {interval} steps ({interval * accumulate} batches).")
+        return super().instantiate_trainer(**kwargs)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        logger = config.get("logger")
+        if isinstance(logger, Logger) or (isinstance(logger, list) and logger):
+            callbacks = [*callbacks, LearningRateMonitor("step")]
+        return super()._instantiate_trainer(config, callbacks)
+
+
+def main(argv: list[str]) -> None:
+    """Run one of Lightning's commands; ``argv`` starts with its name."""
+    TrainerCLI(argv)

@@ -1,0 +1,209 @@
+"""Where encoder, decoder, losses and optimizer meet: the LightningModule, and loading it back."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor, nn
+
+from mvsplat import __version__, metrics
+from mvsplat.configurable import from_config
+from mvsplat.decoder import SplattingDecoder
+from mvsplat.encoder import CostVolumeEncoder, Encoder
+from mvsplat.losses import LPIPS, MSE, Loss
+from mvsplat.schedules import OneCycle, Schedule
+from mvsplat.types import Batch, Gaussians, Rendering, Views
+
+CONFIG_KEY = "mvsplat"
+"""Where a checkpoint keeps what :func:`load_model` needs: numbers, strings, lists and dicts."""
+
+
+class MVSplat(LightningModule):
+    """Photographs with cameras in, Gaussians out, trained by rendering them from other views.
+
+    Args:
+        encoder: The network from context views to Gaussians.
+        decoder: Renders Gaussians.
+        losses: What training minimises, by name, each times its weight. Names given here are
+            added to the published ones (``mse``: MSE and ``lpips``: 0.05 LPIPS); null removes one.
+        optimizer: The optimizer of all parameters.
+        schedule: How the learning rate changes, once an optimizer step; null keeps it constant.
+        max_steps: The schedule's length in optimizer steps; follows ``trainer.max_steps``.
+        backbone_weights: UniMatch GMDepth file
+            (``gmdepth-scale1-resumeflowthings-scannet-*.pth``) that ``fit`` initialises the
+            backbone from; not read when a run is resumed.
+        published_checkpoint: A released MVSplat checkpoint. Its encoder, sizes included,
+            replaces ``encoder``: for fine-tuning, validation, test and prediction.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | None = None,
+        decoder: SplattingDecoder | None = None,
+        losses: dict[str, Loss | None] | None = None,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=2e-4),
+        schedule: Schedule | None = OneCycle(),  # noqa: B008 -- holds no state
+        max_steps: int = -1,
+        backbone_weights: str | None = None,
+        published_checkpoint: str | None = None,
+    ):
+        super().__init__()
+        if published_checkpoint is not None:
+            from mvsplat.published import load_encoder
+
+            encoder = load_encoder(published_checkpoint).train()
+        self.encoder = CostVolumeEncoder() if encoder is None else encoder
+        self.decoder = SplattingDecoder() if decoder is None else decoder
+        chosen = {"mse": MSE(), "lpips": LPIPS()} | (losses or {})
+        self.losses = nn.ModuleDict({name: loss for name, loss in chosen.items() if loss is not None})
+        self.build_optimizer = optimizer
+        self.schedule = schedule
+        self.max_steps = max_steps
+        self.backbone_weights = backbone_weights
+
+    def forward(self, views: Views) -> Gaussians:
+        """The scene's Gaussians, from its context views."""
+        return self.encoder(views)
+
+    def render(self, gaussians: Gaussians, views: Views) -> Rendering:
+        """The Gaussians seen by the views' cameras, at the size of the views' images."""
+        size = (views.image.shape[-2], views.image.shape[-1])
+        return self.decoder(
+            gaussians, views.extrinsics, views.intrinsics, views.near, views.far, size
+        )
+
+    def setup(self, stage: str) -> None:
+        if stage != "fit":
+            return
+        if not self.losses:
+            raise ValueError("model.losses is empty: there is nothing to minimise")
+        for loss in self.losses.values():
+            loss.prepare()
+        if self.backbone_weights is not None and self.trainer.ckpt_path is None:
+            from mvsplat.published import load_backbone
+
+            load_backbone(self.encoder, self.backbone_weights)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        gaussians = self.encoder(batch.context)
+        rendering = self.render(gaussians, batch.target)
+        total: Tensor | float = 0.0
+        for name, loss in self.losses.items():
+            value = loss(rendering, batch, gaussians)
+            total = total + loss.weight * value
+            self._log(f"train/{name}", value, batch)
+        self._log("train/loss", total, batch)
+        with torch.no_grad():
+            psnr = metrics.psnr(rendering.color, batch.target.image).mean()
+        self._log("train/psnr", psnr, batch, prog_bar=True)
+        return {"loss": total, "gaussians": gaussians, "rendering": rendering}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        return self._evaluate(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        return self._evaluate(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Gaussians:
+        return self.encoder(batch.context)
+
+    def _evaluate(self, batch: Batch, stage: str) -> dict[str, Any]:
+        gaussians = self.encoder(batch.context)
+        rendering = self.render(gaussians, batch.target)
+        truth = batch.target.image
+        self._log(
+            f"{stage}/psnr", metrics.psnr(rendering.color, truth).mean(), batch, prog_bar=True
+        )
+        self._log(f"{stage}/ssim", metrics.ssim(rendering.color, truth).mean(), batch)
+        if batch.context.depth is not None and gaussians.estimate is not None:
+            error = metrics.abs_rel(gaussians.estimate.depth, batch.context.depth).mean()
+            self._log(f"{stage}/abs_rel", error, batch)
+        return {"gaussians": gaussians, "rendering": rendering}
+
+    def _log(self, name: str, value: Tensor, batch: Batch, prog_bar: bool = False) -> None:
+        # Training values are of one process, evaluations of all: only those may wait for others.
+        self.log(
+            name,
+            value,
+            prog_bar=prog_bar,
+            batch_size=len(batch.scene),
+            sync_dist=not self.trainer.training,
+        )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.build_optimizer(p for p in self.parameters() if p.requires_grad)
+        if self.schedule is None:
+            return {"optimizer": optimizer}
+        scheduler = self.schedule.build(optimizer, self.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        try:
+            parts = {"encoder": self.encoder.config, "decoder": self.decoder.config}
+        except TypeError as error:
+            warnings.warn(f"mvsplat.load_model will not open this checkpoint: {error}")
+            return
+        checkpoint[CONFIG_KEY] = {"version": __version__, **parts}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another model's weights with the settings that differ, not with tensor names."""
+        mine, theirs = self.state_dict(), checkpoint["state_dict"]
+        wrong = [
+            name
+            for name in sorted({*mine, *theirs})
+            if name not in mine or name not in theirs or mine[name].shape != theirs[name].shape
+        ]
+        if not wrong:
+            return
+        raise ValueError(
+            f"the checkpoint is of another model: {len(wrong)} tensors do not fit, {wrong[0]} "
+            f"first. {self._difference(checkpoint.get(CONFIG_KEY))} Use the configuration it was "
+            "trained with (config.yaml in its run folder)."
+        )
+
+    def _difference(self, stored: dict[str, Any] | None) -> str:
+        if stored is None:
+            return "It does not say how it was configured."
+        theirs, mine = stored["encoder"], self.encoder.config
+        if theirs["class_path"] != mine["class_path"]:
+            return f"Its encoder is a {theirs['class_path']}, this one a {mine['class_path']}."
+        theirs, mine = theirs["init_args"], mine["init_args"]
+        names = [n for n in sorted({*theirs, *mine}) if theirs.get(n) != mine.get(n)]
+        pairs = [
+            f"{n} = {theirs.get(n, 'default')} (here {mine.get(n, 'default')})" for n in names[:4]
+        ]
+        return f"It has {', '.join(pairs)}." if pairs else ""
+
+
+def load_model(checkpoint: str | Path, map_location: Any = "cpu") -> MVSplat:
+    """The model of a checkpoint that ``fit`` wrote, in evaluation mode; no YAML is needed.
+
+    Args:
+        checkpoint: A ``.ckpt`` file. It is read with ``weights_only=True``: nothing in it runs.
+        map_location: The device to put the weights on.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not a checkpoint of this package, or cannot be read.
+    """
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
+    if not isinstance(content, dict) or CONFIG_KEY not in content:
+        raise ValueError(
+            f"{path} does not describe its model; if it is a published MVSplat checkpoint, "
+            "use mvsplat.published.load_encoder"
+        )
+    described = content[CONFIG_KEY]
+    model = MVSplat(
+        from_config(described["encoder"]), from_config(described["decoder"]), losses={"lpips": None}
+    )
+    model.load_state_dict(content["state_dict"], strict=False)
+    return model.to(map_location).eval()
