@@ -1,6 +1,9 @@
 """Which frames of a scene become context and which become targets."""
 
+import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Int
@@ -8,6 +11,10 @@ from torch import Tensor
 
 from mvsplat.configurable import Configurable
 from mvsplat.data.scenes import Scene
+
+
+class UnsuitableScene(Exception):
+    """A scene that cannot be used here; the message is the reason it is counted under."""
 
 
 class ViewSampler(Configurable, ABC):
@@ -28,6 +35,256 @@ class ViewSampler(Configurable, ABC):
             UnsuitableScene: The scene has no such views; it is skipped and counted by the reason.
         """
 
+    def choose(self, keys: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+        """The scenes that may have views, judged by their keys alone; how many not, by reason."""
+        return list(keys), {}
 
-class UnsuitableScene(Exception):
-    """A scene that cannot be used here; the message is the reason it is counted under."""
+
+class BoundedViewSampler(ViewSampler):
+    """A stretch of frames whose length grows during training; its ends are context views.
+
+    The gap between the outer context views is drawn uniformly from [min, max]; both bounds grow
+    linearly from their initial to their final value over the warm-up. Targets are drawn uniformly
+    between the outer context views. The defaults are the gap that the published models were in
+    effect trained with: exactly 25 frames at first and exactly 45 from step 150,000 on. What was
+    documented instead, a random gap within growing bounds, is max_gap 192, initial_max_gap 45.
+
+    Args:
+        context_views: Number of context views, at least 2; those beyond two are distinct frames
+            drawn between the outer two.
+        target_views: Number of target views.
+        min_gap: Smallest number of frames from the first to the last context view.
+        max_gap: Largest such number; a shorter scene lowers it.
+        initial_min_gap: min_gap at step 0; null: the same as min_gap.
+        initial_max_gap: max_gap at step 0; null: the same as max_gap.
+        warm_up_steps: Optimizer steps over which the bounds grow; 0: they are final from the start.
+        target_margin: Smallest number of frames between a target and the outer context views; 0
+            lets a target be a context view.
+    """
+
+    def __init__(
+        self,
+        context_views: int = 2,
+        target_views: int = 4,
+        min_gap: int = 45,
+        max_gap: int = 45,
+        initial_min_gap: int | None = 25,
+        initial_max_gap: int | None = 25,
+        warm_up_steps: int = 150_000,
+        target_margin: int = 0,
+    ) -> None:
+        initial_min_gap = min_gap if initial_min_gap is None else initial_min_gap
+        initial_max_gap = max_gap if initial_max_gap is None else initial_max_gap
+        if context_views < 2 or target_views < 1:
+            raise ValueError(
+                f"context_views is {context_views} and target_views {target_views}; "
+                "at least 2 and 1 are needed"
+            )
+        for name, low, high in (
+            ("min_gap and max_gap", min_gap, max_gap),
+            ("initial_min_gap and initial_max_gap", initial_min_gap, initial_max_gap),
+        ):
+            if not 1 <= low <= high:
+                raise ValueError(f"{name} are {low} and {high}; expected 1 <= min <= max")
+        if warm_up_steps < 0 or target_margin < 0:
+            raise ValueError("warm_up_steps and target_margin cannot be negative")
+        self.context_views = context_views
+        self.target_views = target_views
+        self.min_gaps = (initial_min_gap, min_gap)
+        self.max_gaps = (initial_max_gap, max_gap)
+        self.warm_up_steps = warm_up_steps
+        self.target_margin = target_margin
+
+    def gap_bounds(self, step: int) -> tuple[int, int]:
+        """Smallest and largest gap at an optimizer step, for scenes that are long enough."""
+        done = min(step / self.warm_up_steps, 1.0) if self.warm_up_steps else 1.0
+        low, high = (
+            initial + int((final - initial) * done) for initial, final in (self.min_gaps, self.max_gaps)
+        )
+        room = max(self.context_views - 1, 2 * self.target_margin)
+        return max(low, room), max(high, room)
+
+    def sample(
+        self, scene: Scene, step: int, generator: torch.Generator
+    ) -> tuple[Int[Tensor, " context"], Int[Tensor, " target"]]:
+        low, high = self.gap_bounds(step)
+        high = min(high, len(scene) - 1)
+        if high < low:
+            raise UnsuitableScene("too few frames for the gap between context views")
+        gap = _draw(low, high, generator)
+        first = _draw(0, len(scene) - 1 - gap, generator)
+        between = first + 1 + torch.randperm(gap - 1, generator=generator)
+        outer = torch.tensor([first, first + gap])
+        context = torch.cat([outer, between[: self.context_views - 2]]).sort().values
+        start, end = first + self.target_margin, first + gap - self.target_margin
+        target = torch.randint(start, end + 1, (self.target_views,), generator=generator)
+        return context, target
+
+
+class MiddleViewSampler(ViewSampler):
+    """Evenly spaced views from the middle of each scene, the same every time.
+
+    Args:
+        context_views: Number of context views, at least 2.
+        target_views: Number of target views, evenly spaced between the outer context views.
+        gap: Number of frames from the first to the last context view; a shorter scene is taken
+            whole, null takes every scene whole.
+    """
+
+    def __init__(
+        self, context_views: int = 2, target_views: int = 3, gap: int | None = 45
+    ) -> None:
+        if context_views < 2 or target_views < 1 or (gap is not None and gap < 1):
+            raise ValueError(
+                f"context_views is {context_views}, target_views {target_views} and gap {gap}; "
+                "at least 2, 1 and 1 are needed"
+            )
+        self.context_views = context_views
+        self.target_views = target_views
+        self.gap = gap
+
+    def sample(
+        self, scene: Scene, step: int, generator: torch.Generator
+    ) -> tuple[Int[Tensor, " context"], Int[Tensor, " target"]]:
+        gap = len(scene) - 1 if self.gap is None else min(self.gap, len(scene) - 1)
+        if gap < self.context_views - 1:
+            raise UnsuitableScene("too few frames for the context views")
+        first = (len(scene) - 1 - gap) // 2
+        context = torch.linspace(first, first + gap, self.context_views, dtype=torch.float64)
+        target = torch.linspace(first, first + gap, self.target_views + 2, dtype=torch.float64)
+        return context.round().long(), target[1:-1].round().long()
+
+
+class ArbitraryViewSampler(ViewSampler):
+    """Context and target views drawn from all frames of a scene, no frame twice.
+
+    Args:
+        context_views: Number of context views.
+        target_views: Number of target views.
+    """
+
+    def __init__(self, context_views: int = 2, target_views: int = 1) -> None:
+        if context_views < 1 or target_views < 1:
+            raise ValueError("context_views and target_views must be at least 1")
+        self.context_views = context_views
+        self.target_views = target_views
+
+    def sample(
+        self, scene: Scene, step: int, generator: torch.Generator
+    ) -> tuple[Int[Tensor, " context"], Int[Tensor, " target"]]:
+        if len(scene) < self.context_views + self.target_views:
+            raise UnsuitableScene("too few frames for the context and target views")
+        frames = torch.randperm(len(scene), generator=generator)
+        context, target = frames.split([self.context_views, len(scene) - self.context_views])
+        return context.sort().values, target[: self.target_views].sort().values
+
+
+class AllViewSampler(ViewSampler):
+    """Chosen context views; every other frame of the scene is a target.
+
+    Args:
+        context: Frame numbers of the context views; negative ones count from the scene's end.
+    """
+
+    def __init__(self, context: list[int] = [0, -1]) -> None:  # noqa: B006 (only read)
+        if not context:
+            raise ValueError("context is empty; name at least one frame")
+        self.context = list(context)
+
+    def sample(
+        self, scene: Scene, step: int, generator: torch.Generator
+    ) -> tuple[Int[Tensor, " context"], Int[Tensor, " target"]]:
+        frames = range(len(scene))
+        try:
+            context = [frames[index] for index in self.context]
+        except IndexError:
+            raise UnsuitableScene("too few frames for the chosen context views") from None
+        target = [frame for frame in frames if frame not in context]
+        if not target or len(set(context)) < len(context):
+            raise UnsuitableScene("too few frames for the chosen context views")
+        return torch.tensor(context), torch.tensor(target)
+
+
+class EvaluationViewSampler(ViewSampler):
+    """The views that an evaluation index lists for each scene.
+
+    The index is a JSON object from scene key to {"context": [frames], "target": [frames]}, or to
+    null for a scene that is left out. Scenes that are not in it are left out, too.
+
+    Args:
+        index_path: The index file.
+    """
+
+    def __init__(self, index_path: str) -> None:
+        self.index_path = index_path
+        self._index: Mapping[str, dict | None] | None = None
+
+    @property
+    def index(self) -> Mapping[str, dict | None]:
+        """The file's content, read on first use.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is no evaluation index; names the scene.
+        """
+        if self._index is None:
+            self._index = _read_evaluation_index(Path(self.index_path))
+        return self._index
+
+    def choose(self, keys: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+        chosen = [key for key in keys if self.index.get(key) is not None]
+        known = set(keys)
+        counts = {
+            "not in the evaluation index": sum(key not in self.index for key in known),
+            "null in the evaluation index": sum(entry is None for entry in self.index.values()),
+            "in the evaluation index, but not in the data": sum(
+                entry is not None and key not in known for key, entry in self.index.items()
+            ),
+        }
+        return chosen, {reason: count for reason, count in counts.items() if count}
+
+    def sample(
+        self, scene: Scene, step: int, generator: torch.Generator
+    ) -> tuple[Int[Tensor, " context"], Int[Tensor, " target"]]:
+        if scene.key not in self.index:
+            raise UnsuitableScene("not in the evaluation index")
+        views = self.index[scene.key]
+        if views is None:
+            raise UnsuitableScene("null in the evaluation index")
+        if max(*views["context"], *views["target"]) >= len(scene):
+            raise UnsuitableScene("has fewer frames than the evaluation index names")
+        return torch.tensor(views["context"]), torch.tensor(views["target"])
+
+
+def _draw(low: int, high: int, generator: torch.Generator) -> int:
+    """A whole number from low to high, both included."""
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def _read_evaluation_index(path: Path) -> dict[str, dict | None]:
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no evaluation index {path}") from None
+    except ValueError as error:
+        raise ValueError(f"the evaluation index {path} is not JSON: {error}") from error
+    if not isinstance(index, dict):
+        raise ValueError(f"{path} holds a {type(index).__name__}, expected {{scene: views}}")
+    for key, entry in index.items():
+        if entry is None:
+            continue
+        frames = [entry.get(kind) if isinstance(entry, dict) else None for kind in ("context", "target")]
+        if not all(_is_frame_list(numbers) for numbers in frames):
+            raise ValueError(
+                f"{path}, scene {key!r}: expected null or "
+                '{"context": [frame, ...], "target": [frame, ...]} with frames counted from 0'
+            )
+    return index
+
+
+def _is_frame_list(numbers: object) -> bool:
+    return (
+        isinstance(numbers, list)
+        and len(numbers) > 0
+        and all(type(number) is int and number >= 0 for number in numbers)
+    )

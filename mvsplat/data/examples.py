@@ -1,0 +1,257 @@
+"""Samples of one scene: chosen views, cropped pictures, cameras, bounds; and their batches."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mvsplat.data.scenes import Scene, SceneSource, Split
+from mvsplat.data.transforms import Shape, crop_depth, crop_image, crop_intrinsics, flip_batch
+from mvsplat.data.view_samplers import UnsuitableScene, ViewSampler
+from mvsplat.types import Batch, Views
+
+
+class Examples(Dataset, ABC):
+    """What loaders draw from: one sample an index, a pure function of its arguments."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of indices."""
+
+    @abstractmethod
+    def sample(self, index: int, step: int, generator: torch.Generator) -> Batch:
+        """A batch of one scene.
+
+        Args:
+            index: From 0 to the length.
+            step: The optimizer step the sample will be used in (0 in evaluation).
+            generator: The only source of randomness.
+
+        Raises:
+            UnsuitableScene: It cannot be used; the message is the reason it is counted under.
+        """
+
+    def groups(self) -> list[list[int]]:
+        """Indices that are best read one after the other."""
+        return [list(range(len(self)))]
+
+    def name(self, index: int) -> str:
+        """What to call an index in messages."""
+        return f"sample {index}"
+
+
+@dataclass(frozen=True)
+class ExampleSettings:
+    """What every stage does to a scene's views; see :class:`mvsplat.data.SceneDataModule`."""
+
+    image_shape: Shape = (256, 256)
+    near: float | None = None
+    far: float | None = None
+    frame_shape: Shape | None = None
+    max_field_of_view: float | None = 100.0
+    min_baseline: float | None = None
+    max_baseline: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.image_shape) < 1:
+            raise ValueError(f"image_shape is {list(self.image_shape)}; expected height and width")
+        for name in ("near", "far"):
+            bound = getattr(self, name)
+            if bound is not None and not 0 < bound < float("inf"):
+                raise ValueError(f"{name} is {bound}; expected a positive number or null")
+        if self.near is not None and self.far is not None and self.near >= self.far:
+            raise ValueError(f"near is {self.near} and far is {self.far}; expected near < far")
+
+
+class SceneExamples(Examples):
+    """Samples from the scenes of a source.
+
+    Args:
+        source: Where the scenes come from.
+        split: Which of its scenes.
+        views: Chooses the views.
+        settings: Crop, bounds and filters.
+        flip_probability: How often a sample is mirrored left and right.
+        only: Take this scene alone.
+        skip_damaged: Count unreadable scenes and pictures as unsuitable instead of raising.
+
+    Raises:
+        ValueError: There are no scenes, or none is called ``only``.
+    """
+
+    def __init__(
+        self,
+        source: SceneSource,
+        split: Split,
+        views: ViewSampler,
+        settings: ExampleSettings,
+        flip_probability: float = 0.0,
+        only: str | None = None,
+        skip_damaged: bool = True,
+    ) -> None:
+        self.source = source
+        self.split = split
+        self.views = views
+        self.settings = settings
+        self.flip_probability = flip_probability
+        self.skip_damaged = skip_damaged
+        keys = source.keys(split)
+        if not keys:
+            raise ValueError(f"the source has no {split} scenes")
+        if only is not None:
+            _check_known(only, keys, split)
+            keys = [only]
+        chosen, self.left_out = views.choose(keys)
+        if not chosen:
+            raise ValueError(f"none of the {len(keys)} {split} scenes can be used: {self.left_out}")
+        # Laid out group by group, so that reading in order opens each chunk once.
+        wanted = set(chosen)
+        groups = [[key for key in group if key in wanted] for group in source.groups(split)]
+        self._group_sizes = [len(group) for group in groups if group]
+        self.keys = [key for group in groups for key in group]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def groups(self) -> list[list[int]]:
+        return [part.tolist() for part in torch.arange(len(self)).split(self._group_sizes)]
+
+    def name(self, index: int) -> str:
+        return self.keys[index]
+
+    def sample(self, index: int, step: int, generator: torch.Generator) -> Batch:
+        key = self.keys[index]
+        with self._damage_is_unsuitable():
+            scene = self.source.scene(self.split, key)
+        self._check_field_of_view(scene)
+        context, target = self.views.sample(scene, step, generator)
+        self._check_baseline(scene, context)
+        frames, places = torch.cat([context, target]).unique(return_inverse=True)
+        views = self._views(scene, frames)
+        context_places, target_places = places.split([len(context), len(target)])
+        batch = Batch(_take(views, context_places), _take(views, target_places), [key])
+        flip = torch.rand((), generator=generator) < self.flip_probability
+        return flip_batch(batch) if flip else batch
+
+    def _views(self, scene: Scene, frames: Int[Tensor, " v"]) -> Views:
+        """The frames, each decoded once, as a batch of one."""
+        shape = self.settings.image_shape
+        images, intrinsics, depths = [], [], []
+        for frame in frames.tolist():
+            with self._damage_is_unsuitable():
+                image, depth = scene.image(frame), scene.depth(frame)
+            size = (image.height, image.width)
+            if self.settings.frame_shape not in (None, size):
+                height, width = self.settings.frame_shape
+                raise UnsuitableScene(f"frames are not {height} pixels high and {width} wide")
+            images.append(crop_image(image, shape))
+            intrinsics.append(crop_intrinsics(scene.intrinsics[frame], size, shape))
+            depths.append(None if depth is None else crop_depth(depth, shape))
+        near, far = self._bounds(scene)
+        return Views(
+            image=torch.stack(images)[None],
+            extrinsics=scene.extrinsics[frames][None],
+            intrinsics=torch.stack(intrinsics)[None],
+            near=torch.full((1, len(frames)), near),
+            far=torch.full((1, len(frames)), far),
+            index=frames[None],
+            depth=None if any(depth is None for depth in depths) else torch.stack(depths)[None],
+        )
+
+    def _bounds(self, scene: Scene) -> tuple[float, float]:
+        near = scene.near if self.settings.near is None else self.settings.near
+        far = scene.far if self.settings.far is None else self.settings.far
+        if near is None or far is None:
+            raise ValueError(
+                f"scene {scene.key!r} has no depth bounds of its own; set near and far of the data "
+                "(RealEstate10K and ACID: 1 and 100)"
+            )
+        if near >= far:
+            raise ValueError(f"near is {near} and far is {far} in {scene.key!r}; expected near < far")
+        return near, far
+
+    def _check_field_of_view(self, scene: Scene) -> None:
+        limit = self.settings.max_field_of_view
+        if limit is not None and field_of_view(scene.intrinsics).max() > limit:
+            raise UnsuitableScene(f"field of view over {limit:g} degrees")
+
+    def _check_baseline(self, scene: Scene, context: Int[Tensor, " v"]) -> None:
+        low, high = self.settings.min_baseline, self.settings.max_baseline
+        if low is None and high is None:
+            return
+        centres = scene.extrinsics[context, :3, 3]
+        baseline = float(torch.cdist(centres, centres).max())
+        if low is not None and baseline < low:
+            raise UnsuitableScene(f"baseline under {low:g}")
+        if high is not None and baseline > high:
+            raise UnsuitableScene(f"baseline over {high:g}")
+
+    @contextmanager
+    def _damage_is_unsuitable(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            if not self.skip_damaged:
+                raise
+            raise UnsuitableScene("damaged") from error
+
+
+def field_of_view(intrinsics: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 2"]:
+    """Horizontal and vertical field of view in degrees, through the principal point."""
+    focal = intrinsics[..., [0, 1], [0, 1]]
+    centre = intrinsics[..., :2, 2]
+    return torch.rad2deg(torch.atan2(centre, focal) + torch.atan2(1 - centre, focal))
+
+
+def collate(samples: Sequence[Batch]) -> Batch:
+    """One batch of several; scenes without depth get 0 (unknown) where others have it.
+
+    Raises:
+        ValueError: Their numbers of views or picture sizes differ.
+    """
+    return Batch(
+        _join([sample.context for sample in samples], "context", samples),
+        _join([sample.target for sample in samples], "target", samples),
+        [key for sample in samples for key in sample.scene],
+    )
+
+
+def _join(parts: list[Views], kind: str, samples: Sequence[Batch]) -> Views:
+    shapes = {tuple(views.image.shape[1:]) for views in parts}
+    if len(shapes) > 1:
+        found = ", ".join(
+            f"{sample.scene[0]!r} {views.image.shape[1]} of {tuple(views.image.shape[-2:])}"
+            for sample, views in zip(samples, parts, strict=True)
+        )
+        raise ValueError(
+            f"scenes with different numbers or sizes of {kind} views cannot share a batch "
+            f"({found}); set this stage's batch_size to 1"
+        )
+    joined: dict[str, Tensor | None] = {}
+    for field in fields(Views):
+        values = [getattr(views, field.name) for views in parts]
+        if field.name == "depth" and any(value is not None for value in values):
+            values = [
+                torch.zeros_like(views.image[:, :, 0]) if value is None else value
+                for views, value in zip(parts, values, strict=True)
+            ]
+        joined[field.name] = None if any(value is None for value in values) else torch.cat(values)
+    return Views(**joined)
+
+
+def _take(views: Views, places: Int[Tensor, " v"]) -> Views:
+    values = {field.name: getattr(views, field.name) for field in fields(Views)}
+    return Views(**{name: None if v is None else v[:, places] for name, v in values.items()})
+
+
+def _check_known(key: str, keys: Sequence[str], split: Split) -> None:
+    if key not in keys:
+        near = get_close_matches(key, keys, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f", which start with {list(keys[:3])}"
+        raise ValueError(f"there is no scene {key!r} among the {len(keys)} {split} scenes{hint}")
