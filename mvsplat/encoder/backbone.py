@@ -1,0 +1,59 @@
+"""The backbone: a residual CNN to a quarter of the resolution, then a transformer between views."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mvsplat.encoder.layers import InstanceNorm, conv3x3
+
+# ImageNet's statistics.
+MEAN = (0.485, 0.456, 0.406)
+STANDARD_DEVIATION = (0.229, 0.224, 0.225)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with instance norm, and a projected shortcut where the shape changes."""
+
+    def __init__(self, channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.conv1 = conv3x3(channels, out_channels, stride, bias=False)
+        self.conv2 = conv3x3(out_channels, out_channels, bias=False)
+        self.norm = InstanceNorm(out_channels)
+        same = stride == 1 and channels == out_channels
+        self.shortcut = None if same else nn.Conv2d(channels, out_channels, 1, stride)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
+        hidden = F.relu(self.norm(self.conv1(x)))
+        hidden = F.relu(self.norm(self.conv2(hidden)))
+        shortcut = x if self.shortcut is None else self.norm(self.shortcut(x))
+        return F.relu(shortcut + hidden)
+
+
+class ConvolutionalEncoder(nn.Module):
+    """UniMatch's CNN (Xu et al., 2023): images to features at a quarter of the resolution.
+
+    Args:
+        widths: Channels of the stem and first stage, the second (stride 2) and the third stage.
+        out_channels: Channels of the features.
+    """
+
+    def __init__(self, widths: tuple[int, int, int], out_channels: int):
+        super().__init__()
+        self.stem = nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False)
+        self.norm = InstanceNorm(widths[0])
+        previous, stages = widths[0], []
+        for width, stride in zip(widths, (1, 2, 1)):
+            stages += [ResidualBlock(previous, width, stride), ResidualBlock(width, width, 1)]
+            previous = width
+        self.blocks = nn.Sequential(*stages)
+        self.project = nn.Conv2d(previous, out_channels, 1)
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer(
+            "deviation", torch.tensor(STANDARD_DEVIATION).view(3, 1, 1), persistent=False
+        )
+
+    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h/4 w/4"]:
+        normalised = (image - self.mean) / self.deviation
+        normalised = normalised.contiguous(memory_format=torch.channels_last)
+        return self.project(self.blocks(F.relu(self.norm(self.stem(normalised)))))

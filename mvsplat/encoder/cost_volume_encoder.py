@@ -1,0 +1,208 @@
+"""MVSplat's encoder (Chen et al., ECCV 2024): views to one or more Gaussians a pixel."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mvsplat.encoder.adapter import GaussianAdapter
+from mvsplat.encoder.backbone import ConvolutionalEncoder
+from mvsplat.encoder.base import Encoder
+from mvsplat.encoder.cost_volume import CostVolume
+from mvsplat.encoder.depth import (
+    CoarseDepth,
+    DepthRefinement,
+    FullResolutionFeatures,
+    disparity_candidates,
+    expected_disparity,
+)
+from mvsplat.encoder.initialization import initialize
+from mvsplat.encoder.layers import conv3x3, maybe_checkpoint, upsample
+from mvsplat.encoder.transformer import MultiViewTransformer
+from mvsplat.encoder.validation import check_views
+from mvsplat.types import DepthEstimate, Gaussians, Views
+
+# The backbone's features have a quarter of the images' resolution.
+FEATURE_STRIDE = 4
+
+
+class CostVolumeEncoder(Encoder):
+    """Depth by matching features over a plane sweep, and a Gaussian for each pixel at that depth.
+
+    The defaults are the published sizes. The three ``published_*`` options repeat behaviours of
+    the published code that its released weights were trained with, and that are not right:
+    loading a released checkpoint sets them; leave them off for new training.
+
+    Args:
+        d_feature: Channels of the features that are matched.
+        cnn_widths: Channels of the CNN's three stages.
+        transformer_blocks: Blocks of the multi-view transformer.
+        transformer_expansion: Hidden width of its feed-forward, in multiples of its input's.
+        attention_splits: The feature map is cut into this many windows along each axis.
+        cross_view_attention: How features of the views meet before matching: in windows, along
+            epipolar lines (two views only), or not at all.
+        depth_candidates: Planes swept, uniform in disparity from far to near.
+        cost_volume: Match features between views; without it depth is guessed from one view's.
+        cost_volume_unet: Refine the cost volume by a U-Net; without it, by one convolution.
+        cost_volume_widths: Channels of that U-Net's levels, each half the size of the one before.
+        cost_volume_attention: Down-sampling factors at which it attends across views.
+        depth_refinement: Refine depth and predict opacity at full resolution by a second U-Net;
+            without it depth is the upsampled coarse one and opacity its confidence.
+        refinement_widths: Channels of that U-Net's levels.
+        refinement_attention: Down-sampling factors at which it attends across views.
+        gaussians_per_pixel: Gaussians of a pixel, which differ in depth and opacity.
+        gaussian_head_width: Hidden channels of the head that predicts the Gaussians' parameters.
+        sh_degree: Degree of the spherical harmonics, 0 (no view dependence) to 3.
+        scale_range: Bounds of the Gaussians' scale, in units of about a fifth of a pixel.
+        initialization: ``published`` draws weights as the published code does; ``matching`` starts
+            as a working matcher for small training budgets: colours are the pixels', coarse depth
+            follows the raw correlation, offsets are zero.
+        checkpointing: Recompute activations in the backward pass: less memory, a third more time.
+        published_harmonics_rotation: Turn view-dependent colour by S R S with S = diag(-1, 1, -1)
+            instead of the camera's rotation R.
+        published_ray_depth: Place Gaussians at the predicted depth along the unit-length ray,
+            although it was matched along the optical axis.
+        published_shifted_mask: With more than two views, tile the mask of shifted cross-attention
+            view by view although keys run token by token.
+    """
+
+    def __init__(
+        self,
+        d_feature: int = 128,
+        cnn_widths: tuple[int, int, int] = (64, 96, 128),
+        transformer_blocks: int = 6,
+        transformer_expansion: int = 4,
+        attention_splits: int = 2,
+        cross_view_attention: Literal["windows", "epipolar", "none"] = "windows",
+        depth_candidates: int = 128,
+        cost_volume: bool = True,
+        cost_volume_unet: bool = True,
+        cost_volume_widths: tuple[int, ...] = (128, 128, 128),
+        cost_volume_attention: tuple[int, ...] = (4,),
+        depth_refinement: bool = True,
+        refinement_widths: tuple[int, ...] = (32, 32, 32, 32, 32),
+        refinement_attention: tuple[int, ...] = (16,),
+        gaussians_per_pixel: int = 1,
+        gaussian_head_width: int = 168,
+        sh_degree: int = 3,
+        scale_range: tuple[float, float] = (0.5, 15.0),
+        initialization: Literal["published", "matching"] = "published",
+        checkpointing: bool = False,
+        published_harmonics_rotation: bool = False,
+        published_ray_depth: bool = False,
+        published_shifted_mask: bool = False,
+    ):
+        super().__init__()
+        if gaussians_per_pixel > 1 and not depth_refinement:
+            raise ValueError(
+                f"gaussians_per_pixel is {gaussians_per_pixel} without depth refinement, which is "
+                "what tells a pixel's Gaussians apart: set it to 1, or depth_refinement to true"
+            )
+        cnn_widths, refinement_widths = tuple(cnn_widths), tuple(refinement_widths)
+        cost_volume_widths = tuple(cost_volume_widths)
+        self.depth_candidates = depth_candidates
+        self.checkpointing = checkpointing
+        self.cross_view_attention = cross_view_attention
+        self.divisor = math.lcm(
+            FEATURE_STRIDE * attention_splits,
+            FEATURE_STRIDE * 2 ** (len(cost_volume_widths) - 1) if cost_volume_unet else 1,
+            2 ** (len(refinement_widths) - 1) if depth_refinement else 1,
+        )
+        self.cnn = ConvolutionalEncoder(cnn_widths, d_feature)
+        self.transformer = MultiViewTransformer(
+            d_feature,
+            transformer_blocks,
+            attention_splits,
+            transformer_expansion,
+            cross_view=cross_view_attention != "none",
+            tiled_mask=published_shifted_mask,
+            checkpointing=checkpointing,
+        )
+        self.cost_volume = CostVolume() if cost_volume else None
+        self.coarse_depth = CoarseDepth(
+            d_feature,
+            depth_candidates,
+            cost_volume_widths,
+            tuple(cost_volume_attention),
+            cost_volume,
+            cost_volume_unet,
+            checkpointing,
+        )
+        self.full_resolution = FullResolutionFeatures(2 * d_feature, d_feature)
+        self.refinement = DepthRefinement(
+            d_feature,
+            refinement_widths,
+            tuple(refinement_attention),
+            gaussians_per_pixel,
+            depth_refinement,
+            checkpointing,
+        )
+        self.adapter = GaussianAdapter(
+            sh_degree, tuple(scale_range), published_ray_depth, published_harmonics_rotation
+        )
+        self.gaussian_head = nn.Sequential(
+            conv3x3(refinement_widths[0] + 3 + d_feature, gaussian_head_width),
+            nn.GELU(),
+            conv3x3(gaussian_head_width, self.adapter.channels),
+        )
+        self.to(memory_format=torch.channels_last)
+        initialize(self, initialization)
+
+    def forward(self, views: Views) -> Gaussians:
+        """Gaussians view by view, in each row by row, in a pixel one after another.
+
+        Raises:
+            ValueError: The views are unusable; the message names the field and the element.
+        """
+        if not torch.compiler.is_compiling():
+            check_views(views, self.divisor)
+        count = views.image.shape[1]
+        image = views.image.flatten(0, 1)
+        cnn_features = self.cnn(image)
+        features = self.transformer(cnn_features.unflatten(0, (-1, count))).flatten(0, 1)
+        candidates = disparity_candidates(
+            views.near.flatten(), views.far.flatten(), self.depth_candidates
+        )
+        logits = self._match(features, views, candidates)
+        coarse, confidence = expected_disparity(logits, candidates)
+        full = self.full_resolution(torch.cat([features, cnn_features.to(features.dtype)], dim=1))
+        pixel = self.refinement(
+            image,
+            full,
+            upsample(coarse, FEATURE_STRIDE),
+            F.interpolate(confidence, scale_factor=FEATURE_STRIDE, mode="nearest"),
+            count,
+        )
+        raw = maybe_checkpoint(self.checkpointing, self._head, pixel.features, image, full)
+        disparity = pixel.disparity.clamp(
+            candidates[:, :1, None, None], candidates[:, -1:, None, None]
+        )
+        gaussians, depth = self.adapter(raw, 1 / disparity, pixel.opacity, views)
+        weights = pixel.opacity / pixel.opacity.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        gaussians.estimate = DepthEstimate(
+            depth=(depth * weights).sum(dim=1).unflatten(0, (-1, count)),
+            confidence=confidence.squeeze(1).unflatten(0, (-1, count)),
+            logits=logits.unflatten(0, (-1, count)),
+            disparities=candidates.unflatten(0, (-1, count)),
+        )
+        return gaussians
+
+    def _match(
+        self,
+        features: Float[Tensor, "n c h w"],
+        views: Views,
+        candidates: Float[Tensor, "n d"],
+    ) -> Float[Tensor, "n d h w"]:
+        """Logits of the coarse depth distribution."""
+        inputs = features
+        if self.cost_volume is not None:
+            volume = self.cost_volume(features, views, candidates)
+            inputs = torch.cat([volume.to(features.dtype), features], dim=1)
+        return self.coarse_depth(inputs, views.image.shape[1])
+
+    def _head(self, features: Tensor, image: Tensor, full: Tensor) -> Tensor:
+        parts = (features, image.to(full.dtype), full)
+        return self.gaussian_head(torch.cat(parts, dim=1))

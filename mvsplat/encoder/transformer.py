@@ -1,0 +1,207 @@
+"""The multi-view transformer: tokens of a view attend to its own windows and to the other views'."""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mvsplat.encoder.layers import Linear, maybe_checkpoint
+from mvsplat.encoder.windows import WindowLayout, position_encoding, rolled_windows, window_layout
+
+
+class Message(nn.Module):
+    """What follows attention in a layer: projection, norm, an optional feed-forward, residual."""
+
+    def __init__(self, channels: int, expansion: int | None):
+        super().__init__()
+        self.merge = Linear(channels, channels, bias=False)
+        self.norm = nn.LayerNorm(channels)
+        self.feed_forward = None
+        if expansion is not None:
+            self.feed_forward = nn.Sequential(
+                Linear(2 * channels, 2 * channels * expansion, bias=False),
+                nn.GELU(),
+                Linear(2 * channels * expansion, channels, bias=False),
+                nn.LayerNorm(channels),
+            )
+
+    @property
+    def last_norm(self) -> nn.LayerNorm:
+        """The norm whose output is added to the tokens."""
+        return self.norm if self.feed_forward is None else self.feed_forward[-1]
+
+    def forward(
+        self, tokens: Float[Tensor, "*batch n c"], attended: Float[Tensor, "*batch n c"]
+    ) -> Float[Tensor, "*batch n c"]:
+        message = self.norm(self.merge(attended))
+        if self.feed_forward is not None:
+            message = self.feed_forward(torch.cat([tokens.to(message.dtype), message], dim=-1))
+        return tokens + message
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, then cross-attention to all other views with a feed-forward.
+
+    Keys and values of the cross-attention come from the block's input, so one projection gives
+    the self-attention's queries, keys and values and the cross-attention's keys and values.
+
+    Args:
+        channels: Width of the tokens.
+        expansion: Hidden width of the feed-forward over its input's width.
+        cross_view: Without it, a block is one self-attention with the feed-forward.
+    """
+
+    def __init__(self, channels: int, expansion: int, cross_view: bool):
+        super().__init__()
+        self.cross_view = cross_view
+        self.project = Linear(channels, (5 if cross_view else 3) * channels, bias=False)
+        self.self_message = Message(channels, None if cross_view else expansion)
+        if cross_view:
+            self.query = Linear(channels, channels, bias=False)
+            self.cross_message = Message(channels, expansion)
+
+    def forward(
+        self, tokens: Float[Tensor, "b v n c"], layout: WindowLayout, rolled: Any = None
+    ) -> Float[Tensor, "b v n c"]:
+        channels = tokens.shape[-1]
+        query, key, value, *context = self.project(tokens).split(channels, dim=-1)
+        tokens = self.self_message(tokens, attend_self(query, key, value, layout))
+        if not self.cross_view:
+            return tokens
+        query = self.query(tokens)
+        if rolled is None:
+            attended = attend_others(query, *context, layout)
+        else:
+            attended = attend_tiled(query, *context, layout, rolled)
+        return self.cross_message(tokens, attended)
+
+
+def attend_self(
+    query: Float[Tensor, "b v n c"],
+    key: Float[Tensor, "b v n c"],
+    value: Float[Tensor, "b v n c"],
+    layout: WindowLayout,
+) -> Float[Tensor, "b v n c"]:
+    """Attention of each token to its own window of its own view."""
+    results = []
+    for start, count, length in layout.groups:
+        parts = [
+            rearrange(
+                x[:, :, start : start + count * length], "b v (w l) c -> (b v) w l c", w=count
+            )
+            for x in (query, key, value)
+        ]
+        results.append(F.scaled_dot_product_attention(*parts).flatten(1, 2))
+    return _join(results).view(query.shape)
+
+
+def attend_others(
+    query: Float[Tensor, "b v n c"],
+    key: Float[Tensor, "b v n c"],
+    value: Float[Tensor, "b v n c"],
+    layout: WindowLayout,
+) -> Float[Tensor, "b v n c"]:
+    """Attention of each token to its window in all other views."""
+    others = other_views(query.shape[1], query.device)
+    results = []
+    for start, count, length in layout.groups:
+        window = slice(start, start + count * length)
+        own = rearrange(query[:, :, window], "b v (w l) c -> (b v) w l c", w=count)
+        context = [
+            rearrange(x[:, others, window], "b v u (w l) c -> (b v) w (u l) c", w=count)
+            for x in (key, value)
+        ]
+        results.append(F.scaled_dot_product_attention(own, *context).flatten(1, 2))
+    return _join(results).view(query.shape)
+
+
+def attend_tiled(
+    query: Float[Tensor, "b v n c"],
+    key: Float[Tensor, "b v n c"],
+    value: Float[Tensor, "b v n c"],
+    layout: WindowLayout,
+    rolled: tuple[Int[Tensor, "w l"], Float[Tensor, "w l l"]],
+) -> Float[Tensor, "b v n c"]:
+    """The published shifted cross-attention: keys token by token, the mask tiled view by view."""
+    others = other_views(query.shape[1], query.device)
+    result = torch.empty_like(query)
+    for order, mask in zip(*rolled):
+        tokens = layout.inverse[order]
+        own = rearrange(query[:, :, tokens], "b v l c -> (b v) 1 l c")
+        context = [
+            rearrange(x[:, :, tokens][:, others], "b v u l c -> (b v) 1 (l u) c")
+            for x in (key, value)
+        ]
+        bias = mask.to(own.dtype).repeat(1, others.shape[1])[None, None]
+        attended = F.scaled_dot_product_attention(own, *context, attn_mask=bias)
+        result[:, :, tokens] = attended.view(*query.shape[:2], *attended.shape[2:])
+    return result
+
+
+def _join(results: list[Tensor]) -> Tensor:
+    return torch.cat(results, dim=1) if len(results) > 1 else results[0].contiguous()
+
+
+@lru_cache(maxsize=64)
+def other_views(views: int, device: torch.device) -> Tensor:
+    """For each view, the indices of the others [views, views - 1]."""
+    offsets = torch.arange(views)[:, None] + torch.arange(1, views)
+    return (offsets % views).sort(dim=1).values.to(device)
+
+
+class MultiViewTransformer(nn.Module):
+    """GMFlow's windowed transformer (Xu et al., 2022) between any number of views.
+
+    Args:
+        channels: Width of the tokens.
+        blocks: Number of blocks; every second one has shifted windows.
+        splits: The map is cut into ``splits`` x ``splits`` windows.
+        expansion: Hidden width of the feed-forward over its input's width.
+        cross_view: Attend to other views.
+        tiled_mask: With more than two views, mask shifted cross-attention as the published code.
+        checkpointing: Recompute the blocks' activations in the backward pass.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        blocks: int,
+        splits: int,
+        expansion: int,
+        cross_view: bool,
+        tiled_mask: bool,
+        checkpointing: bool,
+    ):
+        super().__init__()
+        self.splits = splits
+        self.tiled_mask = tiled_mask
+        self.checkpointing = checkpointing
+        self.blocks = nn.ModuleList(
+            TransformerBlock(channels, expansion, cross_view) for _ in range(blocks)
+        )
+
+    def forward(self, features: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c h w"]:
+        channels, height, width = features.shape[2:]
+        tokens = rearrange(features, "b v c h w -> b v (h w) c")
+        tokens = tokens + position_encoding(height, width, self.splits, channels, features.device)
+        order = None
+        for index, block in enumerate(self.blocks):
+            layout, rolled = self._windows(index, features)
+            tokens = tokens[:, :, layout.order if order is None else order[layout.order]]
+            order = layout.inverse
+            tokens = maybe_checkpoint(self.checkpointing, block, tokens, layout, rolled)
+        if order is not None:
+            tokens = tokens[:, :, order]
+        return rearrange(tokens, "b v (h w) c -> b v c h w", h=height)
+
+    def _windows(self, index: int, features: Tensor) -> tuple[WindowLayout, Any]:
+        views, _, height, width = features.shape[1:]
+        shifted = index % 2 == 1 and self.splits > 1
+        layout = window_layout(height, width, self.splits, shifted, features.device)
+        if shifted and self.tiled_mask and views > 2:
+            return layout, rolled_windows(height, width, self.splits, features.device)
+        return layout, None

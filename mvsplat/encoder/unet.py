@@ -1,0 +1,116 @@
+"""A small U-Net whose attention joins all views of a scene."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mvsplat.encoder.layers import Linear, conv3x3, group_norm
+
+HEAD_CHANNELS = 32
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, norm, SiLU, convolution, norm (starting at zero), SiLU, plus the input."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__()
+        self.conv1 = conv3x3(channels, out_channels)
+        self.norm1 = group_norm(out_channels)
+        self.conv2 = conv3x3(out_channels, out_channels)
+        self.norm2 = group_norm(out_channels)
+        nn.init.zeros_(self.norm2.weight)
+        same = channels == out_channels
+        self.skip = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
+        hidden = F.silu(self.norm1(self.conv1(x)))
+        return self.skip(x) + F.silu(self.norm2(self.conv2(hidden)))
+
+
+class MultiViewAttention(nn.Module):
+    """Self-attention over all pixels of all views together, plus the input."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.heads = max(1, channels // HEAD_CHANNELS)
+        if channels % self.heads:
+            raise ValueError(
+                f"a U-Net level with attention has width {channels}; "
+                f"above {HEAD_CHANNELS} it must be a multiple of {HEAD_CHANNELS}"
+            )
+        self.qkv = Linear(channels, 3 * channels)
+        self.project = Linear(channels, channels)
+        self.norm = group_norm(channels)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Float[Tensor, "b*v c h w"], views: int) -> Float[Tensor, "b*v c h w"]:
+        tokens = rearrange(x, "(b v) c h w -> b (v h w) c", v=views)
+        # The published order of channels: head by head, within a head queries, keys, values.
+        parts = rearrange(self.qkv(tokens), "b n (m p c) -> p b m n c", m=self.heads, p=3)
+        attended = F.scaled_dot_product_attention(*parts)
+        projected = self.project(rearrange(attended, "b m n c -> b n (m c)"))
+        maps = rearrange(projected, "b (v h w) c -> (b v) c h w", v=views, h=x.shape[2])
+        return x + self.norm(maps)
+
+
+class Stage(nn.Module):
+    """A residual block and, on some levels, attention."""
+
+    def __init__(self, channels: int, out_channels: int, attention: bool):
+        super().__init__()
+        self.residual = ResidualBlock(channels, out_channels)
+        self.attention = MultiViewAttention(out_channels) if attention else None
+
+    def forward(self, x: Float[Tensor, "n c h w"], views: int) -> Float[Tensor, "n d h w"]:
+        x = self.residual(x)
+        return x if self.attention is None else self.attention(x, views)
+
+
+class UNet(nn.Module):
+    """One residual block a level going down, two in the middle, two a level going up.
+
+    Args:
+        widths: Channels of each level, from full resolution down; each halves the size.
+        attention: Down-sampling factors of the levels that have attention.
+    """
+
+    def __init__(self, widths: tuple[int, ...], attention: tuple[int, ...]):
+        super().__init__()
+        attends = [2**level in attention for level in range(len(widths))]
+        current, skips = widths[0], [widths[0]]
+        self.stem = conv3x3(current, current)
+        self.down, self.reduce = nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(widths):
+            if level > 0:
+                self.reduce.append(conv3x3(current, current, stride=2))
+                skips.append(current)
+            self.down.append(Stage(current, width, attends[level]))
+            skips.append(width)
+            current = width
+        self.middle = nn.Sequential(ResidualBlock(current, current), ResidualBlock(current, current))
+        self.up, self.expand = nn.ModuleList(), nn.ModuleList()
+        for level, width in reversed(list(enumerate(widths))):
+            for _ in range(2):
+                self.up.append(Stage(current + skips.pop(), width, attends[level]))
+                current = width
+            if level > 0:
+                self.expand.append(conv3x3(width, width))
+        self.out = nn.Sequential(conv3x3(current, widths[0]), group_norm(widths[0]), nn.SiLU())
+
+    def forward(self, x: Float[Tensor, "b*v c h w"], views: int) -> Float[Tensor, "b*v c h w"]:
+        x = self.stem(x)
+        skips = [x]
+        for level, stage in enumerate(self.down):
+            if level > 0:
+                x = self.reduce[level - 1](x)
+                skips.append(x)
+            x = stage(x, views)
+            skips.append(x)
+        x = self.middle(x)
+        for index, stage in enumerate(self.up):
+            x = stage(torch.cat([x, skips.pop()], dim=1), views)
+            if index % 2 == 1 and index // 2 < len(self.expand):
+                x = self.expand[index // 2](F.interpolate(x, scale_factor=2, mode="nearest"))
+        return self.out(x)
