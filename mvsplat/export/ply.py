@@ -72,7 +72,7 @@ def load_ply(path: str | Path) -> Gaussians:
         raise ValueError(f"{path} holds no Gaussians: it has no element named vertex")
     table = elements["vertex"].data
     rest = sum(name.startswith("f_rest_") for name in table.dtype.names)
-    degree = _degree(1 + rest / 3, str(path))
+    degree = _degree(1 + math.ceil(rest / 3), str(path))
     missing = [n for n in _properties(degree) if n not in table.dtype.names and n[0] != "n"]
     if missing:
         raise ValueError(
@@ -98,14 +98,14 @@ def _one_scene(gaussians: Gaussians, scene: int | None) -> dict[str, Tensor]:
     }
 
 
-def _degree(coefficients: int | float, path: str) -> int:
+def _degree(coefficients: int, path: str) -> int:
     """The degree of harmonics with so many coefficients."""
     for degree in range(_HIGHEST_DEGREE + 1):
         if coefficients == (degree + 1) ** 2:
             return degree
     raise ValueError(
         f"{path}: PLY files hold harmonics of degree 0 to {_HIGHEST_DEGREE}, which have 1, 4, 9 "
-        f"or 16 coefficients a colour; found {coefficients:g}"
+        f"or 16 coefficients a colour; found {coefficients}"
     )
 
 
