@@ -1,0 +1,269 @@
+"""The data module: scenes in, every stage's batches out."""
+
+import logging
+from collections import Counter
+from typing import Any, Literal
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import Dataset, IterableDataset
+
+from mvsplat.data.examples import Examples, ExampleSettings, SceneExamples
+from mvsplat.data.loading import BatchLoader, LoaderSettings, Maker, SkipReport, describe_counts
+from mvsplat.data.scenes import SceneSource
+from mvsplat.data.streams import Endless, Fixed, InOrder, Once, Plan, Share, Shuffled, Start, mix
+from mvsplat.data.user_datasets import IterableMaker, MapExamples
+from mvsplat.data.view_samplers import BoundedViewSampler, MiddleViewSampler, ViewSampler
+
+Stage = Literal["train", "val", "test", "predict"]
+_STAGES: tuple[Stage, ...] = ("train", "val", "test", "predict")
+# What Lightning calls what it runs, and the stages' data it needs for that.
+_STAGES_OF = {"fit": ("train", "val"), "validate": ("val",)}
+
+_log = logging.getLogger("mvsplat.data")
+
+
+class SceneDataModule(LightningDataModule):
+    """Batches of context and target views from posed photographs.
+
+    Training is an endless, shuffled stream, in which the views, flips and order of the samples
+    depend on the seed and the sample's position alone: not on workers, and after a resume the
+    stream goes on where it was. Ranks take different samples. Validation is a fixed number of test
+    scenes; test and prediction take every test scene once. Scenes that cannot be used are counted
+    by reason, said on the console and kept in ``skipped``.
+
+    Args:
+        source: Where the scenes come from; null generates some.
+        image_shape: Height and width of the views; frames are resized to cover it and cropped.
+        near: Nearest depth to consider; null takes each scene's own.
+        far: Farthest depth to consider; null takes each scene's own.
+        train_views: Chooses views for training; null: BoundedViewSampler with the published gap.
+        val_views: Chooses views for validation; null: MiddleViewSampler.
+        test_views: Chooses views for testing; null: MiddleViewSampler.
+        predict_views: Chooses views for prediction; null: MiddleViewSampler.
+        flip_probability: How often a training sample is mirrored left and right.
+        frame_shape: Skip scenes whose frames have another height and width; null takes all.
+        max_field_of_view: Skip scenes with a wider field of view, in degrees; null takes all.
+        min_baseline: Skip samples whose context cameras are all closer together than this.
+        max_baseline: Skip samples with context cameras farther apart than this.
+        overfit: Train and validate on this one training scene.
+        val_scenes: Scenes a validation, over all devices (fewer if there are not as many).
+        val_same_scenes: Validate on the same scenes every time, instead of on others each time.
+        shuffle_groups: Chunks whose scenes are shuffled with one another; keep it at or below
+            the source's open_chunks.
+        seed: Another seed is another order, other views and other flips.
+        train_loader: How training batches are loaded.
+        val_loader: How validation batches are loaded.
+        test_loader: How test batches are loaded.
+        predict_loader: How prediction batches are loaded.
+        train_dataset: Your own torch Dataset of one-scene mvsplat.types.Batch items, map-style or
+            iterable, in place of the source; it is shuffled, repeated and split over devices here.
+        val_dataset: The same for validation; its first val_scenes samples (of a map-style one, a
+            fixed random choice).
+        test_dataset: The same for testing; every sample once.
+        predict_dataset: The same for prediction; every sample once.
+    """
+
+    def __init__(
+        self,
+        source: SceneSource | None = None,
+        image_shape: tuple[int, int] = (256, 256),
+        near: float | None = None,
+        far: float | None = None,
+        train_views: ViewSampler | None = None,
+        val_views: ViewSampler | None = None,
+        test_views: ViewSampler | None = None,
+        predict_views: ViewSampler | None = None,
+        flip_probability: float = 0.5,
+        frame_shape: tuple[int, int] | None = None,
+        max_field_of_view: float | None = 100.0,
+        min_baseline: float | None = None,
+        max_baseline: float | None = None,
+        overfit: str | None = None,
+        val_scenes: int = 64,
+        val_same_scenes: bool = True,
+        shuffle_groups: int = 8,
+        seed: int = 0,
+        train_loader: LoaderSettings = LoaderSettings(batch_size=14, num_workers=4),
+        val_loader: LoaderSettings = LoaderSettings(num_workers=1),
+        test_loader: LoaderSettings = LoaderSettings(num_workers=2),
+        predict_loader: LoaderSettings = LoaderSettings(num_workers=2),
+        train_dataset: Dataset | None = None,
+        val_dataset: Dataset | None = None,
+        test_dataset: Dataset | None = None,
+        predict_dataset: Dataset | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= flip_probability <= 1:
+            raise ValueError(f"flip_probability is {flip_probability}; expected 0 to 1")
+        for name, value in (("val_scenes", val_scenes), ("shuffle_groups", shuffle_groups)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        if seed < 0:
+            raise ValueError(f"seed is {seed}; it must not be negative")
+        self.source = source if source is not None else _generated_scenes()
+        self.settings = ExampleSettings(
+            tuple(image_shape), near, far, None if frame_shape is None else tuple(frame_shape),
+            max_field_of_view, min_baseline, max_baseline,
+        )  # fmt: skip
+        self.views: dict[Stage, ViewSampler] = {
+            "train": train_views or BoundedViewSampler(),
+            "val": val_views or MiddleViewSampler(),
+            "test": test_views or MiddleViewSampler(),
+            "predict": predict_views or MiddleViewSampler(),
+        }
+        self.loaders = dict(
+            zip(_STAGES, (train_loader, val_loader, test_loader, predict_loader), strict=True)
+        )
+        self.datasets = dict(
+            zip(_STAGES, (train_dataset, val_dataset, test_dataset, predict_dataset), strict=True)
+        )
+        self.flip_probability = flip_probability
+        self.overfit = overfit
+        self.val_scenes = val_scenes
+        self.val_same_scenes = val_same_scenes
+        self.shuffle_groups = shuffle_groups
+        self.seed = seed
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self._loaders_in_use: dict[Stage, BatchLoader] = {}
+        # The position in the training stream after so many training batches.
+        self._resumed_position = 0
+        self._resumed_batches = 0
+
+    @property
+    def skipped(self) -> dict[Stage, Counter[str]]:
+        """How many scenes this process has skipped in each stage, by reason."""
+        return {stage: loader.report.counts for stage, loader in self._loaders_in_use.items()}
+
+    def prepare_data(self) -> None:
+        if self._stages_from_source():
+            self.source.prepare()
+
+    def setup(self, stage: str) -> None:
+        for name in self._stages_from_source():
+            self.source.keys(self._split(name))  # raises early where the data is missing
+
+    def train_dataloader(self) -> BatchLoader:
+        if self.trainer is not None and self.trainer.overfit_batches:
+            raise ValueError("overfit_batches does not work with this data; set overfit to a scene")
+        return self._loader("train")
+
+    def val_dataloader(self) -> BatchLoader:
+        return self._loader("val")
+
+    def test_dataloader(self) -> BatchLoader:
+        return self._loader("test")
+
+    def predict_dataloader(self) -> BatchLoader:
+        return self._loader("predict")
+
+    def teardown(self, stage: str) -> None:
+        for loader in self._loaders_in_use.values():
+            loader.close()
+            loader.report.summarize()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the training stream is; batches that were only loaded ahead do not count."""
+        position, batches = self._position(), self._batches_done()
+        return {"position": position, "batches": batches, "seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resumed_position = state_dict["position"]
+        self._resumed_batches = state_dict["batches"]
+        if state_dict["seed"] != self.seed:
+            _log.warning(
+                "the checkpoint was trained with data seed %s, this run goes on with seed %s: "
+                "the order of the scenes changes",
+                state_dict["seed"],
+                self.seed,
+            )
+
+    def _loader(self, stage: Stage) -> BatchLoader:
+        self._loaders_in_use[stage] = loader = self._make_loader(stage)
+        return loader
+
+    def _make_loader(self, stage: Stage) -> BatchLoader:
+        settings, fitting = self.loaders[stage], stage in _STAGES_OF["fit"]
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        share = Share(settings.batch_size, rank, world)
+        report = SkipReport(stage if world == 1 else f"{stage} (rank {rank} of {world})")
+        seed = mix(self.seed, _STAGES.index(stage))
+        examples = self._examples(stage)
+        if isinstance(examples, IterableDataset):
+            maker = IterableMaker(examples, seed, shuffle=stage == "train", repeat=fitting)
+            return BatchLoader(self._plan(stage, share, None), maker, settings, report)
+        self._report_left_out(examples, report)
+        order = InOrder(len(examples))
+        if fitting:
+            order = Shuffled(examples.groups(), self.shuffle_groups, seed)
+        maker = Maker(examples, order, seed, replace_skipped=fitting)
+        plan = self._plan(stage, share, len(examples))
+        return BatchLoader(plan, maker, settings, report, require_some=world == 1)
+
+    def _plan(self, stage: Stage, share: Share, size: int | None) -> Plan:
+        """Which batches of the stage this process takes; ``size`` is the number of samples."""
+        if stage == "train":
+            accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
+            return Endless(share, accumulate, self._start)
+        if stage == "val":
+            count = self.val_scenes if size is None else min(self.val_scenes, size)
+            return Fixed(share, count, lambda: 0 if self.val_same_scenes else self._step() * count)
+        return Once(share, size)
+
+    def _examples(self, stage: Stage) -> Examples | IterableDataset:
+        dataset = self.datasets[stage]
+        if dataset is not None:
+            return dataset if isinstance(dataset, IterableDataset) else MapExamples(dataset)
+        fitting = stage in _STAGES_OF["fit"]
+        return SceneExamples(
+            self.source,
+            self._split(stage),
+            self.views[stage],
+            self.settings,
+            flip_probability=self.flip_probability if stage == "train" else 0.0,
+            only=self.overfit if fitting else None,
+            skip_damaged=fitting,
+        )
+
+    def _report_left_out(self, examples: Examples, report: SkipReport) -> None:
+        if isinstance(examples, SceneExamples) and examples.left_out:
+            report.counts.update(examples.left_out)
+            _log.info("%s: left out %s", report.stage, describe_counts(report.counts))
+
+    def _split(self, stage: Stage) -> Literal["train", "test"]:
+        overfitting = self.overfit is not None and stage == "val"
+        return "train" if stage == "train" or overfitting else "test"
+
+    def _stages_from_source(self) -> list[Stage]:
+        """The stages that are about to run and take their scenes from the source."""
+        function = self.trainer.state.fn if self.trainer is not None else None
+        needed = _STAGES if function is None else _STAGES_OF.get(function, (str(function),))
+        return [stage for stage in _STAGES if stage in needed and self.datasets[stage] is None]
+
+    def _start(self) -> Start:
+        """Where the training stream begins or, after an epoch's end or a resume, goes on."""
+        if self.trainer is None:
+            return Start(self._resumed_position)
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        # Lightning ends an epoch with an optimizer step, whether or not all batches of it are in.
+        done = 0 if progress.is_last_batch else progress.current.processed
+        accumulated = done % self.trainer.accumulate_grad_batches
+        return Start(self._position(), self._step(), accumulated)
+
+    def _position(self) -> int:
+        batches = self._batches_done() - self._resumed_batches
+        world = self.trainer.world_size if self.trainer is not None else 1
+        return self._resumed_position + batches * self.loaders["train"].batch_size * world
+
+    def _batches_done(self) -> int:
+        if self.trainer is None:
+            return self._resumed_batches
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+
+    def _step(self) -> int:
+        return self.trainer.global_step if self.trainer is not None else 0
+
+
+def _generated_scenes() -> SceneSource:
+    from mvsplat.data.generated import GeneratedScenes
+
+    return GeneratedScenes()

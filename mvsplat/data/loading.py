@@ -1,0 +1,229 @@
+"""Loaders: requests in, batches out, made in worker processes; and the counting of skips."""
+
+import logging
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mvsplat.data.examples import Examples, collate
+from mvsplat.data.streams import Order, Plan, Request, make_generator
+from mvsplat.data.view_samplers import UnsuitableScene
+from mvsplat.types import Batch
+
+_log = logging.getLogger("mvsplat.data")
+
+# A stream with fewer usable scenes than one in so many is taken to have none.
+_MOST_TRIES = 1000
+_SHOWN_DETAILS = 5
+
+
+@dataclass(frozen=True)
+class LoaderSettings:
+    """How one stage's batches are loaded.
+
+    Args:
+        batch_size: Scenes a batch, on each device.
+        num_workers: Worker processes that load; 0 loads in the training process.
+        prefetch_factor: Batches each worker loads ahead.
+        pin_memory: Page-locked batches, faster to copy to a GPU; without one it does nothing.
+        persistent_workers: Keep the workers from one validation to the next.
+        multiprocessing_context: How workers are started; null is the system's way.
+    """
+
+    batch_size: int = 1
+    num_workers: int = 2
+    prefetch_factor: int = 2
+    pin_memory: bool = True
+    persistent_workers: bool = True
+    multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("num_workers", 0), ("prefetch_factor", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A scene that was left out: why, which, and what exactly is wrong with it, where known."""
+
+    reason: str
+    name: str
+    detail: str = ""
+
+
+@dataclass
+class Made:
+    """What a worker returns: a batch, unless nothing of it could be used, and what was skipped."""
+
+    batch: Batch | None
+    skipped: list[Skip] = field(default_factory=list)
+    ended: bool = False
+
+    def pin_memory(self) -> "Made":
+        """Called by torch's DataLoader."""
+        return replace(self, batch=_pin(self.batch))
+
+
+class Maker(Dataset):
+    """Makes requested batches, in whatever process it finds itself.
+
+    Args:
+        examples: Where samples come from.
+        order: Which sample each position is.
+        seed: With the position, seeds all randomness of a sample.
+        replace_skipped: Take the next suitable sample in the order for one that is skipped.
+    """
+
+    def __init__(self, examples: Examples, order: Order, seed: int, replace_skipped: bool) -> None:
+        self.examples = examples
+        self.order = order
+        self.seed = seed
+        self.tries = min(len(order), _MOST_TRIES) if replace_skipped else 1
+        self.replace_skipped = replace_skipped
+
+    def __getitem__(self, requests: list[Request]) -> Made:
+        skipped: list[Skip] = []
+        samples = [self._sample(request, skipped) for request in requests]
+        usable = [sample for sample in samples if sample is not None]
+        return Made(collate(usable) if usable else None, skipped)
+
+    def _sample(self, request: Request, skipped: list[Skip]) -> Batch | None:
+        before = len(skipped)
+        for ahead in range(self.tries):
+            index = self.order.at(request.position, ahead)
+            generator = make_generator(self.seed, request.position, ahead)
+            try:
+                return self.examples.sample(index, request.step, generator)
+            except UnsuitableScene as error:
+                detail = str(error.__cause__ or "")
+                skipped.append(Skip(str(error), self.examples.name(index), detail))
+        if self.replace_skipped:
+            raise ValueError(no_usable_scenes(Counter(s.reason for s in skipped[before:])))
+        return None
+
+
+class SkipReport:
+    """Counts skipped scenes by reason and says so, once a reason and in summary.
+
+    Args:
+        stage: What to call the stage in messages.
+    """
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.counts: Counter[str] = Counter()
+        self._details = 0
+        self._next_summary = 100
+
+    def add(self, skipped: list[Skip]) -> None:
+        for skip in skipped:
+            if skip.detail and self._details < _SHOWN_DETAILS:
+                self._details += 1
+                _log.warning("%s: skipped %s: %s", self.stage, skip.name, skip.detail)
+            elif skip.reason not in self.counts:
+                _log.warning("%s: skipped %s: %s", self.stage, skip.name, skip.reason)
+            self.counts[skip.reason] += 1
+        if self.counts.total() >= self._next_summary:
+            self.summarize()
+            self._next_summary *= 10
+
+    def summarize(self) -> None:
+        """Say how many scenes have been skipped so far, by reason."""
+        if self.counts:
+            _log.warning("%s: skipped so far: %s", self.stage, describe_counts(self.counts))
+
+
+class BatchLoader:
+    """Iterates over one rank's batches, as often as it is asked to.
+
+    It wraps a torch DataLoader instead of being one, because Lightning rebuilds DataLoaders with
+    samplers of its own in distributed runs; the split over ranks is in the plan already.
+
+    Args:
+        plan: Which batches.
+        maker: What makes them.
+        settings: Workers and the like.
+        report: Told what was skipped.
+        require_some: Raise if all scenes of an iteration were skipped.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        maker: Dataset,
+        settings: LoaderSettings,
+        report: SkipReport,
+        require_some: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.report = report
+        self.require_some = require_some
+        self._running: Generator[Batch, None, None] | None = None
+        parallel = settings.num_workers > 0
+        self._loader = DataLoader(
+            maker,
+            batch_size=None,
+            sampler=plan,  # type: ignore[arg-type]  (any iterable of what __getitem__ takes)
+            num_workers=settings.num_workers,
+            prefetch_factor=settings.prefetch_factor if parallel else None,
+            persistent_workers=settings.persistent_workers and parallel,
+            multiprocessing_context=settings.multiprocessing_context if parallel else None,
+            pin_memory=settings.pin_memory and torch.cuda.is_available(),
+        )
+
+    def __len__(self) -> int:
+        """Number of batches, skipped ones included; TypeError if endless or not known."""
+        return len(self.plan)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._running = self._batches()
+        return self._running
+
+    def close(self) -> None:
+        """Stop the workers; another iteration starts new ones."""
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+        iterator, self._loader._iterator = self._loader._iterator, None
+        if hasattr(iterator, "_shutdown_workers"):  # torch has no public name for it
+            iterator._shutdown_workers()
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        some = False
+        for made in self._loader:
+            self.report.add(made.skipped)
+            if made.batch is not None:
+                some = True
+                yield made.batch
+            if made.ended:
+                break
+        if self.require_some and not some and self.report.counts:
+            raise ValueError(no_usable_scenes(self.report.counts))
+
+
+def no_usable_scenes(counts: Counter[str]) -> str:
+    """The message that none of the scenes that were tried can be used, with the reasons."""
+    return (
+        f"none of the {counts.total()} scenes that were tried can be used: "
+        f"{describe_counts(counts)}; change the data's filters or view sampler"
+    )
+
+
+def describe_counts(counts: Counter[str]) -> str:
+    """``12 too few frames, 3 damaged``."""
+    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+
+
+def _pin(value: Any) -> Any:
+    """A value with its tensors in page-locked memory."""
+    if isinstance(value, Tensor):
+        return value.pin_memory()
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _pin(getattr(value, f.name)) for f in fields(value)})
+    return value

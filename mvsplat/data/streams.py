@@ -1,0 +1,204 @@
+"""Which sample comes when: positions in a stream, their order, and who makes which of them.
+
+A sample is a function of (seed, position, optimizer step) alone. The main process hands out lists
+of positions, a list a batch; loader workers only carry them out, so batches do not depend on how
+many workers there are, and a stream that starts at a later position goes on as if it had been there
+all along. With B samples a batch and R ranks, batch j of rank r takes the positions
+(j R + r) B, ..., (j R + r) B + B - 1.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+
+class Request(NamedTuple):
+    """A sample to make: its place in the stream and the optimizer step it will be used in."""
+
+    position: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """What part of a stream a process takes: its rank among how many, and its batch size."""
+
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+
+    def batch(self, start: int, number: int) -> range:
+        """Positions of this rank's batch ``number`` in the stream that begins at ``start``."""
+        first = start + (number * self.world_size + self.rank) * self.batch_size
+        return range(first, first + self.batch_size)
+
+
+class Start(NamedTuple):
+    """Where an endless stream begins.
+
+    Args:
+        position: First position, over all ranks.
+        step: Optimizer step of the first batch.
+        accumulated: Batches of that step that are already done (with gradient accumulation).
+    """
+
+    position: int = 0
+    step: int = 0
+    accumulated: int = 0
+
+
+class Plan(Protocol):
+    """Hands out one rank's batches, as lists of requests."""
+
+    def __iter__(self) -> Iterator[list[Request]]: ...
+
+
+class Endless:
+    """Training: batches without end.
+
+    Args:
+        share: This process's share.
+        accumulate: Batches an optimizer step.
+        start: Says where to begin; asked again at every iteration.
+    """
+
+    def __init__(
+        self, share: Share, accumulate: int = 1, start: Callable[[], Start] = Start
+    ) -> None:
+        self.share = share
+        self.accumulate = accumulate
+        self.start = start
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        start = self.start()
+        number = 0
+        while True:
+            step = start.step + (start.accumulated + number) // self.accumulate
+            positions = self.share.batch(start.position, number)
+            yield [Request(position, step) for position in positions]
+            number += 1
+
+
+class Fixed:
+    """Validation: the same number of batches on every rank, every time.
+
+    Where ``count`` does not divide, other samples follow, so that no rank is left with fewer
+    batches (which would make the others wait for ever).
+
+    Args:
+        share: This process's share.
+        count: Samples over all ranks.
+        start: First position; asked again at every iteration.
+    """
+
+    def __init__(self, share: Share, count: int, start: Callable[[], int] = int) -> None:
+        self.share = share
+        self.count = count
+        self.start = start
+
+    def __len__(self) -> int:
+        return -(-self.count // (self.share.batch_size * self.share.world_size))
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        start = self.start()
+        # Alone, the last batch may be smaller; with several ranks all are full.
+        end = start + self.count if self.share.world_size == 1 else float("inf")
+        for number in range(len(self)):
+            positions = self.share.batch(start, number)
+            yield [Request(position, 0) for position in positions if position < end]
+
+
+class Once:
+    """Test and prediction: every position exactly once over all ranks, none repeated to pad.
+
+    Args:
+        share: This process's share; ranks may get different numbers of batches.
+        count: Samples over all ranks; None: until the loader finds that there are no more.
+    """
+
+    def __init__(self, share: Share, count: int | None) -> None:
+        self.share = share
+        self.count = count
+
+    def __len__(self) -> int:
+        if self.count is None:
+            raise TypeError("the number of samples is not known")
+        batches = -(-self.count // self.share.batch_size)
+        return max(0, -(-(batches - self.share.rank) // self.share.world_size))
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        end = float("inf") if self.count is None else self.count
+        number = 0
+        while (positions := self.share.batch(0, number)).start < end:
+            yield [Request(position, 0) for position in positions if position < end]
+            number += 1
+
+
+class Order(Protocol):
+    """Which sample each position of a stream is."""
+
+    def __len__(self) -> int: ...
+
+    def at(self, position: int, ahead: int = 0) -> int:
+        """Index of the sample at ``position``, or the one ``ahead`` of it in the same epoch."""
+
+
+class InOrder:
+    """Samples as they are numbered."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def at(self, position: int, ahead: int = 0) -> int:
+        return (position + ahead) % self.count
+
+
+class Shuffled:
+    """Samples in an order of its own every epoch, near each other where they lie together.
+
+    Groups (the scenes of a chunk, say) are shuffled; then samples are shuffled within windows of a
+    few neighbouring groups, so that only these need to be open at a time.
+
+    Args:
+        groups: Indices of the samples, group by group; together 0, 1, ..., n - 1.
+        window: Groups whose samples are shuffled with one another.
+        seed: Another seed is another order.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]], window: int, seed: int) -> None:
+        self.groups = [torch.as_tensor(group) for group in groups]
+        self.window = window
+        self.seed = seed
+        self.count = sum(len(group) for group in groups)
+        self._cached: tuple[int, torch.Tensor] | None = None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def at(self, position: int, ahead: int = 0) -> int:
+        epoch, place = divmod(position, self.count)
+        if self._cached is None or self._cached[0] != epoch:
+            self._cached = epoch, self._epoch(epoch)
+        return int(self._cached[1][(place + ahead) % self.count])
+
+    def _epoch(self, epoch: int) -> torch.Tensor:
+        generator = make_generator(self.seed, epoch)
+        groups = torch.randperm(len(self.groups), generator=generator).split(self.window)
+        windows = [torch.cat([self.groups[number] for number in window]) for window in groups]
+        return torch.cat([part[torch.randperm(len(part), generator=generator)] for part in windows])
+
+
+def mix(*numbers: int) -> int:
+    """A seed that depends on all the numbers (each at least 0) and on their order."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+def make_generator(*numbers: int) -> torch.Generator:
+    """A random generator seeded by :func:`mix`."""
+    return torch.Generator().manual_seed(mix(*numbers))
