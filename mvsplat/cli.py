@@ -1,8 +1,7 @@
 """``fit``, ``validate``, ``test`` and ``predict``: a YAML file is the constructor arguments."""
 
-import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch import Trainer
@@ -14,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from mvsplat import config_files
 from mvsplat.callbacks import ImageLogger, PredictionWriter, TestResults
 from mvsplat.callbacks.checkpoints import BestCheckpoint, LatestCheckpoint, find_checkpoint
-from mvsplat.cli_errors import explain
+from mvsplat.cli_errors import ShortErrors
 from mvsplat.data import SceneDataModule
 from mvsplat.model import MVSplat
 
@@ -83,17 +82,8 @@ def _class_name(path: str) -> str:
     return path.rpartition(".")[2]
 
 
-class Parser(LightningArgumentParser):
-    """Errors in a few lines: what is wrong, where, and the nearest valid choice."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-        self.config_files: list[str] = []
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        parser = getattr(ex, "subcommand_parser", None) or self
-        sys.stderr.write(explain(parser, message, getattr(parser, "config_files", [])) + "\n")
-        sys.exit(2)
+class Parser(ShortErrors, LightningArgumentParser):
+    """Lightning's parser; an unfinished option name is an error, not the option it may mean."""
 
 
 class SaveConfig(SaveConfigCallback):

@@ -2,9 +2,10 @@
 
 import inspect
 import re
+import sys
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -12,6 +13,19 @@ _NOISE = re.compile(
     r"^(Parser key |Does not validate|Subtypes:|Errors:|Given value|Problem with given class_path"
     r"|Expected a <class 'NoneType'>|Expected a path but|not a string|Error:$)"
 )
+
+
+class ShortErrors:
+    """A parser mixin: errors in a few lines, exit code 2, no dump of all options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.config_files: list[str] = []
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        parser = getattr(ex, "subcommand_parser", None) or self
+        sys.stderr.write(explain(parser, message, getattr(parser, "config_files", [])) + "\n")
+        sys.exit(2)
 
 
 def explain(parser: Any, message: str, config_files: list[str]) -> str:

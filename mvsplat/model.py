@@ -202,8 +202,8 @@ def load_model(checkpoint: str | Path, map_location: Any = "cpu") -> MVSplat:
             "use mvsplat.published.load_encoder"
         )
     described = content[CONFIG_KEY]
-    model = MVSplat(
-        from_config(described["encoder"]), from_config(described["decoder"]), losses={"lpips": None}
-    )
-    model.load_state_dict(content["state_dict"], strict=False)
-    return model.to(map_location).eval()
+    encoder, decoder = from_config(described["encoder"]), from_config(described["decoder"])
+    for part, name in ((encoder, "encoder."), (decoder, "decoder.")):
+        weights = content["state_dict"].items()
+        part.load_state_dict({k.removeprefix(name): v for k, v in weights if k.startswith(name)})
+    return MVSplat(encoder, decoder, losses={"lpips": None}).to(map_location).eval()

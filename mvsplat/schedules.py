@@ -17,7 +17,7 @@ class Schedule(Configurable, ABC):
 
 
 class OneCycle(Schedule):
-    """Linear rise to the optimizer's learning rate, then a cosine fall to nearly zero.
+    """Cosine rise to the optimizer's learning rate, then a cosine fall to nearly zero.
 
     The published recipe (Smith and Topin, "Super-convergence", 2018), which stretches the cycle
     ten steps beyond the run so that it never ends early.

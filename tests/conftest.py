@@ -1,0 +1,49 @@
+"""What several test modules share: the program run in-process, on a few tiny generated scenes."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from mvsplat.__main__ import main
+
+TINY = Path(__file__).parent / "configs" / "tiny.yaml"
+
+
+@pytest.fixture(scope="session")
+def scenes_root(tmp_path_factory):
+    """Folder in which the tiny runs' generated scenes are made, once a session."""
+    return tmp_path_factory.mktemp("generated")
+
+
+class Program:
+    """``mvsplat COMMAND --config tiny.yaml ...`` in this process; remembers what it printed."""
+
+    def __init__(self, folder: Path, scenes: Path, capsys):
+        self.run_dir = folder / "run"
+        self.scenes = scenes
+        self.capsys = capsys
+        self.out = self.err = ""
+
+    def __call__(self, command: str, *arguments: str, config: bool = True) -> int:
+        start = [command]
+        if config:
+            start += ["--config", str(TINY)]
+            start += ["--run_dir", str(self.run_dir), "--data.source.root", str(self.scenes)]
+        self.capsys.readouterr()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                code = main([*start, *map(str, arguments)])
+        except SystemExit as exit:
+            code = exit.code or 0
+        self.out, self.err = self.capsys.readouterr()
+        return code
+
+    def checkpoint(self, name: str = "last") -> Path:
+        return self.run_dir / "checkpoints" / f"{name}.ckpt"
+
+
+@pytest.fixture
+def program(tmp_path, scenes_root, capsys):
+    return Program(tmp_path, scenes_root, capsys)

@@ -1,0 +1,105 @@
+"""A loss, an encoder, a view sampler and a scene source from one file outside the package."""
+
+import textwrap
+
+PARTS = '''
+"""Parts of a user: a Gaussian on every pixel of a plane, trained on coloured noise."""
+
+import torch
+from PIL import Image
+from torch import nn
+
+from mvsplat import Encoder, Gaussians, Loss
+from mvsplat.data import Scene, SceneSource, ViewSampler
+
+
+class EdgeLoss(Loss):
+    """Differences of neighbouring pixels should agree."""
+
+    def forward(self, rendering, batch, gaussians):
+        difference = rendering.color - batch.target.image
+        return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+
+
+class PlaneEncoder(Encoder):
+    """Puts the first view's pixels on a plane.
+
+    Args:
+        depth: The plane's distance.
+    """
+
+    def __init__(self, depth: float = 2.0):
+        super().__init__()
+        self.depth = depth
+        self.tint = nn.Parameter(torch.zeros(3))
+
+    def forward(self, views):
+        b, _, _, h, w = views.image.shape
+        y, x = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
+        points = torch.stack([x, y, torch.ones_like(x)], -1).reshape(1, -1, 3) * self.depth
+        color = views.image[:, 0].flatten(2).mT + self.tint
+        return Gaussians(
+            means=points.expand(b, -1, -1),
+            scales=torch.full((b, h * w, 3), self.depth / w),
+            rotations=torch.tensor([1.0, 0, 0, 0]).expand(b, h * w, 4),
+            harmonics=((color - 0.5) / 0.28209479).unsqueeze(-1),
+            opacities=torch.full((b, h * w), 0.9),
+        )
+
+
+class FirstFrames(ViewSampler):
+    """The first two frames are context, the third is the target."""
+
+    def sample(self, scene, step, generator):
+        return torch.tensor([0, 1]), torch.tensor([2])
+
+
+class NoiseScene(Scene):
+    def __init__(self, key):
+        self.key = key
+        self.extrinsics = torch.eye(4).repeat(3, 1, 1)
+        self.intrinsics = torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]).repeat(3, 1, 1)
+
+    def image(self, index):
+        return Image.effect_noise((32, 32), 50).convert("RGB")
+
+
+class Noise(SceneSource):
+    def keys(self, split):
+        return ["a", "b"]
+
+    def scene(self, split, key):
+        return NoiseScene(key)
+'''
+
+CONFIG = """
+model:
+  encoder: {class_path: user_parts.PlaneEncoder, init_args: {depth: 3.0}}
+  losses:
+    mse: null
+    edges: {class_path: user_parts.EdgeLoss, init_args: {weight: 0.5}}
+data:
+  source: user_parts.Noise
+  train_views: user_parts.FirstFrames
+  val_views: user_parts.FirstFrames
+"""
+
+
+def test_parts_of_a_user_train_a_step(program, tmp_path, monkeypatch):
+    (tmp_path / "user_parts.py").write_text(PARTS)
+    (tmp_path / "mine.yaml").write_text(textwrap.dedent(CONFIG))
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = [f"--config={program.run_dir.parent / 'mine.yaml'}"]
+    base = __file__.replace("test_extending.py", "configs/tiny.yaml")
+    code = program(
+        "fit", "--config", base, *arguments, f"--run_dir={program.run_dir}", config=False
+    )
+    assert code == 0, program.err
+
+    import mvsplat
+
+    model = mvsplat.load_model(program.checkpoint())
+    assert type(model.encoder).__name__ == "PlaneEncoder"
+    assert model.encoder.depth == 3.0
+    # One step has moved its only parameter.
+    assert model.encoder.tint.abs().max() > 0
