@@ -3,11 +3,12 @@
 import numpy as np
 
 from mvsplat.data.synthesis.light import irradiance
-from mvsplat.data.synthesis.raycast import Fragments, cast_fragments
+from mvsplat.data.synthesis.raycast import cast_fragments
 from mvsplat.data.synthesis.texture import albedo
 from mvsplat.data.synthesis.world import World
 
 _GAMMA = 2.2
+_EXPOSURE = 1.5  # of a film-like response, 1 - exp(-exposure x light), that never burns out
 
 
 def take_picture(
@@ -22,8 +23,7 @@ def take_picture(
         shape: Height and width.
     """
     height, width = shape
-    *fields, depth = cast_fragments(world.walls, world.solids, pose, focal, height, width)
-    seen = Fragments(*fields)
+    seen, depth = cast_fragments(world.walls, world.solids, pose, focal, height, width)
     material = np.concatenate([world.walls.material, world.solids.material])[seen.body]
     color = albedo(world.materials, material, seen.point, seen.normal, seen.footprint)
     light = irradiance(
@@ -34,5 +34,5 @@ def take_picture(
     linear = np.stack(
         [np.bincount(seen.pixel, radiance[:, c], height * width) for c in range(3)], axis=-1
     )
-    encoded = 255.0 * np.clip(linear, 0.0, 1.0) ** (1.0 / _GAMMA)
+    encoded = 255.0 * (1.0 - np.exp(-_EXPOSURE * linear)) ** (1.0 / _GAMMA)
     return np.round(encoded).astype(np.uint8).reshape(height, width, 3), depth

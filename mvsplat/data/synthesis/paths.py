@@ -63,11 +63,11 @@ def film(
     # Scaled so that the way has the length asked for, wobble included.
     length = np.linalg.norm(np.diff(steps, axis=0), axis=-1).sum()
     positions = start + steps * (walk.travel / length if length > 0 else 1.0)
-    drift = rng.uniform(-0.25, 0.25, 3) * walk.travel
+    # The gaze stays on the focus, or goes with the camera, or something between.
+    drift = (rng.uniform(0.0, 1.2) * direction + rng.uniform(-0.2, 0.2, 3)) * walk.travel
     targets = focus + (time - 0.5)[:, None] * drift + _sway(rng, time, 0.02)
-    targets[:, 2] += np.tan(np.radians(rng.uniform(-walk.pitch, walk.pitch))) * np.linalg.norm(
-        (focus - start)[:2]
-    )
-    roll = np.radians(rng.uniform(-walk.roll, walk.roll))
-    rolls = roll + _sway(rng, time, 0.01)[:, 0]
+    pitch = np.radians(rng.uniform(-walk.pitch, walk.pitch))
+    targets[:, 2] += np.tan(pitch) * np.linalg.norm((focus - start)[:2])
+    rolls = np.radians(rng.uniform(-walk.roll, walk.roll)) + rng.uniform(-0.1, 0.1) * (time - 0.5)
+    rolls += _sway(rng, time, 0.01)[:, 0]
     return np.stack([look(p, t, r) for p, t, r in zip(positions, targets, rolls)])

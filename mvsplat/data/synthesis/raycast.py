@@ -15,6 +15,9 @@ from mvsplat.data.synthesis.world import BOX, ELLIPSOID, Solids, Walls
 
 _FACES = 8  # surface number = body * 8 + face; walls come first and have one face
 _FAR = 1e9
+_TINY = 1e-100  # instead of a direction's 0, whose inverse would turn products into nan
+_IN_FRONT = 0.05  # metres before the camera that a body must stay to be bounded in the picture
+_CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
 # Centre first, then corners: where these five agree, the other four are not cast.
 _OFFSETS = np.array(
     [[0, 0], [-1, -1], [1, -1], [-1, 1], [1, 1], [0, -1], [-1, 0], [1, 0], [0, 1]]
@@ -39,19 +42,15 @@ class Fragments(NamedTuple):
 @njit(cache=True, nogil=True, error_model="numpy")
 def _enter_box(ox, oy, oz, dx, dy, dz, hx, hy, hz):
     """Ray parameter and face of the entry into a box around the origin."""
-    near, far, face = -_FAR, _FAR, 0
-    for axis in range(3):
-        o, d, h = (ox, dx, hx) if axis == 0 else ((oy, dy, hy) if axis == 1 else (oz, dz, hz))
-        if abs(d) < 1e-12:
-            if abs(o) > h:
-                return _FAR, 0
-            continue
-        first, last = (-h - o) / d, (h - o) / d
-        if first > last:
-            first, last = last, first
-        if first > near:
-            near, face = first, 2 * axis + (1 if d < 0 else 0)
-        far = min(far, last)
+    ix, iy, iz = 1.0 / (dx or _TINY), 1.0 / (dy or _TINY), 1.0 / (dz or _TINY)
+    sx, sy, sz = abs(ix) * hx, abs(iy) * hy, abs(iz) * hz
+    mx, my, mz = -ox * ix, -oy * iy, -oz * iz
+    near, face = mx - sx, 0 if dx > 0 else 1
+    if my - sy > near:
+        near, face = my - sy, 2 if dy > 0 else 3
+    if mz - sz > near:
+        near, face = mz - sz, 4 if dz > 0 else 5
+    far = min(mx + sx, min(my + sy, mz + sz))
     return (near, face) if near <= far and near > 0 else (_FAR, 0)
 
 
@@ -94,43 +93,77 @@ def _enter_cylinder(ox, oy, oz, dx, dy, dz, r, h):
     return (near, face) if near <= far and near > 0 else (_FAR, 0)
 
 
+class _Stage(NamedTuple):
+    """Walls and bodies as one camera meets them.
+
+    inverse_depth [w, 3]: a wall's inverse depth along the ray (x, y, 1) is its product with the
+    ray; kind [s]; half [s, 3]; origin [s, 3] and turn [s, 3, 3]: the camera's centre and rays in
+    the frame of a body; bounds [s, 4]: the least x, least y, largest x and largest y it covers.
+    """
+
+    inverse_depth: np.ndarray
+    kind: np.ndarray
+    half: np.ndarray
+    origin: np.ndarray
+    turn: np.ndarray
+    bounds: np.ndarray
+
+
+def _set_stage(walls: Walls, solids: Solids, pose: np.ndarray) -> _Stage:
+    rotation, centre = pose[:3, :3], pose[:3, 3]
+    inverse_depth = walls.normal @ rotation / (walls.offset - walls.normal @ centre)[:, None]
+    turn = solids.axes @ rotation
+    origin = -np.einsum("sij,sj->si", solids.axes, solids.centre - centre)
+    corners = _CORNERS * solids.half[:, None] - origin[:, None]
+    corners = corners @ turn  # [s, 8, 3] in the camera's frame
+    ahead = corners[..., 2].min(1) > _IN_FRONT
+    spots = corners[..., :2] / np.maximum(corners[..., 2:], _IN_FRONT)
+    bounds = np.concatenate([spots.min(1), spots.max(1)], axis=1)
+    bounds[~ahead] = (-np.inf, -np.inf, np.inf, np.inf)
+    bounds[corners[..., 2].max(1) <= 0.0] = (np.inf, np.inf, -np.inf, -np.inf)
+    return _Stage(inverse_depth, solids.kind, solids.half, origin, turn, bounds)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
-def _cast(walls, solids, ox, oy, oz, dx, dy, dz):
-    """Depth and surface number of the first hit."""
-    best, surface = _FAR, -1
-    count = len(walls.offset)
-    for i in range(count):
-        n = walls.normal[i]
-        slope = n[0] * dx + n[1] * dy + n[2] * dz
-        if slope < 0:
-            t = (walls.offset[i] - n[0] * ox - n[1] * oy - n[2] * oz) / slope
-            if t < best:
-                best, surface = t, i * _FACES
-    dd = dx * dx + dy * dy + dz * dz
-    for i in range(len(solids.kind)):
-        cx, cy, cz = (
-            solids.centre[i, 0] - ox, solids.centre[i, 1] - oy, solids.centre[i, 2] - oz
-        )
-        along = cx * dx + cy * dy + cz * dz
-        r2 = solids.radius[i] * solids.radius[i]
-        if along < 0 or cx * cx + cy * cy + cz * cz - along * along / dd > r2:
+def _meets(stage, candidates, low, high):
+    """Fills ``candidates`` with the bodies that reach between two heights; returns how many."""
+    count = 0
+    for i in range(len(stage.kind)):
+        if stage.bounds[i, 1] <= high and stage.bounds[i, 3] >= low:
+            candidates[count] = i
+            count += 1
+    return count
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _cast(stage, candidates, count, x, y):
+    """Depth and surface number of the first thing on the ray (x, y, 1) from the camera."""
+    closest, surface = 0.0, -1
+    walls = len(stage.inverse_depth)
+    for i in range(walls):
+        w = stage.inverse_depth
+        inverse = w[i, 0] * x + w[i, 1] * y + w[i, 2]
+        if inverse > closest:
+            closest, surface = inverse, i * _FACES
+    best = 1.0 / closest if closest > 0 else _FAR
+    for c in range(count):
+        i = candidates[c]
+        b = stage.bounds
+        if x < b[i, 0] or y < b[i, 1] or x > b[i, 2] or y > b[i, 3]:
             continue
-        m = solids.axes[i]
-        px = -(m[0, 0] * cx + m[0, 1] * cy + m[0, 2] * cz)
-        py = -(m[1, 0] * cx + m[1, 1] * cy + m[1, 2] * cz)
-        pz = -(m[2, 0] * cx + m[2, 1] * cy + m[2, 2] * cz)
-        ex = m[0, 0] * dx + m[0, 1] * dy + m[0, 2] * dz
-        ey = m[1, 0] * dx + m[1, 1] * dy + m[1, 2] * dz
-        ez = m[2, 0] * dx + m[2, 1] * dy + m[2, 2] * dz
-        hx, hy, hz = solids.half[i, 0], solids.half[i, 1], solids.half[i, 2]
-        if solids.kind[i] == BOX:
-            t, face = _enter_box(px, py, pz, ex, ey, ez, hx, hy, hz)
-        elif solids.kind[i] == ELLIPSOID:
-            t, face = _enter_ellipsoid(px, py, pz, ex, ey, ez, hx, hy, hz)
+        m, o, h = stage.turn, stage.origin, stage.half
+        dx = m[i, 0, 0] * x + m[i, 0, 1] * y + m[i, 0, 2]
+        dy = m[i, 1, 0] * x + m[i, 1, 1] * y + m[i, 1, 2]
+        dz = m[i, 2, 0] * x + m[i, 2, 1] * y + m[i, 2, 2]
+        ox, oy, oz = o[i, 0], o[i, 1], o[i, 2]
+        if stage.kind[i] == BOX:
+            t, face = _enter_box(ox, oy, oz, dx, dy, dz, h[i, 0], h[i, 1], h[i, 2])
+        elif stage.kind[i] == ELLIPSOID:
+            t, face = _enter_ellipsoid(ox, oy, oz, dx, dy, dz, h[i, 0], h[i, 1], h[i, 2])
         else:
-            t, face = _enter_cylinder(px, py, pz, ex, ey, ez, hx, hz)
+            t, face = _enter_cylinder(ox, oy, oz, dx, dy, dz, h[i, 0], h[i, 2])
         if t < best:
-            best, surface = t, (count + i) * _FACES + face
+            best, surface = t, (walls + i) * _FACES + face
     return best, surface
 
 
@@ -164,77 +197,92 @@ def _normal(walls, solids, surface, x, y, z):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def cast_depth(walls: Walls, solids: Solids, pose: np.ndarray, focal: np.ndarray, height, width):
-    """Exact depth [height, width] along the optical axis at the pixels' centres.
-
-    ``pose`` [4, 4] is camera-to-world, ``focal`` = (fx, fy, cx, cy) normalised.
-    """
+def _depth(stage, focal, height, width):
     depth = np.empty((height, width))
+    candidates = np.empty(len(stage.kind), np.int64)
     for row in range(height):
+        y = ((row + 0.5) / height - focal[3]) / focal[1]
+        count = _meets(stage, candidates, y, y)
         for column in range(width):
             x = ((column + 0.5) / width - focal[2]) / focal[0]
-            y = ((row + 0.5) / height - focal[3]) / focal[1]
-            depth[row, column], _ = _cast(
-                walls, solids, pose[0, 3], pose[1, 3], pose[2, 3],
-                pose[0, 0] * x + pose[0, 1] * y + pose[0, 2],
-                pose[1, 0] * x + pose[1, 1] * y + pose[1, 2],
-                pose[2, 0] * x + pose[2, 1] * y + pose[2, 2],
-            )
+            depth[row, column], _ = _cast(stage, candidates, count, x, y)
     return depth
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def cast_fragments(
-    walls: Walls, solids: Solids, pose: np.ndarray, focal: np.ndarray, height, width
-):
-    """The fields of :class:`Fragments`, and the depth of :func:`cast_depth`."""
+def _gather(stage, focal, height, width):
+    """Pixel, weight, surface number and depth of every fragment; depth at the pixels' centres.
+
+    A surface in a pixel has one depth for all its rays: that of their mean inverse depth, at
+    their mean place in the picture, which is exact on flat surfaces.
+    """
     most = height * width * len(_OFFSETS)
-    pixel, weight = np.empty(most, np.int64), np.zeros(most)
-    surfaces, depths = np.empty(most, np.int64), np.zeros(most)
-    point, normal = np.zeros((most, 3)), np.empty((most, 3))
-    footprint = np.empty(most)
+    pixel, surface = np.empty(most, np.int64), np.empty(most, np.int64)
+    # Rays, sums of x, y and inverse depth.
+    sums = np.empty((most, 4))
     depth = np.empty((height, width))
-    ox, oy, oz = pose[0, 3], pose[1, 3], pose[2, 3]
+    candidates = np.empty(len(stage.kind), np.int64)
+    reach = _OFFSETS[4, 1] / height / focal[1]
     end = 0
-    for index in range(height * width):
-        row, column = index // width, index % width
-        start = end
-        for k in range(len(_OFFSETS)):
-            if k == 5 and end == start + 1:
-                break
-            x = ((column + 0.5 + _OFFSETS[k, 0]) / width - focal[2]) / focal[0]
-            y = ((row + 0.5 + _OFFSETS[k, 1]) / height - focal[3]) / focal[1]
-            dx = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2]
-            dy = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2]
-            dz = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2]
-            t, surface = _cast(walls, solids, ox, oy, oz, dx, dy, dz)
-            if k == 0:
-                depth[row, column] = t
-            f = start
-            while f < end and surfaces[f] != surface:
-                f += 1
-            if f == end:
-                end += 1
-                pixel[f], surfaces[f] = index, surface
-            weight[f] += 1.0
-            depths[f] += t
-            point[f, 0] += ox + t * dx
-            point[f, 1] += oy + t * dy
-            point[f, 2] += oz + t * dz
-        total = 0.0
-        for f in range(start, end):
-            total += weight[f]
-        for f in range(start, end):
-            px, py, pz = point[f] / weight[f]
-            nx, ny, nz = _normal(walls, solids, surfaces[f], px, py, pz)
-            point[f], normal[f] = (px, py, pz), (nx, ny, nz)
-            vx, vy, vz = ox - px, oy - py, oz - pz
-            facing = (nx * vx + ny * vy + nz * vz) / sqrt(vx * vx + vy * vy + vz * vz)
-            # Seen at a slant a pixel is long; the geometric mean with its width, bounded.
-            slant = 1.0 / sqrt(max(facing, 0.1))
-            footprint[f] = depths[f] / weight[f] / (focal[0] * width) * slant
-            weight[f] /= total
-    body = surfaces[:end] // _FACES
-    return (
-        pixel[:end], weight[:end], body, point[:end], normal[:end], footprint[:end], depth
-    )
+    for row in range(height):
+        middle = ((row + 0.5) / height - focal[3]) / focal[1]
+        count = _meets(stage, candidates, middle - reach, middle + reach)
+        for column in range(width):
+            start = end
+            for k in range(len(_OFFSETS)):
+                if k == 5 and end == start + 1:
+                    break
+                x = ((column + 0.5 + _OFFSETS[k, 0]) / width - focal[2]) / focal[0]
+                y = ((row + 0.5 + _OFFSETS[k, 1]) / height - focal[3]) / focal[1]
+                t, hit = _cast(stage, candidates, count, x, y)
+                if k == 0:
+                    depth[row, column] = t
+                f = start
+                while f < end and surface[f] != hit:
+                    f += 1
+                if f == end:
+                    end += 1
+                    pixel[f], surface[f] = row * width + column, hit
+                    sums[f, 0] = sums[f, 1] = sums[f, 2] = sums[f, 3] = 0.0
+                sums[f, 0] += 1.0
+                sums[f, 1] += x
+                sums[f, 2] += y
+                sums[f, 3] += 1.0 / t
+    return pixel[:end], surface[:end], sums[:end], depth
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _normals(walls, solids, surface, point):
+    normal = np.empty((len(surface), 3))
+    for f in range(len(surface)):
+        normal[f] = _normal(walls, solids, surface[f], point[f, 0], point[f, 1], point[f, 2])
+    return normal
+
+
+def cast_depth(
+    walls: Walls, solids: Solids, pose: np.ndarray, focal: np.ndarray, height: int, width: int
+) -> np.ndarray:
+    """Exact depth [height, width] along the optical axis at the pixels' centres.
+
+    ``pose`` [4, 4] is camera-to-world, ``focal`` is (fx, fy, cx, cy) normalised.
+    """
+    return _depth(_set_stage(walls, solids, pose), focal, height, width)
+
+
+def cast_fragments(
+    walls: Walls, solids: Solids, pose: np.ndarray, focal: np.ndarray, height: int, width: int
+) -> tuple[Fragments, np.ndarray]:
+    """Everything the camera sees, and the depth of :func:`cast_depth`."""
+    stage = _set_stage(walls, solids, pose)
+    pixel, surface, sums, depth = _gather(stage, focal, height, width)
+    rays = sums[:, :1]
+    z = rays / sums[:, 3:]
+    ray = np.concatenate([sums[:, 1:3] / rays, np.ones_like(z)], axis=1)
+    offset = (z * ray) @ pose[:3, :3].T
+    point = pose[:3, 3] + offset
+    normal = _normals(walls, solids, surface, point)
+    facing = -np.einsum("fi,fi->f", normal, offset) / np.linalg.norm(offset, axis=1)
+    # Seen at a slant a pixel is long; the geometric mean of its length and width, bounded.
+    footprint = z[:, 0] / (focal[0] * width) / np.sqrt(np.maximum(facing, 0.1))
+    weight = rays[:, 0] / np.bincount(pixel, rays[:, 0], height * width)[pixel]
+    return Fragments(pixel, weight, surface // _FACES, point, normal, footprint), depth

@@ -22,8 +22,8 @@ from mvsplat.data.synthesis.world import (
 )
 
 _OCTAVES = 6
-_GAIN = 0.6  # amplitude of an octave relative to the one above it
-_FADE_OUT, _FADE_IN = 2.5, 5.0  # wavelengths in pixels where an octave vanishes, is complete
+_GAIN = 0.5  # amplitude of an octave relative to the one above it
+_FADE_OUT, _FADE_IN = 3.5, 8.0  # wavelengths in pixels where an octave vanishes, is complete
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
