@@ -27,7 +27,7 @@ def mean_color(batch: Batch) -> Float[Tensor, "b v 3 h w"]:
 
 
 def median_plane(
-    batch: Batch, depth: Float[Tensor, "b v h w"] | None = None
+    batch: Batch, depth: Float[Tensor, "b c h w"] | None = None
 ) -> Float[Tensor, "b v 3 h w"]:
     """Context views re-projected by one plane, parallel to the target's image plane.
 

@@ -1,1 +1,8 @@
-"""What happens around the loop: pictures in the logs, test results, predictions."""
+"""What happens around the loop: pictures in the logs, test results, predictions, checkpoints."""
+
+from mvsplat.callbacks.checkpoints import BestCheckpoint, LatestCheckpoint
+from mvsplat.callbacks.image_logger import ImageLogger
+from mvsplat.callbacks.prediction_writer import PredictionWriter
+from mvsplat.callbacks.test_results import TestResults
+
+__all__ = ["BestCheckpoint", "ImageLogger", "LatestCheckpoint", "PredictionWriter", "TestResults"]

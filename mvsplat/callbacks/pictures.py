@@ -1,0 +1,84 @@
+"""What a scene looks like beside what the model makes of it, as rows of labelled pictures."""
+
+import torch
+from torch import Tensor
+
+from mvsplat import metrics
+from mvsplat.export.images import color_confidence, color_depth, color_error, depth_bounds
+from mvsplat.types import Batch, Gaussians, Rendering
+
+Row = list[tuple[str, Tensor]]
+
+
+def overview_row(batch: Batch, scene: int, gaussians: Gaussians, rendering: Rendering) -> Row:
+    """One row: the first and last context view, and the middle target view in all its pictures."""
+    images = batch.context.image[scene].cpu()
+    last, middle = len(images) - 1, batch.target.image.shape[1] // 2
+    row = [(_label("context", batch.context.index, scene, v), images[v]) for v in sorted({0, last})]
+    row += _target_row(batch, scene, middle, rendering, _bounds(batch, scene, gaussians, rendering))
+    if gaussians.estimate is not None:
+        depth = gaussians.estimate.depth[scene, 0].cpu()
+        bounds = _bounds(batch, scene, gaussians, rendering)
+        row.append(("first context's depth", color_depth(depth, bounds)))
+    return row
+
+
+def scene_rows(
+    batch: Batch, scene: int, gaussians: Gaussians, rendering: Rendering, targets: int = 4
+) -> list[Row]:
+    """A row for every context view and for a few target views, spread over all of them."""
+    bounds = _bounds(batch, scene, gaussians, rendering)
+    views, available = range(batch.context.image.shape[1]), batch.target.image.shape[1]
+    chosen = torch.linspace(0, available - 1, min(targets, available)).round().long().tolist()
+    return [
+        *(_context_row(batch, scene, view, gaussians, bounds) for view in views),
+        *(_target_row(batch, scene, view, rendering, bounds) for view in chosen),
+    ]
+
+
+def _context_row(
+    batch: Batch, scene: int, view: int, gaussians: Gaussians, bounds: tuple[float, float]
+) -> Row:
+    image = batch.context.image[scene, view].cpu()
+    row = [(_label("context", batch.context.index, scene, view), image)]
+    if gaussians.estimate is not None:
+        depth = gaussians.estimate.depth[scene, view].cpu()
+        row.append(("estimated depth", color_depth(depth, bounds)))
+    if batch.context.depth is not None:
+        depth = batch.context.depth[scene, view].cpu()
+        row.append(("exact depth", color_depth(depth, bounds)))
+    if gaussians.estimate is not None:
+        confidence = gaussians.estimate.confidence[scene, view].cpu()
+        size = (image.shape[-2], image.shape[-1])
+        enlarged = torch.nn.functional.interpolate(confidence[None, None].float(), size=size)[0, 0]
+        row.append(("confidence", color_confidence(enlarged)))
+    return row
+
+
+def _target_row(
+    batch: Batch, scene: int, view: int, rendering: Rendering, bounds: tuple[float, float]
+) -> Row:
+    truth = batch.target.image[scene, view].cpu().float()
+    color = rendering.color[scene, view].detach().cpu().float()
+    depth = rendering.depth[scene, view].detach().cpu().float()
+    return [
+        (_label("target", batch.target.index, scene, view), truth),
+        (f"rendering, {metrics.psnr(color, truth):.1f} dB", color),
+        ("error", color_error(color, truth)),
+        ("depth", color_depth(depth, bounds)),
+    ]
+
+
+def _label(kind: str, index: Tensor | None, scene: int, view: int) -> str:
+    return f"{kind} {view if index is None else int(index[scene, view])}"
+
+
+def _bounds(
+    batch: Batch, scene: int, gaussians: Gaussians, rendering: Rendering
+) -> tuple[float, float]:
+    """One range of depths for all of a scene's pictures, so that colours can be compared."""
+    if batch.context.depth is not None:
+        return depth_bounds(batch.context.depth[scene])
+    if gaussians.estimate is not None:
+        return depth_bounds(gaussians.estimate.depth[scene].detach())
+    return depth_bounds(rendering.depth[scene].detach())

@@ -1,0 +1,119 @@
+"""The results that ``test`` writes, with a model whose scores can be worked out."""
+
+import csv
+import json
+
+import pytest
+import torch
+from PIL import Image
+from toy_model import ToyModel, make_batch, make_loader
+
+from mvsplat.callbacks import TestResults
+from mvsplat.metrics import psnr
+
+
+def run(make_trainer, tmp_path, loader, **settings):
+    trainer = make_trainer(TestResults(**settings))
+    trainer.test(ToyModel(), loader, verbose=False)
+    return json.loads((tmp_path / "test" / "scores.json").read_text())
+
+
+def test_scores_are_complete_and_right(make_trainer, tmp_path, capsys):
+    scores = run(make_trainer, tmp_path, make_loader(range(3)))
+    assert list(scores["scenes"]) == ["scene/0", "scene/1", "scene/2"]
+    methods = ["model", "zeroed_cost_volume", "median_plane", "nearest_view", "mean_color"]
+    assert list(scores["mean"]) == methods
+
+    batch = make_batch(1)
+    first = batch.context.image[:, :1]
+    expected = psnr(first.expand(-1, 3, -1, -1, -1), batch.target.image)[0]
+    views = scores["scenes"]["scene/1"]["scores"]["model"]["views"]
+    assert [view["frame"] for view in views] == [10, 11, 12]
+    assert [view["psnr"] for view in views] == pytest.approx(expected.tolist(), abs=1e-3)
+
+    of_scenes = [s["scores"]["model"]["mean"] for s in scores["scenes"].values()]
+    for metric in ("psnr", "ssim", "abs_rel"):
+        mean = sum(scene[metric] for scene in of_scenes) / 3
+        assert scores["mean"]["model"][metric] == pytest.approx(mean)
+    depth = batch.context.depth
+    assert of_scenes[1]["abs_rel"] == pytest.approx(((2 - depth).abs() / depth).mean().item())
+    zeroed = scores["scenes"]["scene/1"]["scores"]["zeroed_cost_volume"]["mean"]
+    assert zeroed["abs_rel"] == pytest.approx(((3 - depth).abs() / depth).mean().item())
+    assert "abs_rel" in scores["mean"]["median_plane"]
+    assert "abs_rel" not in scores["mean"]["nearest_view"]
+
+    printed = capsys.readouterr().out
+    assert "Mean over 3 scenes" in printed and "model, cost volume zeroed" in printed
+    assert f"{scores['mean']['model']['psnr']:.2f}" in printed
+
+
+def test_every_view_is_a_line_of_the_csv(make_trainer, tmp_path):
+    scores = run(make_trainer, tmp_path, make_loader(range(2)), baselines=False)
+    with (tmp_path / "test" / "scores.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["scene"], line["frame"]) for line in lines] == [
+        (f"scene/{scene}", str(10 * scene + view)) for scene in range(2) for view in range(3)
+    ]
+    value = scores["scenes"]["scene/1"]["scores"]["model"]["views"][2]["ssim"]
+    assert float(lines[-1]["ssim"]) == value and lines[-1]["lpips"] == ""
+
+
+def test_a_picture_for_as_many_scenes_as_asked(make_trainer, tmp_path):
+    run(make_trainer, tmp_path, make_loader(range(3)), images=2)
+    pictures = sorted((tmp_path / "test" / "images").iterdir())
+    assert len(pictures) == 2 and all(p.name.startswith("scene_") for p in pictures)
+    assert Image.open(pictures[0]).width > 4 * 160
+
+
+def test_without_exact_depth_the_plane_takes_the_models(make_trainer, tmp_path):
+    scores = run(make_trainer, tmp_path, make_loader(range(1), depth=False))
+    assert "median_plane" in scores["mean"]
+    assert all("abs_rel" not in row for row in scores["mean"].values())
+
+
+def test_times_leave_the_first_batch_out(make_trainer, tmp_path):
+    scores = run(make_trainer, tmp_path, make_loader(range(4)), baselines=False)
+    timings = [scene["timing"] for scene in scores["scenes"].values()]
+    assert [timing["warm_up"] for timing in timings] == [True, False, False, False]
+    warm = sorted(timing["encoder_seconds"] for timing in timings[1:])
+    assert scores["timing"]["encoder_seconds"] == warm[1] > 0
+    assert scores["timing"]["gaussians"] == 2 * 16 * 16
+
+
+def test_missing_lpips_weights_are_a_warning(make_trainer, tmp_path):
+    with pytest.warns(UserWarning, match=r"no LPIPS scores: .*absent\.pth"):
+        scores = run(
+            make_trainer,
+            tmp_path,
+            make_loader(range(1)),
+            lpips="alex",
+            lpips_weights=str(tmp_path / "absent.pth"),
+        )
+    assert scores["settings"]["lpips"] is None and "lpips" not in scores["mean"]["model"]
+
+
+def test_broken_pictures_become_null(make_trainer, tmp_path):
+    model = ToyModel()
+    torch.nn.init.constant_(model.encoder.brightness, torch.nan)
+    trainer = make_trainer(TestResults(baselines=False))
+    trainer.test(model, make_loader(range(1)), verbose=False)
+    scores = json.loads((tmp_path / "test" / "scores.json").read_text())
+    assert scores["mean"]["model"]["psnr"] is None
+
+
+def test_the_model_is_left_as_it_was(make_trainer):
+    model = ToyModel()
+    make_trainer(TestResults()).test(model, make_loader(range(1)), verbose=False)
+    for module in (model.encoder, model.decoder, model.encoder.cost_volume):
+        assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+@pytest.mark.slow
+def test_two_processes_count_every_scene_once(make_trainer, tmp_path):
+    # Five scenes for two processes: Lightning's sampler repeats one.
+    trainer = make_trainer(TestResults(baselines=False), strategy="ddp_spawn", devices=2)
+    trainer.test(ToyModel(), make_loader(range(5)), verbose=False)
+    scores = json.loads((tmp_path / "test" / "scores.json").read_text())
+    assert list(scores["scenes"]) == [f"scene/{number}" for number in range(5)]
+    assert scores["scenes_tested"] == 5 and scores["settings"]["processes"] == 2
+    assert len(list((tmp_path / "test" / "images").iterdir())) == 5
