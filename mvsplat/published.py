@@ -22,11 +22,14 @@ from torch import Tensor
 
 from mvsplat.encoder.adapter import OFFSET, ROTATION, SCALE
 from mvsplat.encoder.cost_volume_encoder import CostVolumeEncoder
+from mvsplat.encoder.epipolar import EpipolarBlock
 from mvsplat.encoder.unet import UNet
-from mvsplat.geometry.harmonics_rotation import MAX_DEGREE, harmonics_rotation
+from mvsplat.geometry.harmonics_rotation import harmonics_rotation
 
 BEHAVIOURS = ("published_harmonics_rotation", "published_ray_depth", "published_shifted_mask")
 PREFIX = "encoder."
+# The published renderer ignores higher degrees.
+RENDERED_DEGREE = 3
 # Names listed of each kind of mismatch; a wrong size can touch hundreds.
 LISTED = 12
 
@@ -120,7 +123,7 @@ def infer_arguments(state: State) -> dict[str, Any]:
         "depth_refinement": refine,
         "gaussians_per_pixel": (size(depth + "to_disparity.2.weight") or 2) // 2,
         "gaussian_head_width": size(depth + "to_gaussians.0.weight"),
-        "sh_degree": max(0, min(degree, MAX_DEGREE)),
+        "sh_degree": max(0, min(degree, RENDERED_DEGREE)),
     }
     if unet:
         arguments |= _infer_unet(state, depth + "corr_refine_net.3.", "cost_volume")
@@ -153,14 +156,14 @@ class Entry(NamedTuple):
     """Where a published tensor goes.
 
     Args:
-        target: Our parameter.
+        target: Our parameter, or None if the published one has no effect.
         shape: Shape of the published tensor.
         part: Which of ``parts`` equal runs of the target's rows it fills.
         parts: How many published tensors share the target.
         convert: Applied to the tensor first.
     """
 
-    target: str
+    target: str | None
     shape: tuple[int, ...]
     part: int = 0
     parts: int = 1
@@ -169,6 +172,8 @@ class Entry(NamedTuple):
     @torch.no_grad()
     def store(self, encoder: CostVolumeEncoder, tensor: Tensor) -> None:
         """Copy a published tensor into its place."""
+        if self.target is None:
+            return
         place = encoder.get_parameter(self.target).chunk(self.parts)[self.part]
         tensor = tensor if self.convert is None else self.convert(tensor)
         place.copy_(tensor.reshape(place.shape))
@@ -177,6 +182,12 @@ class Entry(NamedTuple):
 def _entries(encoder: CostVolumeEncoder) -> Iterator[tuple[str, Entry]]:
     """Every published parameter that this encoder corresponds to, and where it goes."""
     parameters = dict(encoder.named_parameters())
+    for index, block in enumerate(encoder.transformer.blocks):
+        if isinstance(block, EpipolarBlock):
+            # A token that attends to itself alone needs neither query nor key.
+            for part in "qk":
+                name = f"backbone.transformer.layers.{index}.self_attn.{part}_proj.weight"
+                yield name, Entry(None, tuple(block.value.weight.shape))
     for ours, theirs in _modules(encoder):
         names = (theirs,) if isinstance(theirs, str) else theirs
         for kind in ("weight", "bias"):
@@ -260,15 +271,18 @@ def _transformer_modules(
     )
     for index, block in enumerate(encoder.transformer.blocks):
         ours, theirs = f"transformer.blocks.{index}.", f"backbone.transformer.layers.{index}."
-        projections = [theirs + f"self_attn.{x}_proj" for x in "qkv"]
+        own = [theirs + f"self_attn.{x}_proj" for x in "qkv"]
+        context = [theirs + f"cross_attn_ffn.{x}_proj" for x in "kv"]
         for one, other in message:
             yield f"{ours}self_message.{one}", f"{theirs}self_attn.{other}"
-        if block.cross_view:
-            projections += [theirs + f"cross_attn_ffn.{x}_proj" for x in "kv"]
-            yield f"{ours}query", f"{theirs}cross_attn_ffn.q_proj"
-            for one, other in message:
-                yield f"{ours}cross_message.{one}", f"{theirs}cross_attn_ffn.{other}"
-        yield ours + "project", tuple(projections)
+            yield f"{ours}cross_message.{one}", f"{theirs}cross_attn_ffn.{other}"
+        yield ours + "query", f"{theirs}cross_attn_ffn.q_proj"
+        if isinstance(block, EpipolarBlock):
+            yield ours + "value", own[2]
+            yield ours + "context", tuple(context)
+        else:
+            yield ours + "project", tuple(own + context if block.cross_view else own)
+    yield "transformer.depth_encoding", "depth_encoding.1"
 
 
 def _unet_modules(ours: str, unet: UNet, theirs: str) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from mvsplat.encoder.depth import (
     disparity_candidates,
     expected_disparity,
 )
+from mvsplat.encoder.epipolar import EpipolarTransformer
 from mvsplat.encoder.initialization import initialize
 from mvsplat.encoder.layers import conv3x3, maybe_checkpoint, upsample
 from mvsplat.encoder.transformer import MultiViewTransformer
@@ -105,22 +106,28 @@ class CostVolumeEncoder(Encoder):
         cost_volume_widths = tuple(cost_volume_widths)
         self.depth_candidates = depth_candidates
         self.checkpointing = checkpointing
-        self.cross_view_attention = cross_view_attention
+        self.maximum_views = 2 if cross_view_attention == "epipolar" else None
         self.divisor = math.lcm(
-            FEATURE_STRIDE * attention_splits,
+            FEATURE_STRIDE * (1 if cross_view_attention == "epipolar" else attention_splits),
             FEATURE_STRIDE * 2 ** (len(cost_volume_widths) - 1) if cost_volume_unet else 1,
             2 ** (len(refinement_widths) - 1) if depth_refinement else 1,
         )
         self.cnn = ConvolutionalEncoder(cnn_widths, d_feature)
-        self.transformer = MultiViewTransformer(
-            d_feature,
-            transformer_blocks,
-            attention_splits,
-            transformer_expansion,
-            cross_view=cross_view_attention != "none",
-            tiled_mask=published_shifted_mask,
-            checkpointing=checkpointing,
-        )
+        self.transformer: nn.Module
+        if cross_view_attention == "epipolar":
+            self.transformer = EpipolarTransformer(
+                d_feature, transformer_blocks, transformer_expansion, checkpointing
+            )
+        else:
+            self.transformer = MultiViewTransformer(
+                d_feature,
+                transformer_blocks,
+                attention_splits,
+                transformer_expansion,
+                cross_view=cross_view_attention == "windows",
+                tiled_mask=published_shifted_mask,
+                checkpointing=checkpointing,
+            )
         self.cost_volume = CostVolume() if cost_volume else None
         self.coarse_depth = CoarseDepth(
             d_feature,
@@ -158,11 +165,11 @@ class CostVolumeEncoder(Encoder):
             ValueError: The views are unusable; the message names the field and the element.
         """
         if not torch.compiler.is_compiling():
-            check_views(views, self.divisor)
+            check_views(views, self.divisor, self.maximum_views)
         count = views.image.shape[1]
         image = views.image.flatten(0, 1)
         cnn_features = self.cnn(image)
-        features = self.transformer(cnn_features.unflatten(0, (-1, count))).flatten(0, 1)
+        features = self.transformer(cnn_features.unflatten(0, (-1, count)), views).flatten(0, 1)
         candidates = disparity_candidates(
             views.near.flatten(), views.far.flatten(), self.depth_candidates
         )

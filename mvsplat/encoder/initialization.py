@@ -1,14 +1,125 @@
-"""How the encoder's weights start."""
+"""How the encoder's weights start.
 
+``published`` is what the released models started from where no UniMatch weights are loaded.
+``matching`` makes a network that already does something sensible, by weights alone: a pair of GELU
+units with opposite inputs passes a value through unchanged, since gelu(x) - gelu(-x) = x, so the
+raw correlation reaches the depth logits, and the image the harmonics' constant term.
+"""
+
+import math
+
+import torch
 from torch import nn
 
-from mvsplat.encoder.transformer import Message
+from mvsplat.encoder.adapter import OFFSET, ROTATION, SCALE
+
+# The first basis function, 1 / (2 sqrt(pi)).
+SH_CONSTANT = 0.28209479177387814
+# The last norm of a transformer layer: features stay close to the CNN's.
+MESSAGE_NORM = 0.1
+# Weight noise beside what is passed through, relative to the usual initialisation.
+NOISE = 0.1
+# Standard deviation in pixels and opacity of the first Gaussians: sharp, and nearly opaque.
+PIXEL_SCALE = 0.5
+OPACITY = 0.8
+
 
 def initialize(encoder: nn.Module, kind: str) -> None:
-    """Draw the weights anew: as published, or so that the model matches from the first step."""
+    """Draw the weights anew."""
+    if kind not in ("published", "matching"):
+        raise ValueError(f"initialization is {kind!r}: expected 'published' or 'matching'")
+    _initialize_as_published(encoder)
+    if kind == "matching":
+        with torch.no_grad():
+            _match_raw_features(encoder)
+            _follow_correlation(encoder.coarse_depth, encoder.cost_volume is not None)
+            _splat_pixels(encoder)
+
+
+def _initialize_as_published(encoder: nn.Module) -> None:
     for module in encoder.cnn.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    for module in encoder.transformer.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
+    for block in encoder.transformer.blocks:
+        for module in block.modules():
+            if isinstance(module, nn.Linear):
+                # Projections that are one matrix here are several square ones there.
+                square = module in (getattr(block, "project", None), getattr(block, "context", None))
+                for part in module.weight.split(module.in_features if square else module.out_features):
+                    nn.init.xavier_uniform_(part)
+
+
+def _match_raw_features(encoder: nn.Module) -> None:
+    """Features with unit variance and no common mean, so that dot products tell pixels apart."""
+    project = encoder.cnn.project
+    nn.init.orthogonal_(project.weight)
+    project.weight -= project.weight.mean(dim=1, keepdim=True)
+    nn.init.zeros_(project.bias)
+    for block in encoder.transformer.blocks:
+        for message in (block.self_message, getattr(block, "cross_message", None)):
+            if message is not None:
+                nn.init.constant_(message.last_norm.weight, MESSAGE_NORM)
+
+
+def _follow_correlation(coarse: nn.Module, volume: bool) -> None:
+    """Coarse logits are the cost volume, plus little."""
+    coarse.project.weight *= NOISE
+    nn.init.zeros_(coarse.project.bias)
+    shortcut = coarse.project if coarse.unet is None else coarse.residual
+    shortcut.weight *= NOISE
+    if volume:
+        _pass_through(shortcut, shortcut.out_channels, first_input=0, gain=1.0)
+    _pass_through_gelu(coarse.head, coarse.head[2].out_channels)
+
+
+def _splat_pixels(encoder: nn.Module) -> None:
+    """Small round Gaussians of the pixels' colours at the coarse depth."""
+    if encoder.refinement.unet is not None:
+        last = encoder.refinement.head[2]
+        per_pixel = last.out_channels // 2
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        last.bias[per_pixel:] = math.log(OPACITY / (1 - OPACITY))
+        # Gaussians of one pixel must differ, or they stay equal.
+        if per_pixel > 1: nn.init.normal_(last.weight[:per_pixel], std=1e-3)
+    hidden, last = encoder.gaussian_head[0], encoder.gaussian_head[2]
+    last.weight *= NOISE
+    nn.init.zeros_(last.bias)
+    low, high = encoder.adapter.scale_range
+    last.bias[OFFSET : OFFSET + SCALE] = _logit((5 * PIXEL_SCALE - low) / (high - low))
+    last.bias[OFFSET + SCALE] = 1.0
+    first = OFFSET + SCALE + ROTATION
+    constant = range(first, last.out_channels, (last.out_channels - first) // 3)
+    image = encoder.refinement.stem.out_channels
+    for channel, row in enumerate(constant):
+        nn.init.zeros_(last.weight[row])
+        for unit, sign in ((2 * channel, 1.0), (2 * channel + 1, -1.0)):
+            nn.init.zeros_(hidden.weight[unit])
+            hidden.weight[unit, image + channel, 1, 1] = sign
+            hidden.bias[unit] = -0.5 * sign
+            last.weight[row, unit, 1, 1] = sign / SH_CONSTANT
+
+
+def _pass_through(conv, channels, first_input, gain):
+    center = conv.kernel_size[0] // 2
+    for channel in range(channels):
+        conv.weight[channel] = 0
+        conv.weight[channel, first_input + channel, center, center] = gain
+    nn.init.zeros_(conv.bias)
+
+
+def _pass_through_gelu(head: nn.Sequential, channels: int) -> None:
+    hidden, last = head[0], head[2]
+    hidden.weight *= NOISE
+    last.weight *= NOISE
+    nn.init.zeros_(hidden.bias)
+    nn.init.zeros_(last.bias)
+    for channel in range(channels):
+        for unit, sign in ((2 * channel, 1.0), (2 * channel + 1, -1.0)):
+            hidden.weight[unit, channel, 1, 1] += sign
+            last.weight[channel, unit, 1, 1] += sign
+
+
+def _logit(probability: float) -> float:
+    probability = min(max(probability, 0.01), 0.99)
+    return math.log(probability / (1 - probability))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mvsplat.encoder.layers import Linear, maybe_checkpoint
 from mvsplat.encoder.windows import WindowLayout, position_encoding, rolled_windows, window_layout
+from mvsplat.types import Views
 
 
 class Message(nn.Module):
@@ -184,7 +185,9 @@ class MultiViewTransformer(nn.Module):
             TransformerBlock(channels, expansion, cross_view) for _ in range(blocks)
         )
 
-    def forward(self, features: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c h w"]:
+    def forward(
+        self, features: Float[Tensor, "b v c h w"], views: Views
+    ) -> Float[Tensor, "b v c h w"]:
         channels, height, width = features.shape[2:]
         tokens = rearrange(features, "b v c h w -> b v (h w) c")
         tokens = tokens + position_encoding(height, width, self.splits, channels, features.device)
