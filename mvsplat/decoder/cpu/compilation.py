@@ -1,0 +1,55 @@
+"""How the kernels are compiled: once a machine, cached on disk, with one line of notice."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from numba.core import event
+
+
+def kernel(function: Callable) -> Any:
+    """Compile ``function`` on first use, without the interpreter lock, cached beside the module.
+
+    Where neither the package nor the user's cache folder is writable it is compiled in every
+    process instead (``NUMBA_CACHE_DIR`` names another folder).
+    """
+    return _compile(function, nogil=True)
+
+
+def inlined(function: Callable) -> Any:
+    """A helper of kernels of the same module, always inlined into them."""
+    return numba.njit(inspect.unwrap(function), nogil=True, forceinline=True, error_model="numpy")
+
+
+def _compile(function: Callable, **options: Any) -> Any:
+    plain = inspect.unwrap(function)  # shape checkers wrap every function they see
+    try:
+        compiled = numba.njit(plain, cache=True, error_model="numpy", **options)
+    except RuntimeError:  # no writable cache folder
+        compiled = numba.njit(plain, error_model="numpy", **options)
+    _Notice.kernels.add(compiled)
+    return compiled
+
+
+class _Notice(event.Listener):
+    """Tells once a process that kernels are being compiled, not merely loaded."""
+
+    kernels: set[Any] = set()
+    given = False
+
+    def on_start(self, event: Any) -> None:
+        if not _Notice.given and event.data["dispatcher"] in _Notice.kernels:
+            _Notice.given = True
+            print(
+                "mvsplat: compiling the CPU rasterizer for this machine (once, under a minute) ...",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", _Notice())

@@ -1,0 +1,314 @@
+"""Kernels: composite each tile's sorted Gaussians front to back, and the gradients back to front.
+
+A tile of 16 x 16 pixels is 16 blocks of 4 x 4; a block is one vector of lanes.  For each Gaussian
+only the blocks that its box touches are visited.  A tile's state is a flat buffer of planes, each
+holding the 16 blocks one after the other.
+"""
+
+import numpy as np
+
+from mvsplat.decoder.cpu import footprint as fp
+from mvsplat.decoder.cpu.compilation import inlined, kernel
+from mvsplat.decoder.cpu.simd import (
+    WIDTH,
+    anywhere,
+    both,
+    fma,
+    larger,
+    load,
+    select,
+    smaller,
+    spread,
+    store,
+    total,
+)
+from mvsplat.decoder.cpu.tiles import TILE
+
+BLOCK = 4
+BLOCKS = TILE // BLOCK
+PLANE = TILE * TILE
+
+ALPHA_MAX = np.float32(0.999)
+ALPHA_CUT = np.float32(fp.ALPHA_CUT)
+EXPONENT_CUT = np.float32(fp.EXPONENT_CUT * 1.0005)
+TRANSMITTANCE_CUT = np.float32(1e-4)
+
+# exp(-s) = p(s)^8 for 0 <= s <= log 255; p is the minimax polynomial (relative error 8.4e-8).
+P1, P2, P3, P4, P5 = (
+    np.float32(-0.12499937677066668),
+    np.float32(0.007810993371060515),
+    np.float32(-0.00032430898612243375),
+    np.float32(9.73659084891441e-06),
+    np.float32(-1.8023596765854306e-07),
+)
+
+# Planes of the state.  Transmittance is negative where the pixel is finished (or outside).
+TRANSMITTANCE, RED, GREEN, BLUE, DEPTH, LAST = range(6)
+# Backward: what is behind, weighted by the output's gradient, and that gradient.
+BEHIND, GRAD_RED, GRAD_GREEN, GRAD_BLUE, GRAD_DEPTH = 6, 7, 8, 9, 10
+
+# Gradients of a (Gaussian, tile) pair, in the order of the first ten fields of a record.
+PAIR = 10
+
+
+@inlined
+def _lane_offsets():
+    """Column and row of each lane in its block, as lanes."""
+    columns, rows = np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32)
+    for lane in range(WIDTH):
+        columns[lane] = lane % BLOCK
+        rows[lane] = lane // BLOCK
+    return load(columns, 0), load(rows, 0)
+
+
+@inlined
+def _block_range(record, tile_x, tile_y):
+    """Block columns and rows of the tile that the record's box touches."""
+    left = max(int(record[fp.X_FIRST]) - tile_x, 0) // BLOCK
+    right = (min(int(record[fp.X_LAST]) - tile_x, TILE) + BLOCK - 1) // BLOCK
+    top = max(int(record[fp.Y_FIRST]) - tile_y, 0) // BLOCK
+    bottom = (min(int(record[fp.Y_LAST]) - tile_y, TILE) + BLOCK - 1) // BLOCK
+    return left, right, top, bottom
+
+
+@inlined
+def _tile_frame(record, tile_x, tile_y):
+    """Centre line of the footprint at the tile's first pixel row, and that row's distance in y."""
+    middle = float(tile_y) + 0.5
+    line = float(record[fp.X_INSIDE]) - (tile_x + 0.5)
+    line += float(record[fp.SLOPE]) * (middle - float(record[fp.Y_INSIDE]))
+    return np.float32(line), np.float32(middle - float(record[fp.Y]))
+
+
+@inlined
+def _falloff(dx, dy, spread_x, spread_y):
+    """exp(-exponent) of a block, and where it is large enough to matter."""
+    s = fma(spread_y * dy, dy, spread_x * dx * dx)
+    p = fma(fma(fma(fma(fma(s, P5, P4), s, P3), s, P2), s, P1), s, 1.0)
+    p2 = p * p
+    p4 = p2 * p2
+    return p4 * p4, s <= EXPONENT_CUT
+
+
+@inlined
+def _any_alive(state):
+    best = load(state, TRANSMITTANCE * PLANE)
+    for block in range(1, PLANE // WIDTH):
+        best = larger(best, load(state, TRANSMITTANCE * PLANE + block * WIDTH))
+    return anywhere(best > 0.0)
+
+
+@inlined
+def _start_state(state, tile_x, tile_y, height, width):
+    state[:] = 0.0
+    for row in range(TILE):
+        for column in range(TILE):
+            block = (row // BLOCK) * BLOCKS + column // BLOCK
+            lane = (row % BLOCK) * BLOCK + column % BLOCK
+            inside = tile_y + row < height and tile_x + column < width
+            state[block * WIDTH + lane] = 1.0 if inside else -1.0
+
+
+@inlined
+def _draw(record, state, position, tile_x, tile_y, lane_x, lane_y):
+    """Blend one Gaussian over the tile, front to back."""
+    left, right, top, bottom = _block_range(record, tile_x, tile_y)
+    line, below = _tile_frame(record, tile_x, tile_y)
+    slope, spread_x, spread_y = record[fp.SLOPE], record[fp.SPREAD_X], record[fp.SPREAD_Y]
+    opacity = record[fp.OPACITY]
+    slanted = fma(lane_y, -slope, lane_x)
+    for row in range(top, bottom):
+        dy = lane_y + (below + np.float32(BLOCK * row))
+        shift = line + slope * np.float32(BLOCK * row)
+        for column in range(left, right):
+            at = (row * BLOCKS + column) * WIDTH
+            through = load(state, at)
+            dx = slanted - (shift - np.float32(BLOCK * column))
+            fall, near = _falloff(dx, dy, spread_x, spread_y)
+            alpha = smaller(fall * opacity, ALPHA_MAX)
+            alpha = select(both(near, alpha >= ALPHA_CUT), alpha, 0.0)
+            alive = larger(through, 0.0)
+            after = alive * (1.0 - alpha)
+            goes_on = after > TRANSMITTANCE_CUT
+            weight = select(goes_on, alpha * alive, 0.0)
+            store(state, at, select(goes_on, after, smaller(through, 0.0 - through)))
+            at += PLANE
+            store(state, at, fma(weight, record[fp.RED], load(state, at)))
+            at += PLANE
+            store(state, at, fma(weight, record[fp.GREEN], load(state, at)))
+            at += PLANE
+            store(state, at, fma(weight, record[fp.BLUE], load(state, at)))
+            at += PLANE
+            store(state, at, fma(weight, record[fp.DEPTH], load(state, at)))
+            at += PLANE
+            store(state, at, select(weight > 0.0, spread(position), load(state, at)))
+
+
+@inlined
+def _write_tile(state, tile_x, tile_y, background, color, depth, transmittance, last):
+    height, width = depth.shape
+    for y in range(tile_y, min(tile_y + TILE, height)):
+        for x in range(tile_x, min(tile_x + TILE, width)):
+            row, column = y - tile_y, x - tile_x
+            at = (row // BLOCK * BLOCKS + column // BLOCK) * WIDTH
+            at += row % BLOCK * BLOCK + column % BLOCK
+            through = abs(state[at])
+            transmittance[y, x] = through
+            depth[y, x] = state[DEPTH * PLANE + at]
+            last[y, x] = int(state[LAST * PLANE + at])
+            for channel in range(3):
+                value = state[(RED + channel) * PLANE + at]
+                color[channel, y, x] = value + through * background[channel]
+
+
+@kernel
+def composite(
+    records, words, tile_starts, first, last_tile, background, color, depth, transmittance, last
+):
+    """Render tiles first..last_tile, numbered view by view, row by row.
+
+    ``records`` [views, gaussians, 16]; ``color`` [views, 3, height, width], ``depth``,
+    ``transmittance`` (float32) and ``last`` (int32; position in the tile's list of the last
+    contribution, plus one) [views, height, width] are written.
+    """
+    height, width = depth.shape[1:]
+    columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
+    state = np.empty((LAST + 1) * PLANE, dtype=np.float32)
+    lane_x, lane_y = _lane_offsets()
+    for tile in range(first, last_tile):
+        view, rest = tile // (rows * columns), tile % (rows * columns)
+        tile_x, tile_y = rest % columns * TILE, rest // columns * TILE
+        _start_state(state, tile_x, tile_y, height, width)
+        start = tile_starts[tile]
+        for i in range(start, tile_starts[tile + 1]):
+            if (i - start) % 32 == 31 and not _any_alive(state):
+                break
+            record = records[view, words[i] >> np.uint64(32)]
+            position = np.float32(i - start + 1)
+            _draw(record, state, position, tile_x, tile_y, lane_x, lane_y)
+        _write_tile(
+            state, tile_x, tile_y, background,
+            color[view], depth[view], transmittance[view], last[view],
+        )  # fmt: skip
+
+
+@inlined
+def _start_backward(
+    state, tile_x, tile_y, background, grad_color, grad_depth, grad_through, transmittance, last
+):
+    """Fill the backward state from the outputs; returns the farthest last position."""
+    height, width = transmittance.shape
+    state[:] = 0.0
+    farthest = 0
+    for y in range(tile_y, min(tile_y + TILE, height)):
+        for x in range(tile_x, min(tile_x + TILE, width)):
+            row, column = y - tile_y, x - tile_x
+            at = (row // BLOCK * BLOCKS + column // BLOCK) * WIDTH
+            at += row % BLOCK * BLOCK + column % BLOCK
+            through = transmittance[y, x]
+            behind = grad_through[y, x]
+            for channel in range(3):
+                grad = grad_color[channel, y, x]
+                behind += background[channel] * grad
+                state[(GRAD_RED + channel) * PLANE + at] = grad
+            state[GRAD_DEPTH * PLANE + at] = grad_depth[y, x]
+            state[TRANSMITTANCE * PLANE + at] = through
+            state[BEHIND * PLANE + at] = behind * through
+            state[LAST * PLANE + at] = last[y, x]
+            farthest = max(farthest, last[y, x])
+    return farthest
+
+
+@inlined
+def _draw_backward(record, state, position, tile_x, tile_y, lane_x, lane_y, grads):
+    """Undo one Gaussian's blending and write the ten gradients of its record."""
+    left, right, top, bottom = _block_range(record, tile_x, tile_y)
+    line, below = _tile_frame(record, tile_x, tile_y)
+    slope, spread_x, spread_y = record[fp.SLOPE], record[fp.SPREAD_X], record[fp.SPREAD_Y]
+    opacity = record[fp.OPACITY]
+    red, green, blue, z = record[fp.RED], record[fp.GREEN], record[fp.BLUE], record[fp.DEPTH]
+    slanted = fma(lane_y, -slope, lane_x)
+    to_red, to_green, to_blue, to_depth = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
+    sum_1, sum_y, sum_yy = spread(0.0), spread(0.0), spread(0.0)
+    sum_x, sum_xy, sum_xx = spread(0.0), spread(0.0), spread(0.0)
+    for row in range(top, bottom):
+        dy = lane_y + (below + np.float32(BLOCK * row))
+        shift = line + slope * np.float32(BLOCK * row)
+        for column in range(left, right):
+            at = (row * BLOCKS + column) * WIDTH
+            dx = slanted - (shift - np.float32(BLOCK * column))
+            fall, near = _falloff(dx, dy, spread_x, spread_y)
+            full = fall * opacity
+            alpha = smaller(full, ALPHA_MAX)
+            drawn = both(near, alpha >= ALPHA_CUT)
+            drawn = both(drawn, load(state, LAST * PLANE + at) >= position)
+            if not anywhere(drawn):
+                continue
+            through, behind = load(state, at), load(state, BEHIND * PLANE + at)
+            grad_red = load(state, GRAD_RED * PLANE + at)
+            grad_green = load(state, GRAD_GREEN * PLANE + at)
+            grad_blue = load(state, GRAD_BLUE * PLANE + at)
+            grad_depth = load(state, GRAD_DEPTH * PLANE + at)
+            inverse = spread(1.0) / (1.0 - alpha)
+            before = through * inverse
+            weight = select(drawn, alpha * before, 0.0)
+            gain = fma(grad_green, green, grad_red * red)
+            gain = fma(grad_depth, z, fma(grad_blue, blue, gain))
+            grad_alpha = before * gain - behind * inverse
+            store(state, at, select(drawn, before, through))
+            store(state, BEHIND * PLANE + at, fma(weight, gain, behind))
+            to_red = fma(weight, grad_red, to_red)
+            to_green = fma(weight, grad_green, to_green)
+            to_blue = fma(weight, grad_blue, to_blue)
+            to_depth = fma(weight, grad_depth, to_depth)
+            # alpha = opacity exp(-s), so this is minus the gradient of the exponent s.
+            pull = select(both(drawn, full <= ALPHA_MAX), full * grad_alpha, 0.0)
+            pull_x, pull_y = pull * dx, pull * dy
+            sum_1 = sum_1 + pull
+            sum_x = sum_x + pull_x
+            sum_y = sum_y + pull_y
+            sum_xx = fma(pull_x, dx, sum_xx)
+            sum_xy = fma(pull_x, dy, sum_xy)
+            sum_yy = fma(pull_y, dy, sum_yy)
+    along = 2 * spread_x * total(sum_x)
+    grads[fp.X] = along
+    grads[fp.Y] = 2 * spread_y * total(sum_y) - slope * along
+    grads[fp.SLOPE] = 2 * spread_x * total(sum_xy)
+    grads[fp.SPREAD_X] = -total(sum_xx)
+    grads[fp.SPREAD_Y] = -total(sum_yy)
+    grads[fp.OPACITY] = total(sum_1) / opacity
+    grads[fp.RED] = total(to_red)
+    grads[fp.GREEN] = total(to_green)
+    grads[fp.BLUE] = total(to_blue)
+    grads[fp.DEPTH] = total(to_depth)
+
+
+@kernel
+def composite_backward(
+    records, words, tile_starts, first, last_tile, background, grad_color, grad_depth,
+    grad_transmittance, transmittance, last, pair_grads,
+):  # fmt: skip
+    """Write the gradients of every (Gaussian, tile) pair of tiles first..last_tile.
+
+    ``pair_grads`` [pairs, 10] is indexed by slot; each slot is written exactly once.
+    """
+    height, width = transmittance.shape[1:]
+    columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
+    state = np.empty((GRAD_DEPTH + 1) * PLANE, dtype=np.float32)
+    lane_x, lane_y = _lane_offsets()
+    lower = np.uint64(0xFFFFFFFF)
+    for tile in range(first, last_tile):
+        view, rest = tile // (rows * columns), tile % (rows * columns)
+        tile_x, tile_y = rest % columns * TILE, rest // columns * TILE
+        farthest = _start_backward(
+            state, tile_x, tile_y, background, grad_color[view], grad_depth[view],
+            grad_transmittance[view], transmittance[view], last[view],
+        )  # fmt: skip
+        start = tile_starts[tile]
+        for i in range(start + farthest, tile_starts[tile + 1]):
+            pair_grads[words[i] & lower] = 0.0
+        for i in range(start + farthest - 1, start - 1, -1):
+            record = records[view, words[i] >> np.uint64(32)]
+            grads = pair_grads[words[i] & lower]
+            position = np.float32(i - start + 1)
+            _draw_backward(record, state, position, tile_x, tile_y, lane_x, lane_y, grads)

@@ -1,0 +1,74 @@
+"""Spherical harmonics and their gradients, for kernels; the basis is stated in ``geometry``."""
+
+import math
+
+import numpy as np
+
+from mvsplat.decoder.cpu.compilation import inlined
+from mvsplat.geometry.spherical_harmonics import MAX_DEGREE, normalization
+
+# FACTOR[l, m] = (-1)^m N(l, m)
+FACTOR = np.array(
+    [
+        [normalization(level, order) if order <= level else 0.0 for order in range(MAX_DEGREE + 1)]
+        for level in range(MAX_DEGREE + 1)
+    ],
+    dtype=np.float32,
+)
+START = np.array([math.prod(range(1, 2 * m, 2)) for m in range(MAX_DEGREE + 2)], dtype=np.float32)
+
+
+@inlined
+def unit_direction(mean, center):
+    """Unit vector from the camera centre to the Gaussian, and the distance."""
+    x, y, z = mean[0] - center[0], mean[1] - center[1], mean[2] - center[2]
+    distance = max(math.sqrt(x * x + y * y + z * z), 1e-12)
+    return np.float32(x / distance), np.float32(y / distance), np.float32(z / distance), distance
+
+
+@inlined
+def fill_basis(basis, x, y, z, degree):
+    """Write the (degree + 1)^2 basis functions at a unit direction."""
+    cosine, sine = np.float32(1), np.float32(0)
+    for order in range(degree + 1):
+        below, legendre = np.float32(0), START[order]
+        for level in range(order, degree + 1):
+            middle = level * level + level
+            scaled = FACTOR[level, order] * legendre
+            basis[middle - order] = scaled * sine
+            basis[middle + order] = scaled * cosine
+            above = (
+                np.float32(2 * level + 1) * z * legendre - np.float32(level + order) * below
+            ) / np.float32(level + 1 - order)
+            below, legendre = legendre, above
+        cosine, sine = x * cosine - y * sine, x * sine + y * cosine
+
+
+@inlined
+def direction_gradient(weights, x, y, z, degree):
+    """Gradient of sum_k weights[k] basis[k] with respect to (x, y, z) as free variables."""
+    grad_x, grad_y, grad_z = np.float32(0), np.float32(0), np.float32(0)
+    cosine, sine = np.float32(1), np.float32(0)
+    cosine_below, sine_below = np.float32(0), np.float32(0)
+    for order in range(degree + 1):
+        below, legendre = np.float32(0), START[order]
+        below_slope, slope = np.float32(0), np.float32(0)
+        along_cosine, along_sine = np.float32(0), np.float32(0)
+        for level in range(order, degree + 1):
+            middle = level * level + level
+            factor = FACTOR[level, order]
+            w_cosine = factor * weights[middle + order]
+            w_sine = factor * weights[middle - order] if order else np.float32(0)
+            grad_z += slope * (w_cosine * cosine + w_sine * sine)
+            along_cosine += legendre * w_cosine
+            along_sine += legendre * w_sine
+            a, b = np.float32(2 * level + 1), np.float32(level + order)
+            c = np.float32(level + 1 - order)
+            above_slope = (a * (legendre + z * slope) - b * below_slope) / c
+            above = (a * z * legendre - b * below) / c
+            below, legendre, below_slope, slope = legendre, above, slope, above_slope
+        grad_x += np.float32(order) * (along_cosine * cosine_below + along_sine * sine_below)
+        grad_y += np.float32(order) * (along_sine * cosine_below - along_cosine * sine_below)
+        cosine_below, sine_below = cosine, sine
+        cosine, sine = x * cosine - y * sine, x * sine + y * cosine
+    return grad_x, grad_y, grad_z

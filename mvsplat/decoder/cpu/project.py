@@ -1,0 +1,60 @@
+"""Kernel: project every Gaussian into every view, colour it, and count the tiles it touches."""
+
+import numpy as np
+
+from mvsplat.decoder.cpu import footprint as fp
+from mvsplat.decoder.cpu.compilation import inlined, kernel
+from mvsplat.decoder.cpu.harmonics import fill_basis, unit_direction
+from mvsplat.decoder.cpu.tiles import count_tiles
+
+
+@inlined
+def _color(harmonics, basis, channel, coefficients):
+    value = np.float32(0.5)
+    for k in range(coefficients):
+        value += basis[k] * harmonics[channel, k]
+    return max(value, np.float32(0))
+
+
+@kernel
+def project(
+    means, scales, rotations, harmonics, opacities, cameras, centers, lenses, height, width,
+    degree, antialiased, scene, start, stop, records, counts,
+):  # fmt: skip
+    """Write ``records[view, g]`` for Gaussians start..stop of a scene, and count tiles in ``counts``.
+
+    ``cameras`` [scenes, views, 3, 4], ``centers`` [scenes, views, 3] and ``lenses``
+    [scenes, views, 4] (fx, fy, cx, cy in pixels) are float64; ``records`` is
+    [scenes, views, gaussians, 16] and ``counts`` [views, tiles], this chunk's own.
+    """
+    basis = np.zeros((degree + 1) ** 2, dtype=np.float32)
+    coefficients = (degree + 1) ** 2
+    for g in range(start, stop):
+        mean = means[scene, g]
+        axes = fp.principal_axes(rotations[scene, g], scales[scene, g])
+        for view in range(cameras.shape[1]):
+            camera, lens = cameras[scene, view], lenses[scene, view]
+            record = records[scene, view, g]
+            record[fp.Y_LAST] = 0.0
+            record[fp.Y_FIRST] = 0.0
+            x, y, z = fp.to_camera(camera, mean)
+            if not (fp.NEAR_PLANE <= z <= fp.FAR_PLANE):
+                continue
+            u, v = fp.clamped_ratios(x, y, z, lens, height, width)
+            rows = fp.projected_rows(camera, lens, u, v, z)
+            xx, xy, yy, determinant, sharp = fp.covariance(fp.projected_axes(rows, axes))
+            opacity = float(opacities[scene, g])
+            if antialiased:
+                opacity *= np.sqrt(sharp / determinant)
+            px, py = lens[0] * x / z + lens[2], lens[1] * y / z + lens[3]
+            if not fp.write_footprint(
+                record, px, py, xx, xy, yy, determinant, opacity, height, width
+            ):
+                record[fp.Y_LAST] = record[fp.Y_FIRST]
+                continue
+            record[fp.DEPTH] = z
+            dx, dy, dz, _ = unit_direction(mean, centers[scene, view])
+            fill_basis(basis, dx, dy, dz, degree)
+            for channel in range(3):
+                record[fp.RED + channel] = _color(harmonics[scene, g], basis, channel, coefficients)
+            count_tiles(record, width, counts[view])

@@ -1,0 +1,210 @@
+"""Kernel: from the gradients of the footprints to those of Gaussians and cameras."""
+
+import math
+
+import numpy as np
+
+from mvsplat.decoder.cpu import footprint as fp
+from mvsplat.decoder.cpu.compilation import inlined, kernel
+from mvsplat.decoder.cpu.composite import PAIR
+from mvsplat.decoder.cpu.harmonics import direction_gradient, fill_basis, unit_direction
+
+# Gradients of a camera: world-to-camera rows (12), camera centre (3).
+CAMERA = 15
+
+
+@inlined
+def _covariance_gradient(grads, xx, xy, yy, determinant):
+    """Gradients of xx, xy, yy from those of slope, spread_x and spread_y."""
+    slope, spread_x, spread_y = grads[fp.SLOPE], grads[fp.SPREAD_X], grads[fp.SPREAD_Y]
+    squared = determinant * determinant
+    to_xx = -0.5 * spread_x * yy * yy / squared
+    to_xy = slope / yy + spread_x * xy * yy / squared
+    to_yy = -(slope * xy + 0.5 * spread_y) / (yy * yy) - 0.5 * spread_x * xy * xy / squared
+    return to_xx, to_xy, to_yy
+
+
+@inlined
+def _compensation_gradient(grad, xx, xy, yy, determinant, sharp):
+    """Gradients of xx, xy, yy from that of sqrt(sharp / determinant)."""
+    ratio = sharp / determinant
+    half = 0.5 * grad / (math.sqrt(ratio) + 1e-6) / determinant
+    return (
+        half * (yy - fp.BLUR - ratio * yy),
+        -2 * half * xy * (1 - ratio),
+        half * (xx - fp.BLUR - ratio * xx),
+    )
+
+
+@inlined
+def _color_backward(
+    mean, harmonics, center, grads, record, degree, basis, weights, grad_harmonics, grad_mean, grad_camera
+):
+    """Gradients of the coefficients and, through the direction, of the centre and the camera."""
+    dx, dy, dz, distance = unit_direction(mean, center)
+    coefficients = (degree + 1) ** 2
+    fill_basis(basis, dx, dy, dz, degree)
+    weights[:] = 0.0
+    for channel in range(3):
+        if record[fp.RED + channel] > 0:
+            grad = np.float32(grads[fp.RED + channel])
+            for k in range(coefficients):
+                grad_harmonics[channel, k] += grad * basis[k]
+                weights[k] += grad * harmonics[channel, k]
+    gx, gy, gz = direction_gradient(weights, dx, dy, dz, degree)
+    along = gx * dx + gy * dy + gz * dz
+    moved = (gx - along * dx) / distance, (gy - along * dy) / distance, (gz - along * dz) / distance
+    for i in range(3):
+        grad_mean[i] += moved[i]
+        grad_camera[12 + i] -= moved[i]
+
+
+@inlined
+def _axes_gradient(rows, axes, to_xx, to_xy, to_yy, grad_axes):
+    """Add to the world axes' gradients; return those of the projected rows."""
+    x0, x1, x2, y0, y1, y2 = fp.projected_axes(rows, axes)
+    gx0, gx1, gx2 = (
+        2 * to_xx * x0 + to_xy * y0, 2 * to_xx * x1 + to_xy * y1, 2 * to_xx * x2 + to_xy * y2,
+    )  # fmt: skip
+    gy0, gy1, gy2 = (
+        2 * to_yy * y0 + to_xy * x0, 2 * to_yy * y1 + to_xy * x1, 2 * to_yy * y2 + to_xy * x2,
+    )  # fmt: skip
+    for i in range(3):
+        p, q = rows[i], rows[3 + i]
+        grad_axes[3 * i] += p * gx0 + q * gy0
+        grad_axes[3 * i + 1] += p * gx1 + q * gy1
+        grad_axes[3 * i + 2] += p * gx2 + q * gy2
+    a0, a1, a2, b0, b1, b2, c0, c1, c2 = axes
+    return (
+        a0 * gx0 + a1 * gx1 + a2 * gx2, b0 * gx0 + b1 * gx1 + b2 * gx2,
+        c0 * gx0 + c1 * gx1 + c2 * gx2, a0 * gy0 + a1 * gy1 + a2 * gy2,
+        b0 * gy0 + b1 * gy1 + b2 * gy2, c0 * gy0 + c1 * gy1 + c2 * gy2,
+    )  # fmt: skip
+
+
+@inlined
+def _geometry_backward(
+    mean, axes, opacity, camera, lens, height, width, antialiased, grads,
+    grad_mean, grad_axes, grad_camera,
+):  # fmt: skip
+    """Chain one view's footprint gradients to centre, axes and camera; returns the opacity's."""
+    x, y, z = fp.to_camera(camera, mean)
+    u, v = fp.clamped_ratios(x, y, z, lens, height, width)
+    rows = fp.projected_rows(camera, lens, u, v, z)
+    xx, xy, yy, determinant, sharp = fp.covariance(fp.projected_axes(rows, axes))
+    to_xx, to_xy, to_yy = _covariance_gradient(grads, xx, xy, yy, determinant)
+    grad_opacity = grads[fp.OPACITY]
+    if antialiased:
+        a, b, c = _compensation_gradient(
+            grad_opacity * opacity, xx, xy, yy, determinant, sharp
+        )
+        to_xx, to_xy, to_yy = to_xx + a, to_xy + b, to_yy + c
+        grad_opacity *= math.sqrt(sharp / determinant)
+    g = _axes_gradient(rows, axes, to_xx, to_xy, to_yy, grad_axes)
+    fx, fy = lens[0] / z, lens[1] / z
+    grad_u, grad_v = 0.0, 0.0
+    for i in range(3):
+        grad_camera[i] += fx * g[i]
+        grad_camera[4 + i] += fy * g[3 + i]
+        grad_camera[8 + i] -= fx * u * g[i] + fy * v * g[3 + i]
+        grad_u -= fx * camera[2, i] * g[i]
+        grad_v -= fy * camera[2, i] * g[3 + i]
+    grad_x, grad_y = grads[fp.X] * fx, grads[fp.Y] * fy
+    if u == x / z:
+        grad_x += grad_u / z
+    else:
+        grad_u = 0.0
+    if v == y / z:
+        grad_y += grad_v / z
+    else:
+        grad_v = 0.0
+    scale = rows[0] * g[0] + rows[1] * g[1] + rows[2] * g[2]
+    scale += rows[3] * g[3] + rows[4] * g[4] + rows[5] * g[5]
+    grad_z = grads[fp.DEPTH] - (scale + grad_u * u + grad_v * v) / z
+    grad_z -= (grads[fp.X] * fx * x + grads[fp.Y] * fy * y) / z
+    for i in range(3):
+        grad_mean[i] += camera[0, i] * grad_x + camera[1, i] * grad_y + camera[2, i] * grad_z
+        grad_camera[i] += grad_x * mean[i]
+        grad_camera[4 + i] += grad_y * mean[i]
+        grad_camera[8 + i] += grad_z * mean[i]
+    grad_camera[3] += grad_x
+    grad_camera[7] += grad_y
+    grad_camera[11] += grad_z
+    return grad_opacity
+
+
+@inlined
+def _rotation_backward(rotation, scale, g, grad_rotation, grad_scale):
+    """From the gradients of R diag(s), row by row, to those of the quaternion and of s."""
+    w, x, y, z = (
+        float(rotation[0]), float(rotation[1]), float(rotation[2]), float(rotation[3]),
+    )  # fmt: skip
+    length = max(math.sqrt(w * w + x * x + y * y + z * z), 1e-12)
+    w, x, y, z = w / length, x / length, y / length, z / length
+    grad_scale[0] = (
+        (1 - 2 * (y * y + z * z)) * g[0] + 2 * (x * y + w * z) * g[3] + 2 * (x * z - w * y) * g[6]
+    )
+    grad_scale[1] = (
+        2 * (x * y - w * z) * g[1] + (1 - 2 * (x * x + z * z)) * g[4] + 2 * (y * z + w * x) * g[7]
+    )
+    grad_scale[2] = (
+        2 * (x * z + w * y) * g[2] + 2 * (y * z - w * x) * g[5] + (1 - 2 * (x * x + y * y)) * g[8]
+    )
+    a, b, c = float(scale[0]), float(scale[1]), float(scale[2])
+    r00, r01, r02 = g[0] * a, g[1] * b, g[2] * c
+    r10, r11, r12 = g[3] * a, g[4] * b, g[5] * c
+    r20, r21, r22 = g[6] * a, g[7] * b, g[8] * c
+    gw = 2 * (x * (r21 - r12) + y * (r02 - r20) + z * (r10 - r01))
+    gx = 2 * (-2 * x * (r11 + r22) + y * (r01 + r10) + z * (r02 + r20) + w * (r21 - r12))
+    gy = 2 * (-2 * y * (r00 + r22) + x * (r01 + r10) + z * (r12 + r21) + w * (r02 - r20))
+    gz = 2 * (-2 * z * (r00 + r11) + x * (r02 + r20) + y * (r12 + r21) + w * (r10 - r01))
+    along = gw * w + gx * x + gy * y + gz * z
+    grad_rotation[0] = (gw - along * w) / length
+    grad_rotation[1] = (gx - along * x) / length
+    grad_rotation[2] = (gy - along * y) / length
+    grad_rotation[3] = (gz - along * z) / length
+
+
+@kernel
+def project_backward(
+    means, scales, rotations, harmonics, opacities, cameras, centers, lenses, height, width,
+    degree, antialiased, scene, start, stop, records, slots, pair_grads,
+    grad_means, grad_scales, grad_rotations, grad_harmonics, grad_opacities, grad_cameras,
+):  # fmt: skip
+    """Write all gradients of Gaussians start..stop of a scene, summed over its views.
+
+    Each Gaussian's pairs are summed in the order of their slots.  ``grad_cameras`` [views, 15]
+    is this chunk's own share, to be summed over chunks.
+    """
+    basis = np.zeros((degree + 1) ** 2, dtype=np.float32)
+    weights = np.zeros((degree + 1) ** 2, dtype=np.float32)
+    grads, grad_mean, grad_axes = np.zeros(PAIR), np.zeros(3), np.zeros(9)
+    for g in range(start, stop):
+        mean = means[scene, g]
+        axes = fp.principal_axes(rotations[scene, g], scales[scene, g])
+        opacity = float(opacities[scene, g])
+        grad_mean[:], grad_axes[:], grad_opacity = 0.0, 0.0, 0.0
+        grad_harmonics[scene, g] = 0.0
+        for view in range(cameras.shape[1]):
+            first, last = slots[scene, view, g], slots[scene, view, g + 1]
+            if first == last:
+                continue
+            grads[:] = 0.0
+            for slot in range(first, last):
+                for i in range(PAIR):
+                    grads[i] += pair_grads[slot, i]
+            _color_backward(
+                mean, harmonics[scene, g], centers[scene, view], grads, records[scene, view, g],
+                degree, basis, weights, grad_harmonics[scene, g], grad_mean, grad_cameras[view],
+            )  # fmt: skip
+            grad_opacity += _geometry_backward(
+                mean, axes, opacity, cameras[scene, view], lenses[scene, view], height, width,
+                antialiased, grads, grad_mean, grad_axes, grad_cameras[view],
+            )  # fmt: skip
+        grad_opacities[scene, g] = grad_opacity
+        for i in range(3):
+            grad_means[scene, g, i] = grad_mean[i]
+        _rotation_backward(
+            rotations[scene, g], scales[scene, g], grad_axes,
+            grad_rotations[scene, g], grad_scales[scene, g],
+        )  # fmt: skip

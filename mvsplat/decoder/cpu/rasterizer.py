@@ -1,0 +1,154 @@
+"""Runs the kernels: projection, tile lists and compositing of a batch of views."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mvsplat.decoder.cpu import footprint as fp
+from mvsplat.decoder.cpu.composite import PAIR, composite, composite_backward
+from mvsplat.decoder.cpu.project import project
+from mvsplat.decoder.cpu.project_backward import CAMERA, project_backward
+from mvsplat.decoder.cpu.threads import run_all
+from mvsplat.decoder.cpu.tiles import TILE, fill_tiles, sort_tiles
+
+# Gaussians handled in one go: fixed, so that sums over chunks do not depend on the threads.
+CHUNK = 4096
+# Pieces that the tiles of a batch are cut into, of about equal numbers of pairs.
+PIECES = 64
+
+
+class Scene(NamedTuple):
+    """Gaussians (float32) and cameras (float64) as arrays; see ``kernel project``."""
+
+    means: np.ndarray
+    scales: np.ndarray
+    rotations: np.ndarray
+    harmonics: np.ndarray
+    opacities: np.ndarray
+    cameras: np.ndarray
+    centers: np.ndarray
+    lenses: np.ndarray
+    height: int
+    width: int
+    degree: int
+    antialiased: bool
+
+
+class TileLists(NamedTuple):
+    """Projected Gaussians and, for every tile of every view, those that may touch it."""
+
+    records: np.ndarray  # [scenes, views, gaussians, 16]
+    slots: np.ndarray  # [scenes, views, gaussians + 1]
+    words: np.ndarray  # [pairs]
+    tile_starts: np.ndarray  # [scenes * views * tiles + 1]
+
+
+def build_lists(scene: Scene) -> TileLists:
+    """Project all Gaussians into all views and list them by tile, sorted by depth."""
+    (scenes, gaussians), views = scene.means.shape[:2], scene.cameras.shape[1]
+    tiles = -(-scene.height // TILE) * -(-scene.width // TILE)
+    chunks = _chunks(gaussians)
+    records = np.empty((scenes, views, gaussians, fp.RECORD), dtype=np.float32)
+    counts = np.zeros((scenes, len(chunks), views, tiles), dtype=np.int64)
+    run_all(
+        project,
+        [
+            (*scene, s, start, stop, records, counts[s, c])
+            for s in range(scenes)
+            for c, (start, stop) in enumerate(chunks)
+        ],
+    )
+    # Places in tile order, chunk by chunk within a tile; slots in the order of the Gaussians.
+    by_tile = np.ascontiguousarray(counts.transpose(0, 2, 3, 1))
+    ends = np.cumsum(by_tile, dtype=np.int64).reshape(by_tile.shape)
+    pairs = int(ends[-1, -1, -1, -1]) if ends.size else 0
+    places = np.ascontiguousarray((ends - by_tile).transpose(0, 3, 1, 2))
+    tile_starts = np.append((ends - by_tile)[..., 0].reshape(-1), pairs)
+    by_chunk = counts.sum(-1).transpose(0, 2, 1)
+    first_slots = (np.cumsum(by_chunk) - by_chunk.reshape(-1)).reshape(by_chunk.shape)
+    words, owner = np.empty(pairs, dtype=np.uint64), np.empty(pairs, dtype=np.int32)
+    slots = np.zeros((scenes, views, gaussians + 1), dtype=np.int64)
+    run_all(
+        fill_tiles,
+        [
+            (
+                records[s, v], scene.width, start, stop, int(first_slots[s, v, c]),
+                places[s, c, v], words, slots[s, v], owner,
+            )
+            for s in range(scenes)
+            for v in range(views)
+            for c, (start, stop) in enumerate(chunks)
+        ],
+    )  # fmt: skip
+    run_all(sort_tiles, [(words, tile_starts, owner, *piece) for piece in _pieces(tile_starts)])
+    return TileLists(records, slots, words, tile_starts)
+
+
+def render(
+    lists: TileLists, background: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Color, depth, transmittance and last position, each [scenes, views, ...]."""
+    leading = lists.records.shape[:2]
+    color = np.empty((*leading, 3, height, width), dtype=np.float32)
+    depth = np.empty((*leading, height, width), dtype=np.float32)
+    transmittance = np.empty_like(depth)
+    last = np.empty(depth.shape, dtype=np.int32)
+    views = _merge(lists.records, color, depth, transmittance, last)
+    run_all(
+        composite,
+        [
+            (views[0], lists.words, lists.tile_starts, *piece, background, *views[1:])
+            for piece in _pieces(lists.tile_starts)
+        ],
+    )
+    return color, depth, transmittance, last
+
+
+def render_backward(
+    scene: Scene, lists: TileLists, background: np.ndarray, outputs: tuple[np.ndarray, ...]
+) -> tuple[np.ndarray, ...]:
+    """Gradients of means, scales, rotations, harmonics, opacities, cameras and centres.
+
+    ``outputs``: gradients of color, depth and transmittance, then transmittance and last position.
+    """
+    records, slots, words, tile_starts = lists
+    pair_grads = np.empty((len(words), PAIR), dtype=np.float32)
+    views = _merge(records, *outputs)
+    run_all(
+        composite_backward,
+        [
+            (views[0], words, tile_starts, *piece, background, *views[1:], pair_grads)
+            for piece in _pieces(tile_starts)
+        ],
+    )
+    (scenes, gaussians), count = scene.means.shape[:2], records.shape[1]
+    chunks = _chunks(gaussians)
+    grads = tuple(np.empty_like(array) for array in scene[:5])
+    grad_cameras = np.zeros((scenes, len(chunks), count, CAMERA))
+    run_all(
+        project_backward,
+        [
+            (*scene, s, *chunk, records, slots, pair_grads, *grads, grad_cameras[s, c])
+            for s in range(scenes)
+            for c, chunk in enumerate(chunks)
+        ],
+    )
+    summed = grad_cameras.sum(axis=1)
+    return (*grads, summed[..., :12].reshape(scenes, count, 3, 4), summed[..., 12:])
+
+
+def _merge(*arrays: np.ndarray) -> list[np.ndarray]:
+    """Scenes and views as one leading dimension."""
+    return [array.reshape(-1, *array.shape[2:]) for array in arrays]
+
+
+def _chunks(gaussians: int) -> list[tuple[int, int]]:
+    return [(start, min(start + CHUNK, gaussians)) for start in range(0, gaussians, CHUNK)]
+
+
+def _pieces(tile_starts: np.ndarray) -> list[tuple[int, int]]:
+    """Ranges of tiles with about equal work; empty tiles cost a little too."""
+    work = tile_starts + 16 * np.arange(len(tile_starts))
+    cuts = np.searchsorted(work, np.linspace(0, work[-1], PIECES + 1))
+    cuts[-1] = len(tile_starts) - 1
+    return [(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:]) if a < b]

@@ -1,0 +1,242 @@
+"""Vectors of float32 lanes for numba kernels, so that vectorisation is stated, not hoped for.
+
+numba has no vector type and its automatic vectoriser gives up on short loops; here ``lanes`` is an
+LLVM vector that lives in registers and that LLVM maps to whatever the CPU has (AVX-512, AVX2,
+NEON).  Arithmetic between lanes and scalars works with the usual operators.  ``fma`` rounds once
+and nothing else is contracted or reordered, so that results do not depend on the compiler's mood.
+
+A cached kernel does not notice that this module changed: clear ``__pycache__`` after editing it.
+"""
+
+import operator
+from typing import Any, no_type_check
+
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+from numba.np import arrayobj
+
+WIDTH = 16
+
+_FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
+_BITS = ir.VectorType(ir.IntType(1), WIDTH)
+
+
+class Lanes(types.Type):
+    """The numba type of WIDTH float32 values."""
+
+    def __init__(self):
+        super().__init__(name=f"float32x{WIDTH}")
+
+
+class Mask(types.Type):
+    """The numba type of WIDTH truth values, one for each lane."""
+
+    def __init__(self):
+        super().__init__(name=f"boolx{WIDTH}")
+
+
+lanes, mask = Lanes(), Mask()
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, fe_type: Any):
+        super().__init__(manager, fe_type, _FLOATS)
+
+
+@register_model(Mask)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, fe_type: Any):
+        super().__init__(manager, fe_type, _BITS)
+
+
+def _is_value(kind: Any) -> bool:
+    return isinstance(kind, (Lanes, types.Number))
+
+
+def _spread(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """``value`` as a vector: scalars are converted to float32 and copied to every lane."""
+    if isinstance(kind, Lanes):
+        return value
+    scalar = context.cast(builder, value, kind, types.float32)
+    vector = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), scalar, _index(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
+    return builder.shuffle_vector(vector, vector, zeros)
+
+
+def _index(value: int) -> Any:
+    return ir.Constant(ir.IntType(32), value)
+
+
+@no_type_check
+def _instruction(emit: Any, arity: int, result: Any = lanes) -> Any:
+    """An intrinsic of ``arity`` lanes or scalars; ``emit(builder, *vectors)`` writes it."""
+
+    def typed(kinds):
+        if not all(_is_value(kind) for kind in kinds):
+            return None
+
+        def generate(context, builder, signature, args):
+            vectors = [_spread(context, builder, k, a) for k, a in zip(signature.args, args)]
+            return emit(builder, *vectors)
+
+        return result(*kinds), generate
+
+    if arity == 1:
+        return intrinsic(lambda typingctx, a: typed((a,)))
+    if arity == 2:
+        return intrinsic(lambda typingctx, a, b: typed((a, b)))
+    return intrinsic(lambda typingctx, a, b, c: typed((a, b, c)))
+
+
+@no_type_check
+def _operator(function: Any, instruction: Any) -> None:
+    @overload(function)
+    def _(a, b):
+        if isinstance(a, (Lanes)) and _is_value(b) or isinstance(b, Lanes) and _is_value(a):
+            return lambda a, b: instruction(a, b)
+        return None
+
+
+def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{WIDTH}f32")
+    return builder.call(function, [a, b, c])
+
+
+spread = _instruction(lambda builder, a: a, 1)
+fma = _instruction(_fused, 3)
+smaller = _instruction(lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y), 2)
+larger = _instruction(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), 2)
+
+for _function, _opcode in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _operator(_function, _instruction(lambda b, x, y, op=_opcode: getattr(b, op)(x, y), 2))
+for _function, _sign in (
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+):
+    _operator(
+        _function, _instruction(lambda b, x, y, s=_sign: b.fcmp_ordered(s, x, y), 2, result=mask)
+    )
+
+
+@no_type_check
+@intrinsic
+def both(typingctx, a, b):
+    """Lanes where two masks hold."""
+    return mask(mask, mask), lambda context, builder, signature, args: builder.and_(*args)
+
+
+@no_type_check
+@intrinsic
+def select(typingctx, condition, yes, no):
+    """``yes`` where ``condition`` holds, else ``no``."""
+
+    def generate(context, builder, signature, args):
+        a = _spread(context, builder, signature.args[1], args[1])
+        b = _spread(context, builder, signature.args[2], args[2])
+        return builder.select(args[0], a, b)
+
+    return lanes(mask, yes, no), generate
+
+
+@no_type_check
+@intrinsic
+def anywhere(typingctx, condition):
+    """Whether a mask holds in any lane."""
+
+    def generate(context, builder, signature, args):
+        bits = builder.bitcast(args[0], ir.IntType(WIDTH))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return types.boolean(mask), generate
+
+
+@no_type_check
+@intrinsic
+def total(typingctx, values):
+    """Sum of the lanes, as a binary tree."""
+
+    def generate(context, builder, signature, args):
+        vector, width = args[0], WIDTH
+        while width > 1:
+            width //= 2
+            indices = list(range(width, 2 * width)) + [0] * (WIDTH - width)
+            order = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), indices)
+            vector = builder.fadd(vector, builder.shuffle_vector(vector, vector, order))
+        return builder.extract_element(vector, _index(0))
+
+    return types.float32(lanes), generate
+
+
+def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    data = arrayobj.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), _FLOATS.as_pointer())
+
+
+@no_type_check
+@intrinsic
+def _load(typingctx, array, index):
+    def generate(context, builder, signature, args):
+        address = _address(context, builder, signature.args[0], *args)
+        return builder.load(address, align=4)
+
+    return lanes(array, types.intp), generate
+
+
+@no_type_check
+@intrinsic
+def _store(typingctx, array, index, values):
+    def generate(context, builder, signature, args):
+        address = _address(context, builder, signature.args[0], *args[:2])
+        builder.store(args[2], address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), generate
+
+
+def load(array: Any, index: Any) -> Any:
+    """WIDTH consecutive values of a flat float32 array (checked under NUMBA_BOUNDSCHECK)."""
+    raise NotImplementedError("only inside kernels")
+
+
+def store(array: Any, index: Any, values: Any) -> None:
+    """Write WIDTH consecutive values of a flat float32 array (checked under NUMBA_BOUNDSCHECK)."""
+    raise NotImplementedError("only inside kernels")
+
+
+@no_type_check
+@overload(load)
+def _load_overload(array, index):
+    if not config.BOUNDSCHECK:
+        return lambda array, index: _load(array, index)
+
+    def checked(array, index):
+        if index < 0 or index + WIDTH > array.size:
+            raise IndexError("lanes outside the array")
+        return _load(array, index)
+
+    return checked
+
+
+@no_type_check
+@overload(store)
+def _store_overload(array, index, values):
+    if not config.BOUNDSCHECK:
+        return lambda array, index, values: _store(array, index, values)
+
+    def checked(array, index, values):
+        if index < 0 or index + WIDTH > array.size:
+            raise IndexError("lanes outside the array")
+        _store(array, index, values)
+
+    return checked

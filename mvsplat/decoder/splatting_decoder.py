@@ -1,0 +1,163 @@
+"""The splatting decoder: Gaussians and cameras in, colour, depth and alpha out.
+
+Conventions are those of gsplat (and 3DGS): 0.3 px^2 are added to every footprint, a contribution's
+alpha is at most 0.999 and counts from 1/255, a pixel is finished at transmittance 1e-4, Gaussians
+nearer than 0.2 are not drawn, colour is max(SH + 0.5, 0).
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mvsplat.configurable import Configurable
+from mvsplat.geometry.spherical_harmonics import MAX_DEGREE, degree_of
+from mvsplat.types import Gaussians, Rendering
+
+
+class SplattingDecoder(Configurable, nn.Module):
+    """Renders Gaussians, differentiably: gsplat on CUDA, our own rasterizer on CPUs.
+
+    Gradients reach means, scales, rotations, harmonics, opacities and the cameras' extrinsics.
+
+    Args:
+        background: Colour (red, green, blue) behind the Gaussians.
+        antialiased: Lower the opacity of Gaussians smaller than a pixel by what the dilation adds
+            to their footprint (Mip-Splatting), so that they do not grow brighter far away.
+        sh_degree: Highest spherical-harmonics degree to evaluate, 0 to 4; Gaussians with fewer
+            coefficients are fine. The published models use 3.
+        depth: What ``Rendering.depth`` holds: ``expected`` depth (alpha-weighted mean),
+            ``accumulated`` depth (alpha-weighted sum) or ``disparity`` (1 / expected depth), along
+            the optical axis, 0 where nothing was drawn.
+        scale_invariant: Measure distances in units of each view's near bound, so that the fixed
+            near plane (0.2 of it) suits scenes of any size; changes nothing else.
+        engine: ``gsplat`` (CUDA), ``cpu`` (any device, computes on the CPU) or ``auto``: gsplat for
+            tensors on CUDA, else cpu.
+    """
+
+    def __init__(
+        self,
+        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        antialiased: bool = False,
+        sh_degree: int = 3,
+        depth: Literal["expected", "accumulated", "disparity"] = "expected",
+        scale_invariant: bool = True,
+        engine: Literal["auto", "gsplat", "cpu"] = "auto",
+    ):
+        super().__init__()
+        if len(background) != 3:
+            raise ValueError(f"background: {len(background)} numbers found, expected 3 (RGB)")
+        if not 0 <= sh_degree <= MAX_DEGREE:
+            raise ValueError(f"sh_degree: {sh_degree} found, expected 0 to {MAX_DEGREE}")
+        for name, value, choices in (
+            ("depth", depth, ("expected", "accumulated", "disparity")),
+            ("engine", engine, ("auto", "gsplat", "cpu")),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name}: {value!r} found, expected one of {', '.join(choices)}")
+        self.background = tuple(float(value) for value in background)
+        self.antialiased = antialiased
+        self.sh_degree = sh_degree
+        self.depth = depth
+        self.scale_invariant = scale_invariant
+        self.engine = engine
+
+    def forward(
+        self,
+        gaussians: Gaussians,
+        extrinsics: Float[Tensor, "b v 4 4"],
+        intrinsics: Float[Tensor, "b v 3 3"],
+        near: Float[Tensor, "b v"],
+        far: Float[Tensor, "b v"],
+        image_shape: tuple[int, int],
+    ) -> Rendering:
+        """Render every view of every scene, in float32 whatever the autocast state.
+
+        Args:
+            gaussians: b scenes.
+            extrinsics: Camera-to-world matrices; gradients flow to them.
+            intrinsics: Normalised intrinsics, without skew; the principal point is honoured.
+            near: The unit of ``scale_invariant``.
+            far: Not used: nothing is dropped for being far away. Part of a view's description.
+            image_shape: Height and width in pixels.
+
+        Raises:
+            ValueError: On values that cannot be rendered, naming them.
+        """
+        with torch.autocast(gaussians.means.device.type, enabled=False):
+            return self._render(gaussians, extrinsics, intrinsics, near, image_shape)
+
+    def _render(
+        self,
+        gaussians: Gaussians,
+        extrinsics: Tensor,
+        intrinsics: Tensor,
+        near: Tensor,
+        image_shape: tuple[int, int],
+    ) -> Rendering:
+        height, width = image_shape
+        if height < 1 or width < 1:
+            raise ValueError(f"image shape: {(height, width)} found, expected positive numbers")
+        # World to camera, in units of near: this scales the scene without touching it.
+        world_to_camera = torch.linalg.inv(extrinsics.float())
+        unit = near.float() if self.scale_invariant else torch.ones_like(near, dtype=torch.float32)
+        cameras = world_to_camera[..., :3, :] / unit[..., None, None]
+        pixels = intrinsics.new_tensor([width, height, width, height], dtype=torch.float32)
+        k = intrinsics.float()
+        lenses = pixels * torch.stack(
+            (k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]), dim=-1
+        )
+        color, depth, transmittance = self._engine(gaussians.means)(
+            gaussians, cameras, extrinsics[..., :3, 3].float(), lenses, height, width
+        )
+        return self._finish(color, depth * unit[..., None, None], transmittance)
+
+    def _finish(self, color: Tensor, depth: Tensor, transmittance: Tensor) -> Rendering:
+        alpha = 1 - transmittance
+        if self.depth != "accumulated":
+            depth = depth / alpha.clamp(min=1e-10)
+        if self.depth == "disparity":
+            depth = torch.where(depth > 0, 1 / depth.clamp(min=1e-10), 0)
+        return Rendering(color, depth, alpha)
+
+    def _engine(self, tensor: Tensor):
+        if self.engine == "gsplat" or self.engine == "auto" and tensor.is_cuda:
+            return self._render_gsplat
+        return self._render_cpu
+
+    def _degree(self, gaussians: Gaussians) -> int:
+        return min(self.sh_degree, degree_of(gaussians.harmonics.shape[-1]))
+
+    def _render_cpu(
+        self,
+        gaussians: Gaussians,
+        cameras: Tensor,
+        centers: Tensor,
+        lenses: Tensor,
+        height: int,
+        width: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        from mvsplat.decoder.cpu.operator import splat
+
+        fields = (
+            gaussians.means, gaussians.scales, gaussians.rotations, gaussians.harmonics,
+            gaussians.opacities, cameras, centers, lenses,
+        )  # fmt: skip
+        color, depth, transmittance, _ = splat(
+            *(tensor.to("cpu", torch.float32) for tensor in fields),
+            list(self.background), height, width, self._degree(gaussians), self.antialiased,
+        )  # fmt: skip
+        device = gaussians.means.device
+        return color.to(device), depth.to(device), transmittance.to(device)
+
+    def _render_gsplat(
+        self,
+        gaussians: Gaussians,
+        cameras: Tensor,
+        centers: Tensor,
+        lenses: Tensor,
+        height: int,
+        width: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        raise NotImplementedError
