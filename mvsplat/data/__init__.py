@@ -1,1 +1,54 @@
-"""Scene sources, view samplers, crops and flips, generated scenes, the data module."""
+"""Scene sources, view samplers, crops and flips, generated scenes, the data module.
+
+Imported on first use: the data module brings Lightning, generated scenes bring numba.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_EXPORTS = {
+    "AllViewSampler": "view_samplers",
+    "ArbitraryViewSampler": "view_samplers",
+    "BoundedViewSampler": "view_samplers",
+    "ChunkScenes": "chunks",
+    "EvaluationViewSampler": "view_samplers",
+    "GeneratedScenes": "generated",
+    "LoaderSettings": "loading",
+    "MiddleViewSampler": "view_samplers",
+    "Scene": "scenes",
+    "SceneDataModule": "data_module",
+    "SceneSource": "scenes",
+    "UnsuitableScene": "view_samplers",
+    "ViewSampler": "view_samplers",
+    "write_chunks": "chunks",
+}
+
+__all__ = list(_EXPORTS)
+
+if TYPE_CHECKING:
+    from mvsplat.data.chunks import ChunkScenes, write_chunks
+    from mvsplat.data.data_module import SceneDataModule
+    from mvsplat.data.generated import GeneratedScenes
+    from mvsplat.data.loading import LoaderSettings
+    from mvsplat.data.scenes import Scene, SceneSource
+    from mvsplat.data.view_samplers import (
+        AllViewSampler,
+        ArbitraryViewSampler,
+        BoundedViewSampler,
+        EvaluationViewSampler,
+        MiddleViewSampler,
+        UnsuitableScene,
+        ViewSampler,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'mvsplat.data' has no attribute {name!r}")
+    value = getattr(import_module(f"mvsplat.data.{_EXPORTS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -13,7 +13,6 @@ a list of scenes) and an ``index.json`` from scene key to file name. A scene is 
 Chunks are pickles: they are only ever loaded with ``weights_only=True``, so nothing in them runs.
 """
 
-import io
 import json
 import os
 from collections import OrderedDict
@@ -24,16 +23,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from mvsplat.data.chunk_fields import (
+    DECODING_ERRORS,
+    decode_depth,
+    decode_picture,
+    encode_depth,
+    pack_cameras,
+    unpack_cameras,
+)
 from mvsplat.data.scenes import Scene, SceneSource, Split
 
-_FORMATS = ("JPEG", "PNG", "WEBP")
-_DEPTH_LEVELS = 65535
-# A rotation stored in float32 is orthogonal to 1e-6; data sets with rounded text reach 1e-3.
-_ROTATION_TOLERANCE = 1e-2
+__all__ = [
+    "ChunkScene",
+    "ChunkScenes",
+    "encode_depth",
+    "load_chunk",
+    "pack_cameras",
+    "write_chunks",
+]
 
 
 class ChunkScenes(SceneSource):
@@ -142,21 +152,18 @@ class ChunkScene(Scene):
 
     def image(self, index: int) -> Image.Image:
         try:
-            return _decode(self._images[index]).convert("RGB")
-        except _DECODING_ERRORS as error:
+            image = decode_picture(self._images[index])
+            return image if image.mode == "RGB" else image.convert("RGB")
+        except DECODING_ERRORS as error:
             raise self._error(f"image {index} cannot be decoded ({error})") from error
 
     def depth(self, index: int) -> np.ndarray | None:
         if self._depths is None:
             return None
         try:
-            levels = np.asarray(_decode(self._depths[index]), dtype=np.float32)
-        except _DECODING_ERRORS as error:
+            return decode_depth(self._depths[index], self.near)
+        except DECODING_ERRORS as error:
             raise self._error(f"depth {index} cannot be decoded ({error})") from error
-        if levels.ndim != 2:
-            raise self._error(f"depth {index} is in colour, expected a 16-bit grey PNG")
-        scale = np.float32(_DEPTH_LEVELS * self.near)
-        return np.divide(scale, levels, out=np.zeros_like(levels), where=levels > 0)
 
     def _frames(self, entry: dict[str, Any], field: str) -> list[Tensor]:
         frames = entry.get(field)
@@ -245,71 +252,6 @@ def write_chunks(
     return index
 
 
-def pack_cameras(
-    extrinsics: Float[Tensor, "n 4 4"], intrinsics: Float[Tensor, "n 3 3"]
-) -> Float[Tensor, "n 18"]:
-    """Cameras as chunks store them, from camera-to-world matrices and normalised intrinsics."""
-    world_to_camera = torch.linalg.inv(extrinsics.double())[:, :3].flatten(1).float()
-    fx, fy, cx, cy = (intrinsics[:, i, j].float() for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    zero = torch.zeros_like(fx)
-    return torch.cat([torch.stack([fx, fy, cx, cy, zero, zero], -1), world_to_camera], -1)
-
-
-def unpack_cameras(
-    cameras: Float[Tensor, "n 18"],
-) -> tuple[Float[Tensor, "n 4 4"], Float[Tensor, "n 3 3"]]:
-    """Camera-to-world matrices and normalised intrinsics, the inverse of :func:`pack_cameras`.
-
-    Raises:
-        ValueError: A number is not finite, a focal length not positive, or a matrix no rotation.
-    """
-    frames = torch.arange(len(cameras))
-
-    def check(good: Tensor, problem: str) -> None:
-        if not good.all():
-            raise ValueError(f"the camera of frame {int(frames[~good][0])} {problem}")
-
-    check(cameras.isfinite().all(-1), "has a number that is not finite")
-    check((cameras[:, :2] > 0).all(-1), "has a focal length that is not positive")
-    world_to_camera = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
-    world_to_camera[:, :3] = cameras[:, 6:].double().unflatten(1, (3, 4))
-    rotation = world_to_camera[:, :3, :3]
-    skew = (rotation @ rotation.mT - torch.eye(3, dtype=torch.float64)).abs().amax((1, 2))
-    proper = (skew < _ROTATION_TOLERANCE) & (torch.linalg.det(rotation) > 0)
-    check(proper, "is no rotation and translation")
-    intrinsics = torch.eye(3).repeat(len(cameras), 1, 1)
-    intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = cameras[:, :4]
-    return torch.linalg.inv(world_to_camera).float(), intrinsics
-
-
-def encode_depth(depth: np.ndarray, near: float) -> UInt8[Tensor, " bytes"]:
-    """Depth [h, w] along the optical axis as the PNG bytes of a chunk; 0 or inf where unknown.
-
-    Raises:
-        ValueError: Some depth is in front of ``near``, which the format cannot hold.
-    """
-    known = np.isfinite(depth) & (depth > 0)
-    levels = np.zeros(depth.shape, dtype=np.float64)
-    np.divide(_DEPTH_LEVELS * near, depth, out=levels, where=known)
-    if levels.max(initial=0) > _DEPTH_LEVELS + 0.5:
-        raise ValueError(f"a depth of {depth[known].min():g} is in front of near = {near:g}")
-    buffer = io.BytesIO()
-    Image.fromarray(np.rint(levels).astype(np.uint16)).save(buffer, "PNG")
-    return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
-
-
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError)
-
-
-def _decode(encoded: Tensor) -> Image.Image:
-    picture = Image.open(io.BytesIO(encoded.numpy()), formats=_FORMATS)
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit and picture.width * picture.height > limit:
-        raise ValueError(f"{picture.width} x {picture.height} pixels are over the limit, {limit}")
-    picture.load()
-    return picture
-
-
 def _load_mapped(path: str | os.PathLike) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -324,11 +266,15 @@ def _read_index(folder: Path) -> dict[str, Path]:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing; every split needs one beside its chunks") from None
+        raise FileNotFoundError(
+            f"{path} is missing; every split needs one beside its chunks"
+        ) from None
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(index, dict):
-        raise ValueError(f"{path} holds a {type(index).__name__}, expected {{scene key: file name}}")
+        raise ValueError(
+            f"{path} holds a {type(index).__name__}, expected {{scene key: file name}}"
+        )
     for key, name in index.items():
         if not isinstance(name, str) or Path(name).name != name:
             raise ValueError(f"{path}: {name!r} of scene {key!r} is no name of a file beside it")

@@ -183,7 +183,9 @@ class SceneDataModule(LightningDataModule):
 
     def _make_loader(self, stage: Stage) -> BatchLoader:
         settings, fitting = self.loaders[stage], stage in _STAGES_OF["fit"]
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world = (
+            (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        )
         share = Share(settings.batch_size, rank, world)
         report = SkipReport(stage if world == 1 else f"{stage} (rank {rank} of {world})")
         seed = mix(self.seed, _STAGES.index(stage))

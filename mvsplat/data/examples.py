@@ -1,18 +1,26 @@
 """Samples of one scene: chosen views, cropped pictures, cameras, bounds; and their batches."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mvsplat.data.scenes import Scene, SceneSource, Split
-from mvsplat.data.transforms import Shape, crop_depth, crop_image, crop_intrinsics, flip_batch
+from mvsplat.data.transforms import (
+    Shape,
+    crop_depth,
+    crop_image,
+    crop_intrinsics,
+    flip_batch,
+    stack_images,
+)
 from mvsplat.data.view_samplers import UnsuitableScene, ViewSampler
 from mvsplat.types import Batch, Views
 
@@ -67,6 +75,14 @@ class ExampleSettings:
                 raise ValueError(f"{name} is {bound}; expected a positive number or null")
         if self.near is not None and self.far is not None and self.near >= self.far:
             raise ValueError(f"near is {self.near} and far is {self.far}; expected near < far")
+
+
+class _Frame(NamedTuple):
+    """A cropped frame."""
+
+    pixels: UInt8[Tensor, "3 h w"]
+    intrinsics: Float[Tensor, "3 3"]
+    depth: Float[Tensor, "h w"] | None
 
 
 class SceneExamples(Examples):
@@ -132,36 +148,44 @@ class SceneExamples(Examples):
         self._check_field_of_view(scene)
         context, target = self.views.sample(scene, step, generator)
         self._check_baseline(scene, context)
-        frames, places = torch.cat([context, target]).unique(return_inverse=True)
-        views = self._views(scene, frames)
-        context_places, target_places = places.split([len(context), len(target)])
-        batch = Batch(_take(views, context_places), _take(views, target_places), [key])
+        frames = {
+            frame: self._frame(scene, frame) for frame in {*context.tolist(), *target.tolist()}
+        }
+        batch = Batch(
+            self._views(scene, context, frames), self._views(scene, target, frames), [key]
+        )
         flip = torch.rand((), generator=generator) < self.flip_probability
         return flip_batch(batch) if flip else batch
 
-    def _views(self, scene: Scene, frames: Int[Tensor, " v"]) -> Views:
-        """The frames, each decoded once, as a batch of one."""
+    def _frame(self, scene: Scene, index: int) -> "_Frame":
+        """Read and crop a frame."""
         shape = self.settings.image_shape
-        images, intrinsics, depths = [], [], []
-        for frame in frames.tolist():
-            with self._damage_is_unsuitable():
-                image, depth = scene.image(frame), scene.depth(frame)
-            size = (image.height, image.width)
-            if self.settings.frame_shape not in (None, size):
-                height, width = self.settings.frame_shape
-                raise UnsuitableScene(f"frames are not {height} pixels high and {width} wide")
-            images.append(crop_image(image, shape))
-            intrinsics.append(crop_intrinsics(scene.intrinsics[frame], size, shape))
-            depths.append(None if depth is None else crop_depth(depth, shape))
+        with self._damage_is_unsuitable():
+            image, depth = scene.image(index), scene.depth(index)
+        size = (image.height, image.width)
+        if self.settings.frame_shape not in (None, size):
+            height, width = self.settings.frame_shape
+            raise UnsuitableScene(f"frames are not {height} pixels high and {width} wide")
+        return _Frame(
+            crop_image(image, shape),
+            crop_intrinsics(scene.intrinsics[index], size, shape),
+            None if depth is None else crop_depth(depth, shape),
+        )
+
+    def _views(
+        self, scene: Scene, index: Int[Tensor, " v"], frames: Mapping[int, "_Frame"]
+    ) -> Views:
+        chosen = [frames[frame] for frame in index.tolist()]
+        depths = [frame.depth for frame in chosen if frame.depth is not None]
         near, far = self._bounds(scene)
         return Views(
-            image=torch.stack(images)[None],
-            extrinsics=scene.extrinsics[frames][None],
-            intrinsics=torch.stack(intrinsics)[None],
-            near=torch.full((1, len(frames)), near),
-            far=torch.full((1, len(frames)), far),
-            index=frames[None],
-            depth=None if any(depth is None for depth in depths) else torch.stack(depths)[None],
+            image=stack_images([frame.pixels for frame in chosen])[None],
+            extrinsics=scene.extrinsics[index][None],
+            intrinsics=torch.stack([frame.intrinsics for frame in chosen])[None],
+            near=torch.full((1, len(index)), near),
+            far=torch.full((1, len(index)), far),
+            index=index[None],
+            depth=torch.stack(depths)[None] if len(depths) == len(chosen) else None,
         )
 
     def _bounds(self, scene: Scene) -> tuple[float, float]:
@@ -173,7 +197,9 @@ class SceneExamples(Examples):
                 "(RealEstate10K and ACID: 1 and 100)"
             )
         if near >= far:
-            raise ValueError(f"near is {near} and far is {far} in {scene.key!r}; expected near < far")
+            raise ValueError(
+                f"near is {near} and far is {far} in {scene.key!r}; expected near < far"
+            )
         return near, far
 
     def _check_field_of_view(self, scene: Scene) -> None:
@@ -243,11 +269,6 @@ def _join(parts: list[Views], kind: str, samples: Sequence[Batch]) -> Views:
             ]
         joined[field.name] = None if any(value is None for value in values) else torch.cat(values)
     return Views(**joined)
-
-
-def _take(views: Views, places: Int[Tensor, " v"]) -> Views:
-    values = {field.name: getattr(views, field.name) for field in fields(Views)}
-    return Views(**{name: None if v is None else v[:, places] for name, v in values.items()})
 
 
 def _check_known(key: str, keys: Sequence[str], split: Split) -> None:

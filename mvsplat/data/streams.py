@@ -7,6 +7,7 @@ all along. With B samples a batch and R ranks, batch j of rank r takes the posit
 (j R + r) B, ..., (j R + r) B + B - 1.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -100,7 +101,7 @@ class Fixed:
         self.start = start
 
     def __len__(self) -> int:
-        return -(-self.count // (self.share.batch_size * self.share.world_size))
+        return math.ceil(self.count / (self.share.batch_size * self.share.world_size))
 
     def __iter__(self) -> Iterator[list[Request]]:
         start = self.start()
@@ -126,8 +127,8 @@ class Once:
     def __len__(self) -> int:
         if self.count is None:
             raise TypeError("the number of samples is not known")
-        batches = -(-self.count // self.share.batch_size)
-        return max(0, -(-(batches - self.share.rank) // self.share.world_size))
+        batches = math.ceil(self.count / self.share.batch_size)
+        return len(range(self.share.rank, batches, self.share.world_size))
 
     def __iter__(self) -> Iterator[list[Request]]:
         end = float("inf") if self.count is None else self.count

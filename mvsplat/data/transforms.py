@@ -5,11 +5,12 @@ Resizing a whole picture leaves normalised intrinsics as they are; cropping and 
 exactly, the principal point too.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -30,22 +31,30 @@ def cover(frame: Shape, shape: Shape) -> tuple[Shape, Shape]:
     return resized, ((resized[0] - shape[0]) // 2, (resized[1] - shape[1]) // 2)
 
 
-def crop_image(image: Image.Image, shape: Shape) -> Float[Tensor, "3 h w"]:
-    """Resize an 8-bit RGB picture to cover ``shape`` with Lanczos and crop its centre; [0, 1]."""
+def crop_image(image: Image.Image, shape: Shape) -> UInt8[Tensor, "3 h w"]:
+    """Resize an 8-bit RGB picture to cover ``shape`` with Lanczos and crop its centre."""
     (height, width), (top, left) = cover((image.height, image.width), shape)
     if (height, width) != (image.height, image.width):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
-    image = image.crop((left, top, left + shape[1], top + shape[0]))
     pixels = torch.from_numpy(np.array(image))
-    return pixels.permute(2, 0, 1).contiguous().float().div_(255)
+    return pixels[top : top + shape[0], left : left + shape[1]].permute(2, 0, 1)
+
+
+def stack_images(images: Sequence[UInt8[Tensor, "3 h w"]]) -> Float[Tensor, "v 3 h w"]:
+    """8-bit pictures as one tensor in [0, 1], written once: large copies cost as much as decoding."""
+    stacked = torch.empty(len(images), *images[0].shape)
+    for place, image in zip(stacked, images, strict=True):
+        place.copy_(image)
+    return stacked.div_(255)
 
 
 def crop_depth(depth: np.ndarray, shape: Shape) -> Float[Tensor, "h w"]:
     """The crop of :func:`crop_image` for depth [h, w]; each pixel takes its nearest one's value."""
     resized, corner = cover((depth.shape[0], depth.shape[1]), shape)
+    centres = [np.arange(shape[axis]) + corner[axis] + 0.5 for axis in (0, 1)]
     rows, columns = (
-        ((np.arange(shape[axis]) + corner[axis] + 0.5) * depth.shape[axis] / resized[axis]).astype(int)
-        for axis in (0, 1)
+        (centre * (size / new)).astype(int)
+        for centre, size, new in zip(centres, depth.shape, resized, strict=True)
     )
     return torch.from_numpy(depth[rows[:, None], columns]).float()
 

@@ -99,7 +99,8 @@ class BoundedViewSampler(ViewSampler):
         """Smallest and largest gap at an optimizer step, for scenes that are long enough."""
         done = min(step / self.warm_up_steps, 1.0) if self.warm_up_steps else 1.0
         low, high = (
-            initial + int((final - initial) * done) for initial, final in (self.min_gaps, self.max_gaps)
+            initial + int((final - initial) * done)
+            for initial, final in (self.min_gaps, self.max_gaps)
         )
         room = max(self.context_views - 1, 2 * self.target_margin)
         return max(low, room), max(high, room)
@@ -131,9 +132,7 @@ class MiddleViewSampler(ViewSampler):
             whole, null takes every scene whole.
     """
 
-    def __init__(
-        self, context_views: int = 2, target_views: int = 3, gap: int | None = 45
-    ) -> None:
+    def __init__(self, context_views: int = 2, target_views: int = 3, gap: int | None = 45) -> None:
         if context_views < 2 or target_views < 1 or (gap is not None and gap < 1):
             raise ValueError(
                 f"context_views is {context_views}, target_views {target_views} and gap {gap}; "
@@ -273,7 +272,9 @@ def _read_evaluation_index(path: Path) -> dict[str, dict | None]:
     for key, entry in index.items():
         if entry is None:
             continue
-        frames = [entry.get(kind) if isinstance(entry, dict) else None for kind in ("context", "target")]
+        frames = [
+            entry.get(kind) if isinstance(entry, dict) else None for kind in ("context", "target")
+        ]
         if not all(_is_frame_list(numbers) for numbers in frames):
             raise ValueError(
                 f"{path}, scene {key!r}: expected null or "

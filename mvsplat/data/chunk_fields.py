@@ -1,0 +1,93 @@
+"""How a chunk stores cameras, pictures and depth; the inverse functions side by side."""
+
+import io
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+# What a damaged picture can raise.
+DECODING_ERRORS = (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError)
+
+_FORMATS = ("JPEG", "PNG", "WEBP")
+_DEPTH_LEVELS = 65535
+# A rotation stored in float32 is orthogonal to 1e-6; data sets with rounded text reach 1e-3.
+_ROTATION_TOLERANCE = 1e-2
+
+
+def pack_cameras(
+    extrinsics: Float[Tensor, "n 4 4"], intrinsics: Float[Tensor, "n 3 3"]
+) -> Float[Tensor, "n 18"]:
+    """Cameras as chunks store them, from camera-to-world matrices and normalised intrinsics."""
+    world_to_camera = torch.linalg.inv(extrinsics.double())[:, :3].flatten(1).float()
+    fx, fy, cx, cy = (intrinsics[:, i, j].float() for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    zero = torch.zeros_like(fx)
+    return torch.cat([torch.stack([fx, fy, cx, cy, zero, zero], -1), world_to_camera], -1)
+
+
+def unpack_cameras(
+    cameras: Float[Tensor, "n 18"],
+) -> tuple[Float[Tensor, "n 4 4"], Float[Tensor, "n 3 3"]]:
+    """Camera-to-world matrices and normalised intrinsics, the inverse of :func:`pack_cameras`.
+
+    Raises:
+        ValueError: A number is not finite, a focal length not positive, or a matrix no rotation.
+    """
+    frames = torch.arange(len(cameras))
+
+    def check(good: Tensor, problem: str) -> None:
+        if not good.all():
+            raise ValueError(f"the camera of frame {int(frames[~good][0])} {problem}")
+
+    check(cameras.isfinite().all(-1), "has a number that is not finite")
+    check((cameras[:, :2] > 0).all(-1), "has a focal length that is not positive")
+    world_to_camera = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
+    world_to_camera[:, :3] = cameras[:, 6:].double().unflatten(1, (3, 4))
+    rotation = world_to_camera[:, :3, :3]
+    skew = (rotation @ rotation.mT - torch.eye(3, dtype=torch.float64)).abs().amax((1, 2))
+    proper = (skew < _ROTATION_TOLERANCE) & (torch.linalg.det(rotation) > 0)
+    check(proper, "is no rotation and translation")
+    intrinsics = torch.eye(3).repeat(len(cameras), 1, 1)
+    intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = cameras[:, :4]
+    return torch.linalg.inv(world_to_camera).float(), intrinsics
+
+
+def encode_depth(depth: np.ndarray, near: float) -> UInt8[Tensor, " bytes"]:
+    """Depth [h, w] along the optical axis as the PNG bytes of a chunk; 0 or inf where unknown.
+
+    Raises:
+        ValueError: Some depth is in front of ``near``, which the format cannot hold.
+    """
+    known = np.isfinite(depth) & (depth > 0)
+    levels = np.zeros(depth.shape, dtype=np.float64)
+    np.divide(_DEPTH_LEVELS * near, depth, out=levels, where=known)
+    if levels.max(initial=0) > _DEPTH_LEVELS + 0.5:
+        raise ValueError(f"a depth of {depth[known].min():g} is in front of near = {near:g}")
+    buffer = io.BytesIO()
+    Image.fromarray(np.rint(levels).astype(np.uint16)).save(buffer, "PNG")
+    return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
+
+
+def decode_depth(encoded: UInt8[Tensor, " bytes"], near: float) -> np.ndarray:
+    """Depth [h, w] in float32, 0 where unknown; the inverse of :func:`encode_depth`."""
+    levels = np.asarray(decode_picture(encoded), dtype=np.float32)
+    if levels.ndim != 2:
+        raise ValueError("it is in colour, expected a 16-bit grey PNG")
+    scale = np.float32(_DEPTH_LEVELS * near)
+    return np.divide(scale, levels, out=np.zeros_like(levels), where=levels > 0)
+
+
+def decode_picture(encoded: UInt8[Tensor, " bytes"]) -> Image.Image:
+    """A JPEG, PNG or WebP picture from its bytes.
+
+    Raises:
+        One of DECODING_ERRORS: It is damaged, of another kind, or has more pixels than PIL allows.
+    """
+    picture = Image.open(io.BytesIO(encoded.numpy()), formats=_FORMATS)
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit and picture.width * picture.height > limit:
+        raise ValueError(f"{picture.width} x {picture.height} pixels are over the limit, {limit}")
+    picture.load()
+    return picture
