@@ -5,7 +5,7 @@ Pixel coordinates follow :mod:`mvsplat.types`: normalised, (0, 0) and (1, 1) are
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mvsplat.metrics import known_depth
@@ -87,24 +87,12 @@ def rank_context_views(batch: Batch) -> Int[Tensor, "b target context"]:
 def _plane_of_one_scene(
     batch: Batch, scene: int, order: Int[Tensor, "target context"], depth: Float[Tensor, ""]
 ) -> Float[Tensor, "target 3 h w"]:
-    height, width = batch.target.image.shape[-2:]
     points = _plane_points(batch.target, scene, depth)
-    picture, filled = None, None
-    for choice in order.unbind(-1):
-        grid, inside = _project(batch.context, scene, choice, points)
-        sampled = F.grid_sample(
-            batch.context.image[scene, choice].float(),
-            grid.view(-1, height, width, 2),
-            padding_mode="border",
-            align_corners=False,
-        )
-        inside = inside.view(-1, 1, height, width)
-        if picture is None:
-            picture, filled = sampled, inside
-        else:
-            picture, filled = torch.where(~filled & inside, sampled, picture), filled | inside
-    assert picture is not None  # there is at least one context view
-    return picture
+    samples = [_sample(batch.context, scene, choice, points) for choice in order.unbind(-1)]
+    picture = samples[0][0]
+    for sampled, inside in reversed(samples):  # the nearest view is painted last
+        picture = torch.where(inside, sampled, picture)
+    return picture.unflatten(-1, batch.target.image.shape[-2:])
 
 
 def _plane_points(
@@ -123,14 +111,21 @@ def _plane_points(
     return camera @ pose[:, :3, :3].mT + pose[:, None, :3, 3]
 
 
-def _project(
+def _sample(
     views: Views, scene: int, choice: Int[Tensor, " v"], points: Float[Tensor, "v pixels 3"]
-) -> tuple[Float[Tensor, "v pixels 2"], Tensor]:
-    """Where points are in the chosen views, as ``grid_sample`` counts, and if pixels surround them."""
+) -> tuple[Float[Tensor, "v 3 pixels"], Bool[Tensor, "v 1 pixels"]]:
+    """Colours of points in the chosen views (the border's, outside), and where they are inside."""
     height, width = views.image.shape[-2:]
     pose, intrinsics = views.extrinsics[scene, choice], views.intrinsics[scene, choice]
     camera = (points - pose[:, None, :3, 3]) @ pose[:, :3, :3]
     image = camera @ intrinsics.mT
     grid = 2 * image[..., :2] / image[..., 2:].clamp(min=1e-6) - 1
     outermost_centres = 1 + 1e-4 - 1 / torch.tensor([width, height], device=grid.device)
-    return grid, (image[..., 2] > 1e-6) & (grid.abs() <= outermost_centres).all(dim=-1)
+    inside = (image[..., 2] > 1e-6) & (grid.abs() <= outermost_centres).all(dim=-1)
+    sampled = F.grid_sample(
+        views.image[scene, choice].float(),
+        grid.unsqueeze(1),
+        padding_mode="border",
+        align_corners=False,
+    )
+    return sampled.squeeze(2), inside.unsqueeze(1)

@@ -77,7 +77,7 @@ def score_batch(
     perceptual_distance: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> list[Result]:
     """The result of every scene of a batch, without its timing."""
-    results = [
+    results: list[Result] = [
         {
             "scene": scene,
             "context": _frames(batch.context, number),

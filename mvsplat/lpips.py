@@ -64,11 +64,11 @@ class PerceptualDistance(nn.Module):
         with torch.no_grad():
             expected = self._normalised_features(truth.flatten(end_dim=-4))
         found = self._normalised_features(prediction.flatten(end_dim=-4))
-        distance = sum(
+        distances = [
             torch.einsum("bchw,c->bhw", (a - b).square(), head).mean(dim=(-2, -1))
             for a, b, head in zip(found, expected, self.heads, strict=True)
-        )
-        return distance.reshape(truth.shape[:-3])
+        ]
+        return torch.stack(distances).sum(dim=0).reshape(truth.shape[:-3])
 
     def _normalised_features(self, image: Float[Tensor, "n 3 h w"]) -> list[Tensor]:
         x, found = (2 * image - 1 - self.mean) / self.std, []

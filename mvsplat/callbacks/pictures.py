@@ -15,12 +15,9 @@ def overview_row(batch: Batch, scene: int, gaussians: Gaussians, rendering: Rend
     images = batch.context.image[scene].cpu()
     last, middle = len(images) - 1, batch.target.image.shape[1] // 2
     row = [(_label("context", batch.context.index, scene, v), images[v]) for v in sorted({0, last})]
-    row += _target_row(batch, scene, middle, rendering, _bounds(batch, scene, gaussians, rendering))
-    if gaussians.estimate is not None:
-        depth = gaussians.estimate.depth[scene, 0].cpu()
-        bounds = _bounds(batch, scene, gaussians, rendering)
-        row.append(("first context's depth", color_depth(depth, bounds)))
-    return row
+    bounds = _bounds(batch, scene, gaussians, rendering)
+    row += _target_row(batch, scene, middle, rendering, bounds)
+    return row + _depths(batch, scene, 0, gaussians, bounds, " of first view")
 
 
 def scene_rows(
@@ -41,17 +38,31 @@ def _context_row(
 ) -> Row:
     image = batch.context.image[scene, view].cpu()
     row = [(_label("context", batch.context.index, scene, view), image)]
+    row += _depths(batch, scene, view, gaussians, bounds)
     if gaussians.estimate is not None:
-        depth = gaussians.estimate.depth[scene, view].cpu()
-        row.append(("estimated depth", color_depth(depth, bounds)))
-    if batch.context.depth is not None:
-        depth = batch.context.depth[scene, view].cpu()
-        row.append(("exact depth", color_depth(depth, bounds)))
-    if gaussians.estimate is not None:
-        confidence = gaussians.estimate.confidence[scene, view].cpu()
+        confidence = gaussians.estimate.confidence[scene, view].detach().cpu()
         size = (image.shape[-2], image.shape[-1])
         enlarged = torch.nn.functional.interpolate(confidence[None, None].float(), size=size)[0, 0]
         row.append(("confidence", color_confidence(enlarged)))
+    return row
+
+
+def _depths(
+    batch: Batch,
+    scene: int,
+    view: int,
+    gaussians: Gaussians,
+    bounds: tuple[float, float],
+    which: str = "",
+) -> Row:
+    """A context view's depth, as estimated and as it is, as far as they are known."""
+    row = []
+    if gaussians.estimate is not None:
+        estimated = gaussians.estimate.depth[scene, view].detach().cpu()
+        row.append((f"estimated depth{which}", color_depth(estimated, bounds)))
+    if batch.context.depth is not None:
+        exact = batch.context.depth[scene, view].cpu()
+        row.append((f"exact depth{which}", color_depth(exact, bounds)))
     return row
 
 

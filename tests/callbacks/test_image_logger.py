@@ -30,7 +30,7 @@ def test_pictures_in_tensorboard_and_the_run_folder(make_trainer, tmp_path):
     names = ["validation_step_0000003.png", "validation_step_0000006.png"]
     assert [picture.name for picture in pictures] == names
     width, height = Image.open(pictures[0]).size
-    assert width > 7 * 160 and height > 2 * 160
+    assert width > 8 * 160 and height > 2 * 160
 
 
 def test_a_step_of_several_batches_is_logged_once(make_trainer, tmp_path):
