@@ -155,3 +155,25 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
     PlyData([PlyElement.describe(mesh, "points")]).write(str(path))
     with pytest.raises(ValueError, match="no element named vertex"):
         load_ply(path)
+
+
+def test_a_loaded_file_renders_the_same_from_every_side(tmp_path):
+    from mvsplat.decoder import SplattingDecoder
+
+    gaussians = make_gaussians(count=100, degree=3)
+    gaussians.means *= 0.3
+    gaussians.scales = gaussians.scales.clamp(max=0.3)
+    save_ply(gaussians, tmp_path / "scene.ply")
+    angles = torch.linspace(0, 6, 4)
+    extrinsics = torch.eye(4).repeat(1, 4, 1, 1)
+    rotation = torch.stack([angles.cos(), angles.sin(), -angles.sin(), angles.cos()], -1)
+    extrinsics[0, :, ::2, ::2][:, :2, :2] = rotation.view(4, 2, 2)
+    extrinsics[0, :, :3, 3] = -6 * extrinsics[0, :, :3, 2]
+    intrinsics = torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]).expand(1, 4, 3, 3)
+    near, far = torch.full((1, 4), 1.0), torch.full((1, 4), 20.0)
+    original, loaded = (
+        SplattingDecoder()(splats, extrinsics, intrinsics, near, far, (32, 32)).color
+        for splats in (gaussians, load_ply(tmp_path / "scene.ply"))
+    )
+    assert original.std() > 0.05
+    torch.testing.assert_close(loaded, original, atol=1e-4, rtol=0)
