@@ -11,11 +11,13 @@ from mvsplat.decoder.cpu import footprint as fp
 from mvsplat.decoder.cpu.compilation import inlined, kernel
 from mvsplat.decoder.cpu.simd import (
     WIDTH,
+    aligned,
     anywhere,
     both,
     fma,
     larger,
     load,
+    prefetch,
     select,
     smaller,
     spread,
@@ -27,6 +29,7 @@ from mvsplat.decoder.cpu.tiles import TILE
 BLOCK = 4
 BLOCKS = TILE // BLOCK
 PLANE = TILE * TILE
+AHEAD = 6  # records to prefetch
 
 ALPHA_MAX = np.float32(0.999)
 ALPHA_CUT = np.float32(fp.ALPHA_CUT)
@@ -141,7 +144,7 @@ def _draw(record, state, position, tile_x, tile_y, lane_x, lane_y):
             at += PLANE
             store(state, at, fma(weight, record[fp.DEPTH], load(state, at)))
             at += PLANE
-            store(state, at, select(weight > 0.0, spread(position), load(state, at)))
+            store(state, at, larger(load(state, at), select(weight > 0.0, position, 0.0)))
 
 
 @inlined
@@ -173,16 +176,20 @@ def composite(
     """
     height, width = depth.shape[1:]
     columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    state = np.empty((LAST + 1) * PLANE, dtype=np.float32)
+    state = aligned((LAST + 1) * PLANE)
+    flat = records.reshape(-1)
     lane_x, lane_y = _lane_offsets()
     for tile in range(first, last_tile):
         view, rest = tile // (rows * columns), tile % (rows * columns)
         tile_x, tile_y = rest % columns * TILE, rest // columns * TILE
         _start_state(state, tile_x, tile_y, height, width)
         start = tile_starts[tile]
+        base = np.uint64(view * records.shape[1])
         for i in range(start, tile_starts[tile + 1]):
             if (i - start) % 32 == 31 and not _any_alive(state):
                 break
+            ahead = min(i + AHEAD, len(words) - 1)
+            prefetch(flat, (base + (words[ahead] >> np.uint64(32))) * np.uint64(fp.RECORD))
             record = records[view, words[i] >> np.uint64(32)]
             position = np.float32(i - start + 1)
             _draw(record, state, position, tile_x, tile_y, lane_x, lane_y)
@@ -294,8 +301,9 @@ def composite_backward(
     """
     height, width = transmittance.shape[1:]
     columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    state = np.empty((GRAD_DEPTH + 1) * PLANE, dtype=np.float32)
+    state = aligned((GRAD_DEPTH + 1) * PLANE)
     lane_x, lane_y = _lane_offsets()
+    flat = records.reshape(-1)
     lower = np.uint64(0xFFFFFFFF)
     for tile in range(first, last_tile):
         view, rest = tile // (rows * columns), tile % (rows * columns)
@@ -305,9 +313,12 @@ def composite_backward(
             grad_transmittance[view], transmittance[view], last[view],
         )  # fmt: skip
         start = tile_starts[tile]
+        base = np.uint64(view * records.shape[1])
         for i in range(start + farthest, tile_starts[tile + 1]):
             pair_grads[words[i] & lower] = 0.0
         for i in range(start + farthest - 1, start - 1, -1):
+            ahead = max(i - AHEAD, 0)
+            prefetch(flat, (base + (words[ahead] >> np.uint64(32))) * np.uint64(fp.RECORD))
             record = records[view, words[i] >> np.uint64(32)]
             grads = pair_grads[words[i] & lower]
             position = np.float32(i - start + 1)

@@ -11,11 +11,14 @@ A cached kernel does not notice that this module changed: clear ``__pycache__`` 
 import operator
 from typing import Any, no_type_check
 
+import numpy as np
 from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 from numba.np import arrayobj
+
+from mvsplat.decoder.cpu.compilation import inlined
 
 WIDTH = 16
 
@@ -202,6 +205,32 @@ def _store(typingctx, array, index, values):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), generate
+
+
+@no_type_check
+@intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for the cache line of ``array[index]`` (flat), which will be read soon."""
+
+    def generate(context, builder, signature, args):
+        data = arrayobj.make_array(signature.args[0])(context, builder, args[0]).data
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), byte)
+        builder.call(function, [pointer, _index(0), _index(3), _index(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@inlined
+def aligned(size):
+    """An uninitialised flat float32 array that starts at a cache line."""
+    line = 16  # float32 values
+    buffer = np.empty(size + line, dtype=np.float32)
+    skip = (-(buffer.ctypes.data // 4)) % line
+    return buffer[skip : skip + size]
 
 
 def load(array: Any, index: Any) -> Any:
