@@ -97,8 +97,6 @@ class SplattingDecoder(Configurable, nn.Module):
         image_shape: tuple[int, int],
     ) -> Rendering:
         height, width = image_shape
-        if height < 1 or width < 1:
-            raise ValueError(f"image shape: {(height, width)} found, expected positive numbers")
         # World to camera, in units of near: this scales the scene without touching it.
         world_to_camera = torch.linalg.inv(extrinsics.float())
         unit = near.float() if self.scale_invariant else torch.ones_like(near, dtype=torch.float32)
@@ -108,9 +106,12 @@ class SplattingDecoder(Configurable, nn.Module):
         lenses = pixels * torch.stack(
             (k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]), dim=-1
         )
-        color, depth, transmittance = self._engine(gaussians.means)(
-            gaussians, cameras, extrinsics[..., :3, 3].float(), lenses, height, width
-        )
+        if self.engine == "gsplat" or (self.engine == "auto" and gaussians.means.is_cuda):
+            parts = self._on_cuda(gaussians, cameras, lenses, height, width)
+        else:
+            centers = extrinsics[..., :3, 3].float()
+            parts = self._on_cpu(gaussians, cameras, centers, lenses, height, width)
+        color, depth, transmittance = parts
         return self._finish(color, depth * unit[..., None, None], transmittance)
 
     def _finish(self, color: Tensor, depth: Tensor, transmittance: Tensor) -> Rendering:
@@ -121,15 +122,10 @@ class SplattingDecoder(Configurable, nn.Module):
             depth = torch.where(depth > 0, 1 / depth.clamp(min=1e-10), 0)
         return Rendering(color, depth, alpha)
 
-    def _engine(self, tensor: Tensor):
-        if self.engine == "gsplat" or self.engine == "auto" and tensor.is_cuda:
-            return self._render_gsplat
-        return self._render_cpu
-
     def _degree(self, gaussians: Gaussians) -> int:
         return min(self.sh_degree, degree_of(gaussians.harmonics.shape[-1]))
 
-    def _render_cpu(
+    def _on_cpu(
         self,
         gaussians: Gaussians,
         cameras: Tensor,
@@ -151,13 +147,12 @@ class SplattingDecoder(Configurable, nn.Module):
         device = gaussians.means.device
         return color.to(device), depth.to(device), transmittance.to(device)
 
-    def _render_gsplat(
-        self,
-        gaussians: Gaussians,
-        cameras: Tensor,
-        centers: Tensor,
-        lenses: Tensor,
-        height: int,
-        width: int,
+    def _on_cuda(
+        self, gaussians: Gaussians, cameras: Tensor, lenses: Tensor, height: int, width: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        raise NotImplementedError
+        from mvsplat.decoder.gsplat_engine import splat
+
+        degree = self._degree(gaussians)
+        return splat(
+            gaussians, cameras, lenses, self.background, height, width, degree, self.antialiased
+        )

@@ -6,10 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mvsplat.decoder.cpu.checks import check_inputs
 from mvsplat.decoder.cpu.rasterizer import Scene, build_lists, render, render_backward
-
-_FIELDS = ("means", "scales", "rotations", "harmonics", "opacities")
-
 
 def _scene(tensors: list[Tensor], height: int, width: int, degree: int, antialiased: bool) -> Scene:
     gaussians = [t.detach().contiguous().numpy() for t in tensors[:5]]
@@ -35,7 +33,7 @@ def splat(
         Color, accumulated depth, transmittance, and the position of each pixel's last contribution.
     """
     tensors = [means, scales, rotations, harmonics, opacities, cameras, centers, lenses]
-    check_finite(dict(zip(_FIELDS, tensors)))
+    check_inputs(tensors, height, width, degree)
     scene = _scene(tensors, height, width, degree, antialiased)
     outputs = render(build_lists(scene), np.array(background, dtype=np.float32), height, width)
     color, depth, transmittance, last = (torch.from_numpy(array) for array in outputs)
@@ -95,19 +93,3 @@ def _backward(ctx: Any, grad_color: Any, grad_depth: Any, grad_transmittance: An
 
 
 splat.register_autograd(_backward, setup_context=_setup_context)
-
-
-def check_finite(tensors: dict[str, Tensor]) -> None:
-    """Raise ValueError if a tensor holds NaN or infinity, naming it, how many and the first."""
-    for name, tensor in tensors.items():
-        if torch.isfinite(tensor.sum()):  # one fast pass; a sum that overflows is looked at closer
-            continue
-        bad = ~torch.isfinite(tensor)
-        count = int(bad.sum())
-        if count:
-            first = tuple(bad.nonzero()[0].tolist())
-            raise ValueError(
-                f"{name} of the Gaussians: {count} of {tensor.numel()} values are NaN or infinite, "
-                f"the first at index {first}; an exploding loss or a learning rate that is too "
-                f"high usually causes this"
-            )

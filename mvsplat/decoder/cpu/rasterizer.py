@@ -143,7 +143,7 @@ def _merge(*arrays: np.ndarray) -> list[np.ndarray]:
 
 
 def _chunks(gaussians: int) -> list[tuple[int, int]]:
-    return [(start, min(start + CHUNK, gaussians)) for start in range(0, gaussians, CHUNK)]
+    return [(a, min(a + CHUNK, gaussians)) for a in range(0, max(gaussians, 1), CHUNK)]
 
 
 def _pieces(tile_starts: np.ndarray) -> list[tuple[int, int]]:

@@ -1,0 +1,126 @@
+"""The CUDA engine: gsplat through its public API, its build made visible and diagnosable."""
+
+import shutil
+import subprocess
+import sys
+import time
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mvsplat.types import Gaussians
+
+NEAR_PLANE, FAR_PLANE = 0.2, 1e10
+
+
+def splat(
+    gaussians: Gaussians,
+    cameras: Tensor,
+    lenses: Tensor,
+    background: tuple[float, ...],
+    height: int,
+    width: int,
+    degree: int,
+    antialiased: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Colour [b, v, 3, h, w], accumulated depth and transmittance [b, v, h, w], on CUDA.
+
+    Args:
+        gaussians: Scenes on a CUDA device.
+        cameras: World-to-camera rows [b, v, 3, 4].
+        lenses: fx, fy, cx, cy in pixels [b, v, 4]; gsplat gives no gradient for them.
+        background: Red, green, blue.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        degree: Highest spherical-harmonics degree to evaluate.
+        antialiased: Mip-Splatting's compensation.
+
+    Raises:
+        RuntimeError: gsplat cannot be imported or built here; says why and what to install.
+        ValueError: The tensors are not on CUDA.
+    """
+    if not gaussians.means.is_cuda:
+        raise ValueError(
+            f"engine gsplat: the Gaussians are on {gaussians.means.device}, expected a CUDA device; "
+            f"move them there, or choose engine cpu or auto"
+        )
+    device = gaussians.means.device
+    last_row = cameras.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*cameras.shape[:2], 1, 4)
+    fx, fy, cx, cy = lenses.unbind(-1)
+    zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+    pixels = torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one], dim=-1)
+    color = torch.tensor(background, dtype=torch.float32, device=device)
+    image, alpha, _ = load_gsplat().rasterization(
+        means=gaussians.means.float(),
+        quats=gaussians.rotations.float(),
+        scales=gaussians.scales.float(),
+        opacities=gaussians.opacities.float(),
+        colors=gaussians.harmonics.float().mT,
+        viewmats=torch.cat([cameras, last_row], dim=-2),
+        Ks=pixels.unflatten(-1, (3, 3)),
+        width=width,
+        height=height,
+        near_plane=NEAR_PLANE,
+        far_plane=FAR_PLANE,
+        sh_degree=degree,
+        # Dense intermediates: a feed-forward model's views see nearly all of its Gaussians.
+        packed=False,
+        backgrounds=color.expand(*cameras.shape[:2], 3),
+        render_mode="RGB+D",
+        rasterize_mode="antialiased" if antialiased else "classic",
+    )
+    image = image.movedim(-1, -3)
+    return image[..., :3, :, :], image[..., 3, :, :], 1 - alpha[..., 0]
+
+
+@cache
+def load_gsplat() -> Any:
+    """Import gsplat and have its CUDA extension ready, building it where no binary came along.
+
+    Raises:
+        RuntimeError: With the versions found, and what to install.
+    """
+    if not torch.cuda.is_available():
+        raise RuntimeError(_diagnosis("torch finds no CUDA device"))
+    start = time.monotonic()
+    print(
+        "mvsplat: loading gsplat's CUDA extension (built once, which takes minutes) ...",
+        file=sys.stderr,
+        flush=True,
+    )
+    try:
+        import gsplat
+        from gsplat.cuda import _backend
+    except Exception as error:  # a failing compiler surfaces as many kinds of exceptions
+        raise RuntimeError(_diagnosis(f"{type(error).__name__}: {error}")) from error
+    if _backend._C is None:
+        raise RuntimeError(_diagnosis("gsplat found no CUDA toolkit to build its extension with"))
+    print(f"mvsplat: gsplat is ready after {time.monotonic() - start:.0f} s", file=sys.stderr)
+    return gsplat
+
+
+def _diagnosis(problem: str) -> str:
+    return (
+        f"engine gsplat is not usable: {problem}\n"
+        f"  torch {torch.__version__} built for CUDA {torch.version.cuda or 'none'}; "
+        f"nvcc: {_version('nvcc', 'release')}; compiler: {_version('c++', '')}\n"
+        f"  Install a CUDA toolkit of torch's CUDA version (nvcc) and a C++ compiler that it "
+        f"supports, or a gsplat wheel prebuilt for this torch (https://docs.gsplat.studio/whl), "
+        f"or choose engine cpu."
+    )
+
+
+def _version(program: str, keyword: str) -> str:
+    """The first line of ``program --version`` that holds ``keyword``."""
+    path = shutil.which(program)
+    if path is None:
+        return "not found"
+    try:
+        answer = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=20, check=False
+        ).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{path} does not run ({error})"
+    return next((line.strip() for line in answer.splitlines() if keyword in line), path)
