@@ -85,7 +85,7 @@ def decode_picture(encoded: UInt8[Tensor, " bytes"]) -> Image.Image:
     Raises:
         One of DECODING_ERRORS: It is damaged, of another kind, or has more pixels than PIL allows.
     """
-    picture = Image.open(io.BytesIO(encoded.numpy()), formats=_FORMATS)
+    picture = Image.open(io.BytesIO(encoded.numpy().tobytes()), formats=_FORMATS)
     limit = Image.MAX_IMAGE_PIXELS
     if limit and picture.width * picture.height > limit:
         raise ValueError(f"{picture.width} x {picture.height} pixels are over the limit, {limit}")

@@ -158,7 +158,7 @@ class ChunkScene(Scene):
             raise self._error(f"image {index} cannot be decoded ({error})") from error
 
     def depth(self, index: int) -> np.ndarray | None:
-        if self._depths is None:
+        if self._depths is None or self.near is None:
             return None
         try:
             return decode_depth(self._depths[index], self.near)
@@ -182,10 +182,10 @@ class ChunkScene(Scene):
             if self._depths is not None:
                 raise self._error("there are depths, but no near, which their scale depends on")
             return None, None
-        numbers = isinstance(near, (int, float)) and isinstance(far, (int, float))
-        if not (numbers and 0 < near < far < np.inf):
-            raise self._error(f"near is {near!r} and far is {far!r}, expected 0 < near < far")
-        return float(near), float(far)
+        if isinstance(near, (int, float)) and isinstance(far, (int, float)):
+            if 0 < near < far < np.inf:
+                return float(near), float(far)
+        raise self._error(f"near is {near!r} and far is {far!r}, expected 0 < near < far")
 
     def _error(self, problem: str) -> ValueError:
         return ValueError(f"{self.path}, scene {self.key!r}: {problem}")

@@ -5,12 +5,24 @@ from collections import Counter
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import Dataset, IterableDataset
 
 from mvsplat.data.examples import Examples, ExampleSettings, SceneExamples
 from mvsplat.data.loading import BatchLoader, LoaderSettings, Maker, SkipReport, describe_counts
 from mvsplat.data.scenes import SceneSource
-from mvsplat.data.streams import Endless, Fixed, InOrder, Once, Plan, Share, Shuffled, Start, mix
+from mvsplat.data.streams import (
+    Endless,
+    Fixed,
+    InOrder,
+    Once,
+    Order,
+    Plan,
+    Share,
+    Shuffled,
+    Start,
+    mix,
+)
 from mvsplat.data.user_datasets import IterableMaker, MapExamples
 from mvsplat.data.view_samplers import BoundedViewSampler, MiddleViewSampler, ViewSampler
 
@@ -102,9 +114,14 @@ class SceneDataModule(LightningDataModule):
             raise ValueError(f"seed is {seed}; it must not be negative")
         self.source = source if source is not None else _generated_scenes()
         self.settings = ExampleSettings(
-            tuple(image_shape), near, far, None if frame_shape is None else tuple(frame_shape),
-            max_field_of_view, min_baseline, max_baseline,
-        )  # fmt: skip
+            image_shape=(image_shape[0], image_shape[1]),
+            near=near,
+            far=far,
+            frame_shape=None if frame_shape is None else (frame_shape[0], frame_shape[1]),
+            max_field_of_view=max_field_of_view,
+            min_baseline=min_baseline,
+            max_baseline=max_baseline,
+        )
         self.views: dict[Stage, ViewSampler] = {
             "train": train_views or BoundedViewSampler(),
             "val": val_views or MiddleViewSampler(),
@@ -143,7 +160,7 @@ class SceneDataModule(LightningDataModule):
             self.source.keys(self._split(name))  # raises early where the data is missing
 
     def train_dataloader(self) -> BatchLoader:
-        if self.trainer is not None and self.trainer.overfit_batches:
+        if getattr(self.trainer, "overfit_batches", 0):
             raise ValueError("overfit_batches does not work with this data; set overfit to a scene")
         return self._loader("train")
 
@@ -191,10 +208,10 @@ class SceneDataModule(LightningDataModule):
         seed = mix(self.seed, _STAGES.index(stage))
         examples = self._examples(stage)
         if isinstance(examples, IterableDataset):
-            maker = IterableMaker(examples, seed, shuffle=stage == "train", repeat=fitting)
-            return BatchLoader(self._plan(stage, share, None), maker, settings, report)
+            passes = IterableMaker(examples, seed, shuffle=stage == "train", repeat=fitting)
+            return BatchLoader(self._plan(stage, share, None), passes, settings, report)
         self._report_left_out(examples, report)
-        order = InOrder(len(examples))
+        order: Order = InOrder(len(examples))
         if fitting:
             order = Shuffled(examples.groups(), self.shuffle_groups, seed)
         maker = Maker(examples, order, seed, replace_skipped=fitting)
@@ -229,7 +246,7 @@ class SceneDataModule(LightningDataModule):
     def _report_left_out(self, examples: Examples, report: SkipReport) -> None:
         if isinstance(examples, SceneExamples) and examples.left_out:
             report.counts.update(examples.left_out)
-            _log.info("%s: left out %s", report.stage, describe_counts(report.counts))
+            rank_zero_info(f"{report.stage}: left out {describe_counts(report.counts)}")
 
     def _split(self, stage: Stage) -> Literal["train", "test"]:
         overfitting = self.overfit is not None and stage == "val"
@@ -245,7 +262,7 @@ class SceneDataModule(LightningDataModule):
         """Where the training stream begins or, after an epoch's end or a resume, goes on."""
         if self.trainer is None:
             return Start(self._resumed_position)
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        progress = self._progress()
         # Lightning ends an epoch with an optimizer step, whether or not all batches of it are in.
         done = 0 if progress.is_last_batch else progress.current.processed
         accumulated = done % self.trainer.accumulate_grad_batches
@@ -259,7 +276,12 @@ class SceneDataModule(LightningDataModule):
     def _batches_done(self) -> int:
         if self.trainer is None:
             return self._resumed_batches
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        return self._progress().total.processed
+
+    def _progress(self) -> Any:
+        """Lightning's count of training batches; processed ones only, so no prefetching in it."""
+        trainer: Any = self.trainer
+        return trainer.fit_loop.epoch_loop.batch_progress
 
     def _step(self) -> int:
         return self.trainer.global_step if self.trainer is not None else 0

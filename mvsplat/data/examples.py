@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -259,7 +259,7 @@ def _join(parts: list[Views], kind: str, samples: Sequence[Batch]) -> Views:
             f"scenes with different numbers or sizes of {kind} views cannot share a batch "
             f"({found}); set this stage's batch_size to 1"
         )
-    joined: dict[str, Tensor | None] = {}
+    joined: dict[str, Any] = {}
     for field in fields(Views):
         values = [getattr(views, field.name) for views in parts]
         if field.name == "depth" and any(value is not None for value in values):

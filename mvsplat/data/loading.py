@@ -169,7 +169,7 @@ class BatchLoader:
         self._loader = DataLoader(
             maker,
             batch_size=None,
-            sampler=plan,  # type: ignore[arg-type]  (any iterable of what __getitem__ takes)
+            sampler=plan,  # type: ignore[arg-type]
             num_workers=settings.num_workers,
             prefetch_factor=settings.prefetch_factor if parallel else None,
             persistent_workers=settings.persistent_workers and parallel,
@@ -190,21 +190,25 @@ class BatchLoader:
         if self._running is not None:
             self._running.close()
             self._running = None
-        iterator, self._loader._iterator = self._loader._iterator, None
-        if hasattr(iterator, "_shutdown_workers"):  # torch has no public name for it
+        # torch has no public name for it; Lightning does the same to DataLoaders.
+        iterator: Any = self._loader._iterator
+        self._loader._iterator = None
+        if hasattr(iterator, "_shutdown_workers"):
             iterator._shutdown_workers()
 
     def _batches(self) -> Generator[Batch, None, None]:
+        skipped: Counter[str] = Counter()
         some = False
         for made in self._loader:
             self.report.add(made.skipped)
+            skipped.update(skip.reason for skip in made.skipped)
             if made.batch is not None:
                 some = True
                 yield made.batch
             if made.ended:
                 break
-        if self.require_some and not some and self.report.counts:
-            raise ValueError(no_usable_scenes(self.report.counts))
+        if self.require_some and skipped and not some:
+            raise ValueError(no_usable_scenes(skipped))
 
 
 def no_usable_scenes(counts: Counter[str]) -> str:
