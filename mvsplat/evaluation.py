@@ -231,15 +231,18 @@ def results_table(results: list[Result]) -> "Table":
     return table
 
 
-def extreme_scenes(results: list[Result], count: int = 3) -> str:
-    """Two lines that name the scenes with the model's lowest and highest PSNR."""
+def extreme_scenes(results: list[Result], count: int = 3) -> list[str]:
+    """Two lines (none for a single scene) that name the scenes with the model's lowest and highest PSNR."""
     ranked = sorted(results, key=lambda result: result["scores"]["model"]["mean"]["psnr"])
     count = min(count, len(ranked) // 2)
     if count == 0:
-        return ""
+        return []
 
     def line(chosen: list[Result]) -> str:
         values = ((r["scene"], r["scores"]["model"]["mean"]["psnr"]) for r in chosen)
         return ", ".join(f"{scene} {psnr:.2f} dB" for scene, psnr in values)
 
-    return f"lowest PSNR:  {line(ranked[:count])}\nhighest PSNR: {line(ranked[: -count - 1 : -1])}"
+    return [
+        f"lowest PSNR:  {line(ranked[:count])}",
+        f"highest PSNR: {line(ranked[: -count - 1 : -1])}",
+    ]

@@ -65,7 +65,7 @@ class PerceptualDistance(nn.Module):
             expected = self._normalised_features(truth.flatten(end_dim=-4))
         found = self._normalised_features(prediction.flatten(end_dim=-4))
         distances = [
-            torch.einsum("bchw,c->bhw", (a - b).square(), head).mean(dim=(-2, -1))
+            ((a - b).square().mean(dim=(-2, -1)) * head).sum(dim=-1)
             for a, b, head in zip(found, expected, self.heads, strict=True)
         ]
         return torch.stack(distances).sum(dim=0).reshape(truth.shape[:-3])
@@ -75,8 +75,11 @@ class PerceptualDistance(nn.Module):
         for position, layer in enumerate(self.features):
             x = layer(x)
             if position in self.taps:
-                # The small number keeps the gradient finite where no channel is active.
-                found.append(x * torch.rsqrt(x.square().sum(1, keepdim=True) + 1e-8))
+                # Differences of unit vectors need float32, whatever autocast says; the small
+                # number keeps the gradient finite where no channel is active.
+                feature = x.float()
+                length = torch.rsqrt(feature.square().sum(1, keepdim=True) + 1e-8)
+                found.append(feature * length)
         return found
 
 

@@ -64,6 +64,15 @@ def test_gradient_is_finite_where_pictures_are_equal(random_vgg):
     assert color.grad.isfinite().all()
 
 
+def test_mixed_precision_changes_little(random_vgg):
+    distance = PerceptualDistance.pretrained("vgg", random_vgg)
+    a, b = torch.rand(2, 4, 3, 32, 32).unbind()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = distance(a, b)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, distance(a, b), rtol=0.03, atol=0)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent.pth"):
         PerceptualDistance.pretrained("vgg", str(tmp_path / "absent.pth"))

@@ -17,12 +17,9 @@ from mvsplat.export.files import file_name
 from mvsplat.export.images import save_png, sheet
 from mvsplat.types import Batch
 
-FOLDER = "test"
-"""Name of the folder in a run folder."""
-
 
 class TestResults(Callback):
-    """Writes ``test/scores.json``, ``test/scores.csv`` and ``test/images`` and prints a table.
+    """Prints a table and writes ``scores.json``, ``scores.csv`` and ``images`` to the run folder.
 
     Scores are PSNR, SSIM and LPIPS of the target views, and the relative error (AbsRel) of the
     context views' depth where the data has exact depth. Each scene's views are averaged first,
@@ -35,6 +32,7 @@ class TestResults(Callback):
         lpips_weights: File with that network's weights; by default PyTorch's hub cache, and a
             download into it.
         images: Scenes (of each process) to make a picture of; -1 for all.
+        folder: Where in the run folder the results go; name another one for another data set.
     """
 
     __test__ = False  # no test class, whatever pytest thinks
@@ -45,11 +43,13 @@ class TestResults(Callback):
         lpips: Literal["vgg", "alex"] | None = None,
         lpips_weights: str | None = None,
         images: int = 100,
+        folder: str = "test",
     ):
         self.baselines = baselines
         self.lpips = lpips
         self.lpips_weights = lpips_weights
         self.images = images
+        self.folder = folder
         self._results: list[Result] = []
         self._stopwatches: dict[str, Stopwatch] = {}
         self._distance: nn.Module | None = None
@@ -88,14 +88,14 @@ class TestResults(Callback):
             if self.images < 0 or len(self._results) < self.images:
                 name = f"{file_name(result['scene'])}.png"
                 picture = sheet(scene_rows(batch, scene, gaussians, rendering))
-                save_png(picture, Path(trainer.default_root_dir) / FOLDER / "images" / name)
+                save_png(picture, Path(trainer.default_root_dir) / self.folder / "images" / name)
             self._results.append(result | {"timing": timing})
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         results = evaluation.merge(_gather(self._results))
         if not trainer.is_global_zero or not results:
             return
-        path = Path(trainer.default_root_dir) / FOLDER / "scores.json"
+        path = Path(trainer.default_root_dir) / self.folder / "scores.json"
         evaluation.write_scores(path, results, self._settings(trainer))
         _print(results, path)
 
@@ -176,4 +176,6 @@ def _print(results: list[Result], path: Path) -> None:
         f"{1000 * timing['decoder_seconds_a_view']:.1f} ms a view, "
         f"{timing['gaussians']:,.0f} Gaussians (medians)"
     )
-    console.print(evaluation.extreme_scenes(results), f"\nscores and pictures: {path.parent}")
+    for line in evaluation.extreme_scenes(results):
+        console.print(line, markup=False, highlight=False)
+    console.print(f"scores and pictures: {path.parent}", markup=False, soft_wrap=True)

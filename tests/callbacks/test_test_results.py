@@ -9,6 +9,7 @@ from PIL import Image
 from toy_model import ToyModel, make_batch, make_loader
 
 from mvsplat.callbacks import TestResults
+from mvsplat.lpips import PerceptualDistance
 from mvsplat.metrics import psnr
 
 
@@ -90,6 +91,19 @@ def test_missing_lpips_weights_are_a_warning(make_trainer, tmp_path):
             lpips_weights=str(tmp_path / "absent.pth"),
         )
     assert scores["settings"]["lpips"] is None and "lpips" not in scores["mean"]["model"]
+
+
+def test_lpips_is_a_column_where_asked_for(make_trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr(PerceptualDistance, "pretrained", lambda net, _: PerceptualDistance(net))
+    make_trainer(TestResults(lpips="vgg", folder="elsewhere")).test(
+        ToyModel(), make_loader(range(1)), verbose=False
+    )
+    scores = json.loads((tmp_path / "elsewhere" / "scores.json").read_text())
+    views = scores["scenes"]["scene/0"]["scores"]["nearest_view"]["views"]
+    assert scores["settings"]["lpips"] == "vgg" and views[0]["lpips"] > 0
+    assert scores["mean"]["nearest_view"]["lpips"] == pytest.approx(
+        sum(view["lpips"] for view in views) / 3
+    )
 
 
 def test_broken_pictures_become_null(make_trainer, tmp_path):
