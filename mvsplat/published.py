@@ -55,7 +55,7 @@ def load_encoder(
     state = _encoder_state(checkpoint)
     arguments = {**dict.fromkeys(BEHAVIOURS, True), **infer_arguments(state), **encoder_arguments}
     encoder = CostVolumeEncoder(**arguments)
-    entries = dict(_entries(encoder))
+    entries = dict(correspondence(encoder))
     _check(state, entries, "the published checkpoint")
     for name, entry in entries.items():
         entry.store(encoder, state[name])
@@ -80,7 +80,7 @@ def load_backbone(encoder: CostVolumeEncoder, path: str | os.PathLike) -> list[s
         raise ValueError(f"{path}: no entry 'model' with a state dict; is it a UniMatch checkpoint?")
     backbone = {
         name.removeprefix("backbone."): entry
-        for name, entry in _entries(encoder)
+        for name, entry in correspondence(encoder)
         if name.startswith("backbone.")
     }
     state = {name: tensor for name, tensor in content["model"].items() if name in backbone}
@@ -179,7 +179,7 @@ class Entry(NamedTuple):
         place.copy_(tensor.reshape(place.shape))
 
 
-def _entries(encoder: CostVolumeEncoder) -> Iterator[tuple[str, Entry]]:
+def correspondence(encoder: CostVolumeEncoder) -> Iterator[tuple[str, Entry]]:
     """Every published parameter that this encoder corresponds to, and where it goes."""
     parameters = dict(encoder.named_parameters())
     for index, block in enumerate(encoder.transformer.blocks):

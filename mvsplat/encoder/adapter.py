@@ -55,11 +55,11 @@ class GaussianAdapter(nn.Module):
 
     def forward(
         self,
-        raw: Float[Tensor, "b*v c h w"],
-        depth: Float[Tensor, "b*v g h w"],
-        opacity: Float[Tensor, "b*v g h w"],
+        raw: Float[Tensor, "n c h w"],
+        depth: Float[Tensor, "n g h w"],
+        opacity: Float[Tensor, "n g h w"],
         views: Views,
-    ) -> tuple[Gaussians, Float[Tensor, "b*v g h w"]]:
+    ) -> tuple[Gaussians, Float[Tensor, "n g h w"]]:
         """The Gaussians, and their centres' depth along the optical axis."""
         with torch.autocast(raw.device.type, enabled=False):
             return self._adapt(raw.float(), depth, opacity, views)
@@ -107,7 +107,7 @@ class GaussianAdapter(nn.Module):
         return gaussians, rearrange(axis_depth, "n (h w) g 1 -> n g h w", h=height)
 
     def _turn(
-        self, harmonics: Float[Tensor, "n p c*k"], rotation: Float[Tensor, "n 3 3"]
+        self, harmonics: Float[Tensor, "n p ck"], rotation: Float[Tensor, "n 3 3"]
     ) -> Float[Tensor, "n p c k"]:
         """Scale each degree and turn it into the world frame."""
         if self.mirrored_harmonics:

@@ -19,7 +19,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = conv3x3(channels, out_channels, stride, bias=False)
         self.conv2 = conv3x3(out_channels, out_channels, bias=False)
-        self.norm = InstanceNorm(out_channels)
+        self.norm = InstanceNorm()
         same = stride == 1 and channels == out_channels
         self.shortcut = None if same else nn.Conv2d(channels, out_channels, 1, stride)
 
@@ -41,7 +41,7 @@ class ConvolutionalEncoder(nn.Module):
     def __init__(self, widths: tuple[int, int, int], out_channels: int):
         super().__init__()
         self.stem = nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False)
-        self.norm = InstanceNorm(widths[0])
+        self.norm = InstanceNorm()
         previous, stages = widths[0], []
         for width, stride in zip(widths, (1, 2, 1)):
             stages += [ResidualBlock(previous, width, stride), ResidualBlock(width, width, 1)]
@@ -53,7 +53,7 @@ class ConvolutionalEncoder(nn.Module):
             "deviation", torch.tensor(STANDARD_DEVIATION).view(3, 1, 1), persistent=False
         )
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h/4 w/4"]:
+    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h4 w4"]:
         normalised = (image - self.mean) / self.deviation
         normalised = normalised.contiguous(memory_format=torch.channels_last)
         return self.project(self.blocks(F.relu(self.norm(self.stem(normalised)))))

@@ -76,10 +76,10 @@ class CostVolume(nn.Module):
 
     def forward(
         self,
-        features: Float[Tensor, "b*v c h w"],
+        features: Float[Tensor, "n c h w"],
         views: Views,
-        disparities: Float[Tensor, "b*v d"],
-    ) -> Float[Tensor, "b*v d h w"]:
+        disparities: Float[Tensor, "n d"],
+    ) -> Float[Tensor, "n d h w"]:
         """Correlation / sqrt(c), the mean over the other views, at each candidate disparity."""
         count, (channels, height, width) = views.image.shape[1], features.shape[1:]
         with torch.autocast(features.device.type, enabled=False):

@@ -59,8 +59,8 @@ class CoarseDepth(nn.Module):
         )
 
     def forward(
-        self, inputs: Float[Tensor, "b*v c h w"], views: int
-    ) -> Float[Tensor, "b*v d h w"]:
+        self, inputs: Float[Tensor, "n c h w"], views: int
+    ) -> Float[Tensor, "n d h w"]:
         if self.unet is None:
             return self.head(self.project(inputs))
         refined = maybe_checkpoint(self.checkpointing, self.unet, self.stem(inputs), views)
@@ -118,10 +118,10 @@ class DepthRefinement(nn.Module):
 
     def forward(
         self,
-        image: Float[Tensor, "b*v 3 h w"],
-        features: Float[Tensor, "b*v c h w"],
-        disparity: Float[Tensor, "b*v 1 h w"],
-        confidence: Float[Tensor, "b*v 1 h w"],
+        image: Float[Tensor, "n 3 h w"],
+        features: Float[Tensor, "n c h w"],
+        disparity: Float[Tensor, "n 1 h w"],
+        confidence: Float[Tensor, "n 1 h w"],
         views: int,
     ) -> PixelDepth:
         reduced = self.reduce(features)
@@ -150,5 +150,5 @@ class FullResolutionFeatures(nn.Sequential):
     def __init__(self, channels: int, out_channels: int):
         super().__init__(conv3x3(channels, out_channels))
 
-    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d 4*h 4*w"]:
+    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h4 w4"]:
         return F.gelu(upsample(super().forward(features), 4))

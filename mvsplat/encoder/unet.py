@@ -45,7 +45,7 @@ class MultiViewAttention(nn.Module):
         self.norm = group_norm(channels)
         nn.init.zeros_(self.norm.weight)
 
-    def forward(self, x: Float[Tensor, "b*v c h w"], views: int) -> Float[Tensor, "b*v c h w"]:
+    def forward(self, x: Float[Tensor, "n c h w"], views: int) -> Float[Tensor, "n c h w"]:
         tokens = rearrange(x, "(b v) c h w -> b (v h w) c", v=views)
         # The published order of channels: head by head, within a head queries, keys, values.
         parts = rearrange(self.qkv(tokens), "b n (m p c) -> p b m n c", m=self.heads, p=3)
@@ -99,7 +99,7 @@ class UNet(nn.Module):
                 self.expand.append(conv3x3(width, width))
         self.out = nn.Sequential(conv3x3(current, widths[0]), group_norm(widths[0]), nn.SiLU())
 
-    def forward(self, x: Float[Tensor, "b*v c h w"], views: int) -> Float[Tensor, "b*v c h w"]:
+    def forward(self, x: Float[Tensor, "n c h w"], views: int) -> Float[Tensor, "n c h w"]:
         x = self.stem(x)
         skips = [x]
         for level, stage in enumerate(self.down):

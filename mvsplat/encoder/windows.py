@@ -80,7 +80,7 @@ def rolled_windows(
 @lru_cache(maxsize=64)
 def position_encoding(
     height: int, width: int, splits: int, channels: int, device: torch.device
-) -> Float[Tensor, "h*w c"]:
+) -> Float[Tensor, "p c"]:
     """DETR's sine encoding (Carion et al., 2020), the same in each of ``splits`` x ``splits`` windows.
 
     Half of the channels encode y, then half x: positions 1..n over n, times 2 pi, at frequencies

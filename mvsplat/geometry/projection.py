@@ -16,7 +16,7 @@ def pixel_centers(height: int, width: int, device: torch.device) -> Float[Tensor
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
-def homogeneous(points: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d+1"]:
+def homogeneous(points: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch e"]:
     """The points with a coordinate 1 appended."""
     return torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)
 
@@ -53,7 +53,7 @@ def plane_sweep_coordinates(
     depths: Float[Tensor, "n d"],
     height: int,
     width: int,
-) -> Float[Tensor, "n h*w d 2"]:
+) -> Float[Tensor, "n p d 2"]:
     """Where another view sees the reference view's pixels at each candidate depth.
 
     As in the published model, a pixel's coordinates are its integer column and row, and the
