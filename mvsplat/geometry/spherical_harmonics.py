@@ -65,7 +65,15 @@ def evaluate(
         harmonics: At least (degree + 1)^2 coefficients a channel; further ones are ignored.
         directions: From the camera to the Gaussian; need not be normalised.
         degree: Highest degree to evaluate.
+
+    Raises:
+        ValueError: There are not enough coefficients.
     """
+    if harmonics.shape[-1] < (degree + 1) ** 2:
+        raise ValueError(
+            f"degree {degree} needs {(degree + 1) ** 2} coefficients a channel, "
+            f"{harmonics.shape[-1]} found"
+        )
     unit = torch.nn.functional.normalize(directions, dim=-1)
     weights = basis(unit, degree)
     return (harmonics[..., : weights.shape[-1]] * weights.unsqueeze(-2)).sum(-1)

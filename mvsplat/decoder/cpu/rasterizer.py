@@ -139,7 +139,7 @@ def render_backward(
 
 def _merge(*arrays: np.ndarray) -> list[np.ndarray]:
     """Scenes and views as one leading dimension."""
-    return [array.reshape(-1, *array.shape[2:]) for array in arrays]
+    return [array.reshape(array.shape[0] * array.shape[1], *array.shape[2:]) for array in arrays]
 
 
 def _chunks(gaussians: int) -> list[tuple[int, int]]:
