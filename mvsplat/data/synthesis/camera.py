@@ -8,7 +8,7 @@ from mvsplat.data.synthesis.texture import albedo
 from mvsplat.data.synthesis.world import World
 
 _GAMMA = 2.2
-_EXPOSURE = 1.5  # of a film-like response, 1 - exp(-exposure x light), that never burns out
+_EXPOSURE = 1.25  # of a film-like response, 1 - exp(-exposure x light), that never burns out
 
 
 def take_picture(

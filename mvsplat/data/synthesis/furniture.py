@@ -12,6 +12,7 @@ from mvsplat.data.synthesis.rooms import palette, thing_material
 from mvsplat.data.synthesis.world import BOX, CLOUDS, CYLINDER, ELLIPSOID, Builder, turn
 
 REACH = 0.75
+_GREEN = (0.3, 0.42)
 
 
 def table(build: Builder, ceiling: float) -> None:
@@ -69,10 +70,10 @@ def plant(build: Builder, ceiling: float) -> None:
     rng = build.rng
     pot, stem = rng.uniform(0.2, 0.3), rng.uniform(0.5, 1.1)
     build.solid(CYLINDER, (0, 0, pot), (pot * 0.9, pot * 0.9, pot), thing_material(build))
-    build.solid(CYLINDER, (0, 0, pot + stem / 2), (0.05, 0.05, stem / 2 + pot), thing_material(build))
-    colors = palette(rng, (0.5, 0.9), (0.15, 0.8))
-    colors = colors[:, np.argsort(colors.mean(0))[[0, 2, 1]]]  # green is its strongest channel
-    leaves = build.material(CLOUDS, colors, 0.3)
+    build.solid(
+        CYLINDER, (0, 0, pot + stem / 2), (0.05, 0.05, stem / 2 + pot), thing_material(build)
+    )
+    leaves = build.material(CLOUDS, palette(rng, (0.07, 0.15), (0.3, 0.75), _GREEN), 0.3)
     for _ in range(rng.integers(3, 6)):
         centre = (*rng.uniform(-0.28, 0.28, 2), 2 * pot + stem * rng.uniform(0.6, 1.1))
         half = tuple(rng.uniform(0.16, 0.36, 3))
@@ -134,7 +135,7 @@ def standing_lamp(build: Builder, ceiling: float) -> None:
     metal = thing_material(build)
     build.solid(CYLINDER, (0, 0, 0.05), (0.24, 0.24, 0.05), metal)
     build.solid(CYLINDER, (0, 0, height / 2), (0.05, 0.05, height / 2), metal)
-    shade = build.material(CLOUDS, palette(rng, (0.2, 0.6), (0.6, 1.0)), 0.4, glow=0.7)
+    shade = build.material(CLOUDS, palette(rng, (0.02, 0.1), (0.7, 0.97)), 0.4, glow=0.7)
     build.solid(CYLINDER, (0, 0, height), (0.28, 0.28, 0.2), shade)
 
 
@@ -144,7 +145,7 @@ def pendant(build: Builder, ceiling: float) -> None:
     drop = rng.uniform(0.5, max(0.6, ceiling - 1.8))
     size = tuple(rng.uniform(0.18, 0.38, 3))
     glow = 0.6 if rng.uniform() < 0.4 else 0.0
-    colors = palette(rng, (0.3, 0.9), (0.4, 1.0))
+    colors = palette(rng, (0.04, 0.16), (0.55, 0.95))
     material = build.material(CLOUDS, colors, rng.uniform(0.25, 0.45), glow)
     half = (size[0], size[0], size[2])
     kind = int(rng.choice([ELLIPSOID, CYLINDER, BOX]))
@@ -161,5 +162,14 @@ def rug(build: Builder, ceiling: float) -> None:
 
 
 STANDING: tuple[Callable[[Builder, float], None], ...] = (
-    table, chair, crates, pillar, plant, cabinet, sofa, ball, statue, standing_lamp,
+    table,
+    chair,
+    crates,
+    pillar,
+    plant,
+    cabinet,
+    sofa,
+    ball,
+    statue,
+    standing_lamp,
 )

@@ -8,8 +8,8 @@ lamp's angular radius, says how much of the lamp is hidden.
 from math import sqrt
 
 import numpy as np
-from numba import njit
 
+from mvsplat.data.synthesis.compilation import kernel
 from mvsplat.data.synthesis.world import BOX, ELLIPSOID, Lights, Solids, Walls
 
 _GOLDEN = 0.6180339887498949
@@ -17,7 +17,7 @@ _ROUNDS = 6  # of golden-section search; leaves 6 % of the interval, where the r
 _REACHES = (0.12, 0.4)  # metres over which nearby surfaces dim the ambient light
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _distance(solids, i, x, y, z):
     """Signed distance from a world point to a body (of an ellipsoid: first order)."""
     m, h = solids.axes[i], solids.half[i]
@@ -40,7 +40,7 @@ def _distance(solids, i, x, y, z):
     return inside + sqrt(qx * qx + qy * qy + qz * qz)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _narrowest(solids, i, x, y, z, dx, dy, dz, low, high):
     """Least ratio of distance to length along a ray between two lengths."""
     a = high - _GOLDEN * (high - low)
@@ -59,7 +59,7 @@ def _narrowest(solids, i, x, y, z, dx, dy, dz, low, high):
     return min(at_a, at_b)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _seen(solids, own, x, y, z, dx, dy, dz, length, spread):
     """Visible share of a lamp of angular radius ``spread`` at ``length`` in a direction."""
     share = 1.0
@@ -86,7 +86,7 @@ def _seen(solids, own, x, y, z, dx, dy, dz, length, spread):
     return share
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _openness(walls, solids, x, y, z, nx, ny, nz):
     """Share of ambient light that nearby surfaces leave, from distances along the normal."""
     short, long = _REACHES
@@ -109,7 +109,7 @@ def _openness(walls, solids, x, y, z, nx, ny, nz):
     return 1.0 - 0.35 * (2.0 - max(at_short, 0.0) / short - max(at_long, 0.0) / long)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def irradiance(walls: Walls, solids: Solids, lights: Lights, ambient, body, point, normal):
     """Linear light [f, 3] that falls on fragments [f]; ambient [2, 3] from below and above."""
     light = np.empty((len(body), 3))

@@ -41,9 +41,7 @@ def _sway(rng: np.random.Generator, time: np.ndarray, size: float) -> np.ndarray
     return size * np.sin(2 * np.pi * waves[0] * time[None, :, None] + waves[1]).sum(0)
 
 
-def film(
-    rng: np.random.Generator, walk: Walk, start: np.ndarray, focus: np.ndarray
-) -> np.ndarray:
+def film(rng: np.random.Generator, walk: Walk, start: np.ndarray, focus: np.ndarray) -> np.ndarray:
     """Camera-to-world matrices [n, 4, 4] of a way that begins near ``start``, looking at ``focus``.
 
     The way is a bow, mostly sideways so that things shift against each other; hands sway, the gaze
@@ -70,4 +68,4 @@ def film(
     targets[:, 2] += np.tan(pitch) * np.linalg.norm((focus - start)[:2])
     rolls = np.radians(rng.uniform(-walk.roll, walk.roll)) + rng.uniform(-0.1, 0.1) * (time - 0.5)
     rolls += _sway(rng, time, 0.01)[:, 0]
-    return np.stack([look(p, t, r) for p, t, r in zip(positions, targets, rolls)])
+    return np.stack([look(p, t, r) for p, t, r in zip(positions, targets, rolls, strict=True)])

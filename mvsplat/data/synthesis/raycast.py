@@ -9,8 +9,8 @@ from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from mvsplat.data.synthesis.compilation import kernel
 from mvsplat.data.synthesis.world import BOX, ELLIPSOID, Solids, Walls
 
 _FACES = 8  # surface number = body * 8 + face; walls come first and have one face
@@ -19,9 +19,9 @@ _TINY = 1e-100  # instead of a direction's 0, whose inverse would turn products 
 _IN_FRONT = 0.05  # metres before the camera that a body must stay to be bounded in the picture
 _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
 # Centre first, then corners: where these five agree, the other four are not cast.
-_OFFSETS = np.array(
-    [[0, 0], [-1, -1], [1, -1], [-1, 1], [1, 1], [0, -1], [-1, 0], [1, 0], [0, 1]]
-) / 3.0
+_OFFSETS = (
+    np.array([[0, 0], [-1, -1], [1, -1], [-1, 1], [1, 1], [0, -1], [-1, 0], [1, 0], [0, 1]]) / 3.0
+)
 
 
 class Fragments(NamedTuple):
@@ -39,7 +39,7 @@ class Fragments(NamedTuple):
     footprint: np.ndarray
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _enter_box(ox, oy, oz, dx, dy, dz, hx, hy, hz):
     """Ray parameter and face of the entry into a box around the origin."""
     ix, iy, iz = 1.0 / (dx or _TINY), 1.0 / (dy or _TINY), 1.0 / (dz or _TINY)
@@ -54,7 +54,7 @@ def _enter_box(ox, oy, oz, dx, dy, dz, hx, hy, hz):
     return (near, face) if near <= far and near > 0 else (_FAR, 0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _enter_ellipsoid(ox, oy, oz, dx, dy, dz, hx, hy, hz):
     ox, oy, oz, dx, dy, dz = ox / hx, oy / hy, oz / hz, dx / hx, dy / hy, dz / hz
     a = dx * dx + dy * dy + dz * dz
@@ -67,7 +67,7 @@ def _enter_ellipsoid(ox, oy, oz, dx, dy, dz, hx, hy, hz):
     return (t, 0) if t > 0 else (_FAR, 0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _enter_cylinder(ox, oy, oz, dx, dy, dz, r, h):
     """Faces: 0 the side, 4 and 5 the lower and upper end (as of a box)."""
     near, far, face = -_FAR, _FAR, 0
@@ -124,7 +124,7 @@ def _set_stage(walls: Walls, solids: Solids, pose: np.ndarray) -> _Stage:
     return _Stage(inverse_depth, solids.kind, solids.half, origin, turn, bounds)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _meets(stage, candidates, low, high):
     """Fills ``candidates`` with the bodies that reach between two heights; returns how many."""
     count = 0
@@ -135,7 +135,7 @@ def _meets(stage, candidates, low, high):
     return count
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _cast(stage, candidates, count, x, y):
     """Depth and surface number of the first thing on the ray (x, y, 1) from the camera."""
     closest, surface = 0.0, -1
@@ -167,7 +167,7 @@ def _cast(stage, candidates, count, x, y):
     return best, surface
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _normal(walls, solids, surface, x, y, z):
     """Outward unit normal of a surface at a world point."""
     body, face = surface // _FACES, surface % _FACES
@@ -196,7 +196,7 @@ def _normal(walls, solids, surface, x, y, z):
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _depth(stage, focal, height, width):
     depth = np.empty((height, width))
     candidates = np.empty(len(stage.kind), np.int64)
@@ -209,7 +209,7 @@ def _depth(stage, focal, height, width):
     return depth
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _gather(stage, focal, height, width):
     """Pixel, weight, surface number and depth of every fragment; depth at the pixels' centres.
 
@@ -251,7 +251,7 @@ def _gather(stage, focal, height, width):
     return pixel[:end], surface[:end], sums[:end], depth
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _normals(walls, solids, surface, point):
     normal = np.empty((len(surface), 3))
     for f in range(len(surface)):

@@ -1,6 +1,5 @@
 """Draws rooms: walls, floor and ceiling, their materials, lamps and what hangs on the walls."""
 
-import colorsys
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,22 @@ _FLOORS = (BRICKS, BRICKS, GRAIN, GRAIN, CELLS, VEINS)
 _WALLS = (CLOUDS, CLOUDS, BRICKS, BRICKS, STRIPES, VEINS, CELLS)
 _CEILINGS = (CLOUDS, GRAIN, BRICKS)
 _THINGS = (CLOUDS, VEINS, GRAIN, GRAIN, CELLS, STRIPES, PAINT, BRICKS)
-_WARM = (0.02, 0.14)  # hues of wood, clay and sand
+_WARM = (0.1, 0.24)  # hues of wood, clay and sand
+# OKLab to cube roots of cone responses, and those to linear sRGB.
+_LAB_TO_CONES = np.array(
+    [
+        [1.0, 0.3963377774, 0.2158037573],
+        [1.0, -0.1055613458, -0.0638541728],
+        [1.0, -0.0894841775, -1.2914855480],
+    ]
+)
+_CONES_TO_RGB = np.array(
+    [
+        [4.0767416621, -3.3077115913, 0.2309699292],
+        [-1.2684380046, 2.6097574011, -0.3413193965],
+        [-0.0041960863, -0.7034186147, 1.7076147010],
+    ]
+)
 
 
 @dataclass
@@ -36,49 +50,51 @@ class Room:
 
 def palette(
     rng: np.random.Generator,
-    saturation: tuple[float, float],
-    value: tuple[float, float],
+    chroma: tuple[float, float],
+    lightness: tuple[float, float],
     hues: tuple[float, float] = (0.0, 1.0),
 ) -> np.ndarray:
-    """Four linear colours [4, 3] from dark to light that go together; the last is an accent."""
-    hue = rng.uniform(*hues) + np.cumsum(rng.normal(0.0, 0.035, 4))
-    saturations = rng.uniform(*saturation) * rng.uniform(0.75, 1.15, 4)
-    values = np.linspace(*value, 4) * rng.uniform(0.92, 1.08, 4)
+    """Four linear colours [4, 3] from dark to light that go together; the last is an accent.
+
+    Drawn in OKLCH (Ottosson 2020), where equal steps look equal: chroma up to about 0.2,
+    lightness between 0 and 1, hues in turns.
+    """
+    hue = rng.uniform(*hues) + np.cumsum(rng.normal(0.0, 0.03, 4))
+    chromas = rng.uniform(*chroma) * rng.uniform(0.7, 1.2, 4)
+    lights = np.linspace(*lightness, 4) * rng.uniform(0.94, 1.06, 4)
     if rng.uniform() < 0.5:  # otherwise a lighter tone of the same
-        hue[3] += rng.choice([-1.0, 1.0]) * rng.uniform(0.25, 0.5)
-    colors = [
-        colorsys.hsv_to_rgb(h % 1.0, min(s, 1.0), min(v, 0.98))
-        for h, s, v in zip(hue, saturations, values)
-    ]
-    return np.array(colors) ** 2.2
+        hue[3] += rng.choice([-1.0, 1.0]) * rng.uniform(0.2, 0.5)
+    angle = 2.0 * np.pi * hue
+    lab = np.stack([lights, chromas * np.cos(angle), chromas * np.sin(angle)])
+    return np.clip(_CONES_TO_RGB @ (_LAB_TO_CONES @ lab) ** 3, 0.004, 0.95).T
 
 
 def thing_material(build: Builder) -> int:
     """A strong material for furniture, in the builder's current frame."""
     rng = build.rng
-    low = rng.uniform(0.15, 0.5)
-    colors = palette(rng, (0.3, 0.85), (low, low + rng.uniform(0.25, 0.5)))
+    low = rng.uniform(0.25, 0.6)
+    colors = palette(rng, (0.05, 0.17), (low, low + rng.uniform(0.2, 0.4)))
     return build.material(int(rng.choice(_THINGS)), colors, rng.uniform(0.25, 0.6))
 
 
 def _floor(build: Builder) -> int:
     rng = build.rng
     hues = _WARM if rng.uniform() < 0.6 else (0.0, 1.0)
-    low = rng.uniform(0.2, 0.45)
-    colors = palette(rng, (0.2, 0.6), (low, low + rng.uniform(0.25, 0.4)), hues)
+    low = rng.uniform(0.3, 0.5)
+    colors = palette(rng, (0.03, 0.11), (low, low + rng.uniform(0.2, 0.35)), hues)
     return build.material(int(rng.choice(_FLOORS)), colors, rng.uniform(0.4, 0.8))
 
 
 def _ceiling(build: Builder) -> int:
     rng = build.rng
-    colors = palette(rng, (0.05, 0.35), (rng.uniform(0.4, 0.6), 0.95))
+    colors = palette(rng, (0.01, 0.06), (rng.uniform(0.55, 0.7), 0.97))
     return build.material(int(rng.choice(_CEILINGS)), colors, rng.uniform(0.5, 1.1))
 
 
 def _wall(build: Builder) -> int:
     rng = build.rng
-    low = rng.uniform(0.25, 0.55)
-    colors = palette(rng, (0.12, 0.55), (low, low + rng.uniform(0.3, 0.5)))
+    low = rng.uniform(0.35, 0.65)
+    colors = palette(rng, (0.03, 0.11), (low, low + rng.uniform(0.2, 0.4)))
     return build.material(int(rng.choice(_WALLS)), colors, rng.uniform(0.4, 0.9))
 
 
@@ -111,30 +127,31 @@ def raise_walls(build: Builder) -> Room:
 
 
 def hang_pictures(build: Builder, room: Room) -> None:
-    """Framed paintings, windows and a door along the four walls."""
+    """Up to two framed paintings or bright windows on each of the four walls."""
     rng = build.rng
     for side in range(4):
+        yaw = 0.5 * np.pi * side
         reach = 0.5 * (room.length, room.width)[side % 2]
         span = (room.width, room.length)[side % 2]
-        places = np.linspace(-0.5, 0.5, 4)[1:-1] if rng.uniform() < 0.6 else [rng.uniform(-0.3, 0.3)]
-        for place in places:
-            if rng.uniform() < 0.25:
+        for place in (-0.2, 0.2):
+            if rng.uniform() < 0.35:
                 continue
-            width, height = rng.uniform(0.35, 0.8), rng.uniform(0.3, 0.6)
-            middle = rng.uniform(1.2, 1.9)
-            yaw = 0.5 * np.pi * side
-            offset = place * span + rng.uniform(-0.4, 0.4)
-            # The wall may be turned a little; thick panels reach into it.
-            build.at((np.cos(yaw) * reach - np.sin(yaw) * offset,
-                      np.sin(yaw) * reach + np.cos(yaw) * offset, middle), yaw)
-            frame = build.material(
-                GRAIN, palette(rng, (0.2, 0.8), (0.08, 0.5)), 0.4
-            )
-            build.solid(BOX, (0.0, 0.0, 0.0), (0.12, width + 0.09, height + 0.09), frame)
-            colors = palette(rng, (0.4, 0.85), (0.15, 1.0))
-            glow = 0.6 if rng.uniform() < 0.3 else 0.0
-            canvas = build.material(PAINT, colors, rng.uniform(0.3, 0.6), glow)
-            build.solid(BOX, (0.0, 0.0, 0.0), (0.14, width, height), canvas)
+            along = place * span + rng.uniform(-0.5, 0.5)
+            x = np.cos(yaw) * reach - np.sin(yaw) * along
+            y = np.sin(yaw) * reach + np.cos(yaw) * along
+            build.at((x, y, rng.uniform(1.2, 1.9)), yaw)
+            _picture(build, rng.uniform(0.35, 0.8), rng.uniform(0.3, 0.6))
+
+
+def _picture(build: Builder, width: float, height: float) -> None:
+    """Half extents; thick, because a wall may be turned a little behind it."""
+    rng = build.rng
+    frame = build.material(GRAIN, palette(rng, (0.02, 0.1), (0.15, 0.5), _WARM), 0.4)
+    build.solid(BOX, (0.0, 0.0, 0.0), (0.12, width + 0.09, height + 0.09), frame)
+    glow = 0.6 if rng.uniform() < 0.3 else 0.0
+    colors = palette(rng, (0.06, 0.17), (0.25, 0.95))
+    canvas = build.material(PAINT, colors, rng.uniform(0.3, 0.6), glow)
+    build.solid(BOX, (0.0, 0.0, 0.0), (0.14, width, height), canvas)
 
 
 def light_up(build: Builder, room: Room) -> np.ndarray:

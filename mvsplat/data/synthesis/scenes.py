@@ -1,47 +1,20 @@
 """Draws a scene: a furnished room and a way through it that shows near and far."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from mvsplat.data.synthesis import furniture
 from mvsplat.data.synthesis.paths import Walk, film
 from mvsplat.data.synthesis.raycast import cast_depth
+from mvsplat.data.synthesis.recipe import Recipe
 from mvsplat.data.synthesis.rooms import Room, hang_pictures, light_up, raise_walls
 from mvsplat.data.synthesis.world import Builder, World
 
-NEAR, FAR = 1.0, 10.0  # depth bounds that every scene states
 _NEAREST, _FARTHEST = 1.25, 9.5  # depths that pictures really have
 _LEAST_RATIO = 4.0  # of the farthest to the nearest depth in a scene
 _PROBE = (18, 18)
 _ATTEMPTS = 200
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What all scenes of a data set have in common.
-
-    Args:
-        frames: Number of frames a scene.
-        height: Height of the pictures.
-        width: Width of the pictures.
-        travel: Length of the camera's way in metres.
-        field_of_view: Least and largest angle across the longer side, degrees.
-        pitch: Largest pitch up or down, degrees.
-        roll: Largest roll, degrees.
-    """
-
-    frames: int
-    height: int
-    width: int
-    travel: float
-    field_of_view: tuple[float, float]
-    pitch: float
-    roll: float
-
-    def settings(self) -> dict:
-        """As plain values."""
-        return asdict(self)
 
 
 @dataclass
@@ -86,14 +59,14 @@ def _focal(rng: np.random.Generator, recipe: Recipe) -> np.ndarray:
 
 def _enter(rng: np.random.Generator, walk: Walk, room: Room) -> np.ndarray:
     """A way that begins near one end of the room and looks towards the other."""
-    start = np.array([
-        -0.5 * room.length + rng.uniform(0.3, 1.4),
-        rng.uniform(-0.25, 0.25) * room.width,
-        rng.uniform(0.9, min(2.0, room.height - 0.7)),
-    ])
-    focus = np.array([
-        start[0] + rng.uniform(3.0, 4.5), start[1] + rng.normal(0.0, 1.0), start[2]
-    ])
+    start = np.array(
+        [
+            -0.5 * room.length + rng.uniform(0.3, 1.4),
+            rng.uniform(-0.25, 0.25) * room.width,
+            rng.uniform(0.9, min(2.0, room.height - 0.7)),
+        ]
+    )
+    focus = np.array([start[0] + rng.uniform(3.0, 4.5), start[1] + rng.normal(0.0, 1.0), start[2]])
     return film(rng, walk, start, focus)
 
 
@@ -104,7 +77,7 @@ def _furnish(build: Builder, room: Room, poses: np.ndarray) -> None:
     ahead = np.arctan2(middle[1, 2], middle[0, 2])
     taken: list[np.ndarray] = []
     wanted = rng.integers(7, 12)
-    for attempt in range(60):
+    for _ in range(60):
         close = len(taken) < 3
         distance = rng.uniform(1.9, 3.2) if close else rng.uniform(2.8, 7.0)
         angle = ahead + rng.uniform(-0.6, 0.6)
@@ -141,4 +114,4 @@ def _is_good(world: World, poses: np.ndarray, focal: np.ndarray) -> bool:
     if depths.min() < _NEAREST or depths.max() > _FARTHEST:
         return False
     near, far = np.quantile(depths, [0.02, 0.98])
-    return far / near >= _LEAST_RATIO
+    return bool(far >= _LEAST_RATIO * near)

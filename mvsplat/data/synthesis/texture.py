@@ -8,10 +8,9 @@ sample a fragment is enough.
 from math import floor, sin
 
 import numpy as np
-from numba import njit
 
+from mvsplat.data.synthesis.compilation import kernel
 from mvsplat.data.synthesis.world import (
-    BRICKS,
     CELLS,
     CLOUDS,
     GRAIN,
@@ -23,10 +22,10 @@ from mvsplat.data.synthesis.world import (
 
 _OCTAVES = 6
 _GAIN = 0.5  # amplitude of an octave relative to the one above it
-_FADE_OUT, _FADE_IN = 3.5, 8.0  # wavelengths in pixels where an octave vanishes, is complete
+_FADE_OUT, _FADE_IN = 4.0, 9.0  # wavelengths in pixels where an octave vanishes, is complete
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _hash(x, y, z):
     """32 well-mixed bits of three integers."""
     h = (x * 374761393 + y * 668265263 + z * 1103515245) & 0xFFFFFFFF
@@ -35,19 +34,19 @@ def _hash(x, y, z):
     return h ^ (h >> 15)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _unit(h):
     return (h & 0xFFFF) / 65535.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _step(low, high, x):
     """Smooth step from 0 at ``low`` to 1 at ``high``."""
     u = min(max((x - low) / (high - low), 0.0), 1.0)
     return u * u * (3.0 - 2.0 * u)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _slope(h, x, y, z):
     """One of Perlin's twelve gradients, times a vector."""
     h &= 15
@@ -56,7 +55,7 @@ def _slope(h, x, y, z):
     return (u if h & 1 == 0 else -u) + (v if h & 2 == 0 else -v)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _noise(x, y, z):
     """Gradient noise, about -1 to 1, wavelengths of one unit and more."""
     i, j, k = int(floor(x)), int(floor(y)), int(floor(z))
@@ -72,7 +71,7 @@ def _noise(x, y, z):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _octaves(x, y, z, footprint):
     """Fractal sum of noise whose coarsest wavelength is one unit."""
     total, amplitude, wavelength = 0.0, 1.0, 1.0
@@ -87,7 +86,7 @@ def _octaves(x, y, z, footprint):
     return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _cell(x, y, z):
     """Worley's cells (SIGGRAPH 1996): a number of the nearest one, distance to its border."""
     i, j, k = int(floor(x)), int(floor(y)), int(floor(z))
@@ -106,7 +105,7 @@ def _cell(x, y, z):
     return _unit(_hash(name, 1, 2)), second**0.5 - first**0.5
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _brick(x, y, z, nx, ny, nz):
     """A number of the brick, distance to the nearest joint; the face's own axis has none."""
     flat_z = abs(nz) > 0.8
@@ -124,7 +123,7 @@ def _brick(x, y, z, nx, ny, nz):
     )
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def _pattern(kind, x, y, z, nx, ny, nz, f):
     """Place in the palette (0 to 1), width of the palette's steps, and 0 in joints, else 1."""
     if kind == CLOUDS:
@@ -147,7 +146,7 @@ def _pattern(kind, x, y, z, nx, ny, nz, f):
     return value, 0.5, _step(0.0, max(0.1, 1.5 * f), edge)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@kernel
 def albedo(materials: Materials, material, point, normal, footprint):
     """Linear colour [f, 3] of fragments [f] with a pixel's width [f] on the surface."""
     color = np.empty((len(material), 3))
@@ -170,7 +169,7 @@ def albedo(materials: Materials, material, point, normal, footprint):
         mix = _step(0.5 - width, 0.5 + width, place - entry)
         # Nothing repeats: brightness drifts over metres and grains within each patch.
         drift = 1.0 + 0.35 * _noise(0.31 * x + 3.1, 0.31 * y, 0.31 * z)
-        grain = 1.0 + 0.45 * _octaves(0.9 * x + 40.0, 0.9 * y, 0.9 * z, step)
+        grain = 1.0 + 0.4 * _octaves(0.9 * x + 40.0, 0.9 * y, 0.9 * z, step)
         joint = 0.45 + 0.55 * solid
         scale = max(drift * grain, 0.15) * joint
         for c in range(3):

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+Triple = tuple[int | float, int | float, int | float]
+
 BOX, ELLIPSOID, CYLINDER = range(3)
 CLOUDS, VEINS, GRAIN, CELLS, BRICKS, STRIPES, PAINT = range(7)
 
@@ -94,7 +96,7 @@ class Builder:
         self._materials: list[tuple] = []
         self._lights: list[tuple] = []
 
-    def at(self, position: tuple[float, float, float], yaw: float) -> "Builder":
+    def at(self, position: Triple, yaw: float) -> "Builder":
         """Place what follows in a frame at ``position``, turned about the vertical."""
         self._frame = (np.asarray(position, dtype=np.float64), turn(yaw))
         return self
@@ -104,9 +106,7 @@ class Builder:
         normal = normal / np.linalg.norm(normal)
         self._walls.append((normal, float(normal @ point), material))
 
-    def material(
-        self, pattern: int, palette: np.ndarray, size: float, glow: float = 0.0
-    ) -> int:
+    def material(self, pattern: int, palette: np.ndarray, size: float, glow: float = 0.0) -> int:
         """A solid texture; sizes are lifted to what a picture can hold."""
         # Bricks and stripes follow the body; the other patterns have no direction to keep.
         aligned = pattern in (BRICKS, STRIPES, GRAIN)
@@ -118,8 +118,8 @@ class Builder:
     def solid(
         self,
         kind: int,
-        centre: tuple[float, float, float],
-        half: tuple[float, float, float],
+        centre: Triple,
+        half: Triple,
         material: int,
         axes: np.ndarray | None = None,
     ) -> None:
@@ -138,7 +138,7 @@ class Builder:
     def world(self, ambient: np.ndarray) -> World:
         """Everything so far, as arrays."""
         columns = [
-            [np.array(column) for column in zip(*rows)]
+            [np.array(column) for column in zip(*rows, strict=True)]
             for rows in (self._walls, self._solids, self._materials, self._lights)
         ]
         as_float = [
