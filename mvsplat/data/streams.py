@@ -8,9 +8,10 @@ all along. With B samples a batch and R ranks, batch j of rank r takes the posit
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,13 +52,15 @@ class Start(NamedTuple):
     accumulated: int = 0
 
 
-class Plan(Protocol):
+class Plan(ABC):
     """Hands out one rank's batches, as lists of requests."""
 
-    def __iter__(self) -> Iterator[list[Request]]: ...
+    @abstractmethod
+    def __iter__(self) -> Iterator[list[Request]]:
+        """A list of requests for each batch."""
 
 
-class Endless:
+class Endless(Plan):
     """Training: batches without end.
 
     Args:
@@ -83,7 +86,7 @@ class Endless:
             number += 1
 
 
-class Fixed:
+class Fixed(Plan):
     """Validation: the same number of batches on every rank, every time.
 
     Where ``count`` does not divide, other samples follow, so that no rank is left with fewer
@@ -112,7 +115,7 @@ class Fixed:
             yield [Request(position, 0) for position in positions if position < end]
 
 
-class Once:
+class Once(Plan):
     """Test and prediction: every position exactly once over all ranks, none repeated to pad.
 
     Args:
@@ -138,16 +141,19 @@ class Once:
             number += 1
 
 
-class Order(Protocol):
+class Order(ABC):
     """Which sample each position of a stream is."""
 
-    def __len__(self) -> int: ...
+    @abstractmethod
+    def __len__(self) -> int:
+        """Samples an epoch."""
 
+    @abstractmethod
     def at(self, position: int, ahead: int = 0) -> int:
         """Index of the sample at ``position``, or the one ``ahead`` of it in the same epoch."""
 
 
-class InOrder:
+class InOrder(Order):
     """Samples as they are numbered."""
 
     def __init__(self, count: int) -> None:
@@ -160,7 +166,7 @@ class InOrder:
         return (position + ahead) % self.count
 
 
-class Shuffled:
+class Shuffled(Order):
     """Samples in an order of its own every epoch, near each other where they lie together.
 
     Groups (the scenes of a chunk, say) are shuffled; then samples are shuffled within windows of a
@@ -197,7 +203,9 @@ class Shuffled:
 
 def mix(*numbers: int) -> int:
     """A seed that depends on all the numbers (each at least 0) and on their order."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+    # With their number, because SeedSequence takes (1,) and (1, 0) for the same.
+    sequence = np.random.SeedSequence([len(numbers), *numbers])
+    return int(sequence.generate_state(1, np.uint64)[0])
 
 
 def make_generator(*numbers: int) -> torch.Generator:
