@@ -8,6 +8,11 @@ from typing import Any
 import numba
 from numba.core import event
 
+# Without numba's reference counting: it makes every array view an atomic update of a counter that
+# all threads share, which costs more than the arithmetic.  So kernels allocate nothing; scratch
+# space is handed to them.
+_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+
 
 def kernel(function: Callable) -> Any:
     """Compile ``function`` on first use, without the interpreter lock, cached beside the module.
@@ -15,22 +20,18 @@ def kernel(function: Callable) -> Any:
     Where neither the package nor the user's cache folder is writable it is compiled in every
     process instead (``NUMBA_CACHE_DIR`` names another folder).
     """
-    return _compile(function, nogil=True)
+    plain = inspect.unwrap(function)  # shape checkers wrap every function they see
+    try:
+        compiled = numba.njit(plain, cache=True, **_OPTIONS)
+    except RuntimeError:  # no writable cache folder
+        compiled = numba.njit(plain, **_OPTIONS)
+    _Notice.kernels.add(compiled)
+    return compiled
 
 
 def inlined(function: Callable) -> Any:
     """A helper of kernels of the same module, always inlined into them."""
-    return numba.njit(inspect.unwrap(function), nogil=True, forceinline=True, error_model="numpy")
-
-
-def _compile(function: Callable, **options: Any) -> Any:
-    plain = inspect.unwrap(function)  # shape checkers wrap every function they see
-    try:
-        compiled = numba.njit(plain, cache=True, error_model="numpy", **options)
-    except RuntimeError:  # no writable cache folder
-        compiled = numba.njit(plain, error_model="numpy", **options)
-    _Notice.kernels.add(compiled)
-    return compiled
+    return numba.njit(inspect.unwrap(function), forceinline=True, **_OPTIONS)
 
 
 class _Notice(event.Listener):

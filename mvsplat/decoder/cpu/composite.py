@@ -11,10 +11,11 @@ from mvsplat.decoder.cpu import footprint as fp
 from mvsplat.decoder.cpu.compilation import inlined, kernel
 from mvsplat.decoder.cpu.simd import (
     WIDTH,
-    aligned,
     anywhere,
     both,
     fma,
+    lane_columns,
+    lane_rows,
     larger,
     load,
     prefetch,
@@ -29,6 +30,7 @@ from mvsplat.decoder.cpu.tiles import TILE
 BLOCK = 4
 BLOCKS = TILE // BLOCK
 PLANE = TILE * TILE
+PLANES = 11  # of the backward state; the forward state needs six
 AHEAD = 6  # records to prefetch
 
 ALPHA_MAX = np.float32(0.999)
@@ -52,16 +54,6 @@ BEHIND, GRAD_RED, GRAD_GREEN, GRAD_BLUE, GRAD_DEPTH = 6, 7, 8, 9, 10
 
 # Gradients of a (Gaussian, tile) pair, in the order of the first ten fields of a record.
 PAIR = 10
-
-
-@inlined
-def _lane_offsets():
-    """Column and row of each lane in its block, as lanes."""
-    columns, rows = np.empty(WIDTH, np.float32), np.empty(WIDTH, np.float32)
-    for lane in range(WIDTH):
-        columns[lane] = lane % BLOCK
-        rows[lane] = lane // BLOCK
-    return load(columns, 0), load(rows, 0)
 
 
 @inlined
@@ -113,13 +105,14 @@ def _start_state(state, tile_x, tile_y, height, width):
 
 
 @inlined
-def _draw(record, state, position, tile_x, tile_y, lane_x, lane_y):
+def _draw(record, state, position, tile_x, tile_y):
     """Blend one Gaussian over the tile, front to back."""
     left, right, top, bottom = _block_range(record, tile_x, tile_y)
     line, below = _tile_frame(record, tile_x, tile_y)
     slope, spread_x, spread_y = record[fp.SLOPE], record[fp.SPREAD_X], record[fp.SPREAD_Y]
     opacity = record[fp.OPACITY]
-    slanted = fma(lane_y, -slope, lane_x)
+    lane_y = lane_rows()
+    slanted = fma(lane_y, -slope, lane_columns())
     for row in range(top, bottom):
         dy = lane_y + (below + np.float32(BLOCK * row))
         shift = line + slope * np.float32(BLOCK * row)
@@ -166,9 +159,9 @@ def _write_tile(state, tile_x, tile_y, background, color, depth, transmittance, 
 
 @kernel
 def composite(
-    records, words, tile_starts, first, last_tile, background, color, depth, transmittance, last
+    records, words, tile_starts, first, last_tile, state, background, color, depth, transmittance, last
 ):
-    """Render tiles first..last_tile, numbered view by view, row by row.
+    """Render tiles first..last_tile, numbered view by view, row by row; ``state`` is scratch.
 
     ``records`` [views, gaussians, 16]; ``color`` [views, 3, height, width], ``depth``,
     ``transmittance`` (float32) and ``last`` (int32; position in the tile's list of the last
@@ -176,9 +169,7 @@ def composite(
     """
     height, width = depth.shape[1:]
     columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    state = aligned((LAST + 1) * PLANE)
     flat = records.reshape(-1)
-    lane_x, lane_y = _lane_offsets()
     for tile in range(first, last_tile):
         view, rest = tile // (rows * columns), tile % (rows * columns)
         tile_x, tile_y = rest % columns * TILE, rest // columns * TILE
@@ -192,7 +183,7 @@ def composite(
             prefetch(flat, (base + (words[ahead] >> np.uint64(32))) * np.uint64(fp.RECORD))
             record = records[view, words[i] >> np.uint64(32)]
             position = np.float32(i - start + 1)
-            _draw(record, state, position, tile_x, tile_y, lane_x, lane_y)
+            _draw(record, state, position, tile_x, tile_y)
         _write_tile(
             state, tile_x, tile_y, background,
             color[view], depth[view], transmittance[view], last[view],
@@ -227,14 +218,15 @@ def _start_backward(
 
 
 @inlined
-def _draw_backward(record, state, position, tile_x, tile_y, lane_x, lane_y, grads):
+def _draw_backward(record, state, position, tile_x, tile_y, grads):
     """Undo one Gaussian's blending and write the ten gradients of its record."""
     left, right, top, bottom = _block_range(record, tile_x, tile_y)
     line, below = _tile_frame(record, tile_x, tile_y)
     slope, spread_x, spread_y = record[fp.SLOPE], record[fp.SPREAD_X], record[fp.SPREAD_Y]
     opacity = record[fp.OPACITY]
     red, green, blue, z = record[fp.RED], record[fp.GREEN], record[fp.BLUE], record[fp.DEPTH]
-    slanted = fma(lane_y, -slope, lane_x)
+    lane_y = lane_rows()
+    slanted = fma(lane_y, -slope, lane_columns())
     to_red, to_green, to_blue, to_depth = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
     sum_1, sum_y, sum_yy = spread(0.0), spread(0.0), spread(0.0)
     sum_x, sum_xy, sum_xx = spread(0.0), spread(0.0), spread(0.0)
@@ -292,7 +284,7 @@ def _draw_backward(record, state, position, tile_x, tile_y, lane_x, lane_y, grad
 
 @kernel
 def composite_backward(
-    records, words, tile_starts, first, last_tile, background, grad_color, grad_depth,
+    records, words, tile_starts, first, last_tile, state, background, grad_color, grad_depth,
     grad_transmittance, transmittance, last, pair_grads,
 ):  # fmt: skip
     """Write the gradients of every (Gaussian, tile) pair of tiles first..last_tile.
@@ -301,8 +293,6 @@ def composite_backward(
     """
     height, width = transmittance.shape[1:]
     columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    state = aligned((GRAD_DEPTH + 1) * PLANE)
-    lane_x, lane_y = _lane_offsets()
     flat = records.reshape(-1)
     lower = np.uint64(0xFFFFFFFF)
     for tile in range(first, last_tile):
@@ -322,4 +312,4 @@ def composite_backward(
             record = records[view, words[i] >> np.uint64(32)]
             grads = pair_grads[words[i] & lower]
             position = np.float32(i - start + 1)
-            _draw_backward(record, state, position, tile_x, tile_y, lane_x, lane_y, grads)
+            _draw_backward(record, state, position, tile_x, tile_y, grads)

@@ -19,15 +19,15 @@ def _color(harmonics, basis, channel, coefficients):
 @kernel
 def project(
     means, scales, rotations, harmonics, opacities, cameras, centers, lenses, height, width,
-    degree, antialiased, scene, start, stop, records, counts,
+    degree, antialiased, scene, start, stop, records, counts, basis,
 ):  # fmt: skip
     """Write ``records[view, g]`` for Gaussians start..stop of a scene, and count tiles in ``counts``.
 
     ``cameras`` [scenes, views, 3, 4], ``centers`` [scenes, views, 3] and ``lenses``
     [scenes, views, 4] (fx, fy, cx, cy in pixels) are float64; ``records`` is
-    [scenes, views, gaussians, 16] and ``counts`` [views, tiles], this chunk's own.
+    [scenes, views, gaussians, 16] and ``counts`` [views, tiles], this chunk's own;
+    ``basis`` [25] is scratch.
     """
-    basis = np.zeros((degree + 1) ** 2, dtype=np.float32)
     coefficients = (degree + 1) ** 2
     for g in range(start, stop):
         mean = means[scene, g]

@@ -169,16 +169,15 @@ def _rotation_backward(rotation, scale, g, grad_rotation, grad_scale):
 def project_backward(
     means, scales, rotations, harmonics, opacities, cameras, centers, lenses, height, width,
     degree, antialiased, scene, start, stop, records, slots, pair_grads,
-    grad_means, grad_scales, grad_rotations, grad_harmonics, grad_opacities, grad_cameras,
+    grad_means, grad_scales, grad_rotations, grad_harmonics, grad_opacities, grad_cameras, basis, weights, scratch,
 ):  # fmt: skip
     """Write all gradients of Gaussians start..stop of a scene, summed over its views.
 
     Each Gaussian's pairs are summed in the order of their slots.  ``grad_cameras`` [views, 15]
-    is this chunk's own share, to be summed over chunks.
+    is this chunk's own share, to be summed over chunks; ``basis`` [25], ``weights`` [25] (float32)
+    and ``scratch`` [22] (float64) are scratch.
     """
-    basis = np.zeros((degree + 1) ** 2, dtype=np.float32)
-    weights = np.zeros((degree + 1) ** 2, dtype=np.float32)
-    grads, grad_mean, grad_axes = np.zeros(PAIR), np.zeros(3), np.zeros(9)
+    grads, grad_mean, grad_axes = scratch[:PAIR], scratch[PAIR : PAIR + 3], scratch[PAIR + 3 :]
     for g in range(start, stop):
         mean = means[scene, g]
         axes = fp.principal_axes(rotations[scene, g], scales[scene, g])

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mvsplat.decoder.cpu import footprint as fp
-from mvsplat.decoder.cpu.composite import PAIR, composite, composite_backward
+from mvsplat.decoder.cpu.composite import PAIR, PLANE, PLANES, composite, composite_backward
 from mvsplat.decoder.cpu.project import project
 from mvsplat.decoder.cpu.project_backward import CAMERA, project_backward
 from mvsplat.decoder.cpu.threads import run_all
@@ -53,7 +53,7 @@ def build_lists(scene: Scene) -> TileLists:
     run_all(
         project,
         [
-            (*scene, s, start, stop, records, counts[s, c])
+            (*scene, s, start, stop, records, counts[s, c], np.empty(25, np.float32))
             for s in range(scenes)
             for c, (start, stop) in enumerate(chunks)
         ],
@@ -80,7 +80,16 @@ def build_lists(scene: Scene) -> TileLists:
             for c, (start, stop) in enumerate(chunks)
         ],
     )  # fmt: skip
-    run_all(sort_tiles, [(words, tile_starts, owner, *piece) for piece in _pieces(tile_starts)])
+    run_all(
+        sort_tiles,
+        [
+            (
+                words, tile_starts, owner, *piece,
+                np.empty(_longest(tile_starts, *piece), np.uint64), np.empty(256, np.int64),
+            )
+            for piece in _pieces(tile_starts)
+        ],
+    )  # fmt: skip
     return TileLists(records, slots, words, tile_starts)
 
 
@@ -97,7 +106,7 @@ def render(
     run_all(
         composite,
         [
-            (views[0], lists.words, lists.tile_starts, *piece, background, *views[1:])
+            (views[0], lists.words, lists.tile_starts, *piece, _state(), background, *views[1:])
             for piece in _pieces(lists.tile_starts)
         ],
     )
@@ -117,7 +126,7 @@ def render_backward(
     run_all(
         composite_backward,
         [
-            (views[0], words, tile_starts, *piece, background, *views[1:], pair_grads)
+            (views[0], words, tile_starts, *piece, _state(), background, *views[1:], pair_grads)
             for piece in _pieces(tile_starts)
         ],
     )
@@ -128,11 +137,14 @@ def render_backward(
     run_all(
         project_backward,
         [
-            (*scene, s, *chunk, records, slots, pair_grads, *grads, grad_cameras[s, c])
+            (
+                *scene, s, *chunk, records, slots, pair_grads, *grads, grad_cameras[s, c],
+                np.empty(25, np.float32), np.empty(25, np.float32), np.empty(PAIR + 12),
+            )
             for s in range(scenes)
             for c, chunk in enumerate(chunks)
         ],
-    )
+    )  # fmt: skip
     summed = grad_cameras.sum(axis=1)
     return (*grads, summed[..., :12].reshape(scenes, count, 3, 4), summed[..., 12:])
 
@@ -144,6 +156,17 @@ def _merge(*arrays: np.ndarray) -> list[np.ndarray]:
 
 def _chunks(gaussians: int) -> list[tuple[int, int]]:
     return [(a, min(a + CHUNK, gaussians)) for a in range(0, max(gaussians, 1), CHUNK)]
+
+
+def _state() -> np.ndarray:
+    """Scratch for compositing a tile, starting at a cache line."""
+    buffer = np.empty(PLANES * PLANE + 16, dtype=np.float32)
+    skip = -(buffer.ctypes.data // 4) % 16
+    return buffer[skip : skip + PLANES * PLANE]
+
+
+def _longest(tile_starts: np.ndarray, first: int, last: int) -> int:
+    return int(np.diff(tile_starts[first : last + 1]).max())
 
 
 def _pieces(tile_starts: np.ndarray) -> list[tuple[int, int]]:

@@ -11,14 +11,11 @@ A cached kernel does not notice that this module changed: clear ``__pycache__`` 
 import operator
 from typing import Any, no_type_check
 
-import numpy as np
 from llvmlite import ir
 from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 from numba.np import arrayobj
-
-from mvsplat.decoder.cpu.compilation import inlined
 
 WIDTH = 16
 
@@ -133,6 +130,21 @@ for _function, _sign in (
 
 
 @no_type_check
+def _constant(values: list[float]) -> Any:
+    """An intrinsic without arguments that gives these lanes."""
+
+    def typed(typingctx):
+        return lanes(), lambda context, builder, signature, args: ir.Constant(_FLOATS, values)
+
+    return intrinsic(typed)
+
+
+# Column and row of each lane, when a vector stands for a block of 4 x 4 pixels.
+lane_columns = _constant([float(lane % 4) for lane in range(WIDTH)])
+lane_rows = _constant([float(lane // 4) for lane in range(WIDTH)])
+
+
+@no_type_check
 @intrinsic
 def both(typingctx, a, b):
     """Lanes where two masks hold."""
@@ -222,15 +234,6 @@ def prefetch(typingctx, array, index):
         return context.get_dummy_value()
 
     return types.void(array, types.intp), generate
-
-
-@inlined
-def aligned(size):
-    """An uninitialised flat float32 array that starts at a cache line."""
-    line = 16  # float32 values
-    buffer = np.empty(size + line, dtype=np.float32)
-    skip = (-(buffer.ctypes.data // 4)) % line
-    return buffer[skip : skip + size]
 
 
 def load(array: Any, index: Any) -> Any:

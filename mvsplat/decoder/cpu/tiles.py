@@ -94,9 +94,8 @@ def _insertion_sort(words, start, stop):
 
 
 @inlined
-def _radix_sort(words, spare, start, stop):
+def _radix_sort(words, spare, count, start, stop):
     """Stable sort of words[start:stop] by their upper 32 bits, 8 bits a pass, from the lowest."""
-    count = np.zeros(256, dtype=np.int32)
     smallest, largest = words[start], words[start]
     for i in range(start + 1, stop):
         smallest, largest = min(smallest, words[i]), max(largest, words[i])
@@ -125,23 +124,23 @@ def _radix_sort(words, spare, start, stop):
         shift += np.uint64(8)
         spread >>= np.uint64(8)
     if flipped:
-        words[start:stop] = spare[:size]
+        for i in range(size):
+            words[start + i] = spare[i]
 
 
 @kernel
-def sort_tiles(words, tile_starts, slot_owner, first, last):
-    """Sort the words of tiles first..last and replace their depths by the Gaussians' numbers."""
-    longest = 0
-    for tile in range(first, last):
-        longest = max(longest, tile_starts[tile + 1] - tile_starts[tile])
-    spare = np.empty(longest, dtype=np.uint64)
+def sort_tiles(words, tile_starts, slot_owner, first, last, spare, count):
+    """Sort the words of tiles first..last and replace their depths by the Gaussians' numbers.
+
+    ``spare`` (as many words as the longest list) and ``count`` [256] are scratch.
+    """
     lower = np.uint64(0xFFFFFFFF)
     for tile in range(first, last):
         start, stop = tile_starts[tile], tile_starts[tile + 1]
         if stop - start <= 32:
             _insertion_sort(words, start, stop)
         else:
-            _radix_sort(words, spare, start, stop)
+            _radix_sort(words, spare, count, start, stop)
         for i in range(start, stop):
             slot = words[i] & lower
             words[i] = (np.uint64(slot_owner[slot]) << np.uint64(32)) | slot
