@@ -55,17 +55,17 @@ def film(rng: np.random.Generator, walk: Walk, start: np.ndarray, focus: np.ndar
     direction = np.cos(angle) * side + np.sin(angle) * ahead
     direction[2] = rng.uniform(-0.35, 0.35)
     direction /= np.linalg.norm(direction)
-    bow = rng.uniform(-0.15, 0.15) * ahead + np.array([0.0, 0.0, rng.uniform(-0.08, 0.08)])
+    bow = rng.uniform(0.0, 0.15) * ahead + np.array([0.0, 0.0, rng.uniform(-0.04, 0.04)])
     along = (time - 0.5)[:, None] * direction + (4.0 * time * (1.0 - time))[:, None] * bow
-    steps = along + _sway(rng, time, 0.012)
+    steps = along + _sway(rng, time, 0.008)
     # Scaled so that the way has the length asked for, wobble included.
     length = np.linalg.norm(np.diff(steps, axis=0), axis=-1).sum()
     positions = start + steps * (walk.travel / length if length > 0 else 1.0)
     # The gaze stays on the focus, or goes with the camera, or something between.
     drift = (rng.uniform(0.0, 1.2) * direction + rng.uniform(-0.2, 0.2, 3)) * walk.travel
-    targets = focus + (time - 0.5)[:, None] * drift + _sway(rng, time, 0.02)
+    targets = focus + (time - 0.5)[:, None] * drift + _sway(rng, time, 0.01)
     pitch = np.radians(rng.uniform(-walk.pitch, walk.pitch))
     targets[:, 2] += np.tan(pitch) * np.linalg.norm((focus - start)[:2])
     rolls = np.radians(rng.uniform(-walk.roll, walk.roll)) + rng.uniform(-0.1, 0.1) * (time - 0.5)
-    rolls += _sway(rng, time, 0.01)[:, 0]
+    rolls += _sway(rng, time, 0.006)[:, 0]
     return np.stack([look(p, t, r) for p, t, r in zip(positions, targets, rolls, strict=True)])
