@@ -140,7 +140,7 @@ class SplattingDecoder(Configurable, nn.Module):
             gaussians.means, gaussians.scales, gaussians.rotations, gaussians.harmonics,
             gaussians.opacities, cameras, centers, lenses,
         )  # fmt: skip
-        color, depth, transmittance, _ = splat(
+        color, depth, transmittance, *_ = splat(
             *(tensor.to("cpu", torch.float32) for tensor in fields),
             list(self.background), height, width, self._degree(gaussians), self.antialiased,
         )  # fmt: skip

@@ -37,8 +37,8 @@ def principal_axes(rotation, scale):
     w, x, y, z = (
         float(rotation[0]), float(rotation[1]), float(rotation[2]), float(rotation[3]),
     )  # fmt: skip
-    length = max(math.sqrt(w * w + x * x + y * y + z * z), 1e-12)
-    w, x, y, z = w / length, x / length, y / length, z / length
+    inverse = 1 / max(math.sqrt(w * w + x * x + y * y + z * z), 1e-12)
+    w, x, y, z = w * inverse, x * inverse, y * inverse, z * inverse
     s0, s1, s2 = float(scale[0]), float(scale[1]), float(scale[2])
     return (
         (1 - 2 * (y * y + z * z)) * s0, 2 * (x * y - w * z) * s1, 2 * (x * z + w * y) * s2,
@@ -59,18 +59,13 @@ def to_camera(camera, mean):
 
 
 @inlined
-def clamped_ratios(x, y, z, lens, height, width):
-    """x / z and y / z, kept within the image plus 0.3 of half its field of view."""
-    fx, fy, cx, cy = lens[0], lens[1], lens[2], lens[3]
-    u = min((width - cx) / fx + 0.15 * width / fx, max(-cx / fx - 0.15 * width / fx, x / z))
-    v = min((height - cy) / fy + 0.15 * height / fy, max(-cy / fy - 0.15 * height / fy, y / z))
-    return u, v
-
-
-@inlined
 def projected_rows(camera, lens, u, v, z):
-    """The two rows of the projection's Jacobian times the camera's rotation."""
+    """The two rows of the projection's Jacobian times the camera's rotation.
+
+    ``u`` and ``v`` are x / z and y / z, clamped to the bounds that follow the lens's four numbers.
+    """
     fx, fy = lens[0] / z, lens[1] / z
+    u, v = min(lens[5], max(lens[4], u)), min(lens[7], max(lens[6], v))
     return (
         fx * (camera[0, 0] - u * camera[2, 0]),
         fx * (camera[0, 1] - u * camera[2, 1]),
@@ -120,11 +115,12 @@ def write_footprint(record, x, y, xx, xy, yy, determinant, opacity, height, widt
         return False
     inside = min(max(y, 0.0), float(height))
     record[X], record[Y] = x, y
-    record[SLOPE] = xy / yy
+    slope = xy / yy
+    record[SLOPE] = slope
     record[SPREAD_X] = 0.5 * yy / determinant
     record[SPREAD_Y] = 0.5 / yy
     record[OPACITY] = opacity
-    record[X_INSIDE] = x + xy / yy * (inside - y)
+    record[X_INSIDE] = x + slope * (inside - y)
     record[Y_INSIDE] = inside
     record[X_FIRST] = max(0.0, math.ceil(x - reach_x - 0.5))
     record[X_LAST] = min(float(width), math.floor(x + reach_x - 0.5) + 1)

@@ -7,12 +7,25 @@ import torch
 from torch import Tensor
 
 from mvsplat.decoder.cpu.checks import check_inputs
-from mvsplat.decoder.cpu.rasterizer import Scene, build_lists, render, render_backward
+from mvsplat.decoder.cpu.footprint import RECORD
+from mvsplat.decoder.cpu.rasterizer import (
+    Scene,
+    TileLists,
+    build_lists,
+    render,
+    render_backward,
+)
+from mvsplat.decoder.cpu.tiles import TILE
 
 def _scene(tensors: list[Tensor], height: int, width: int, degree: int, antialiased: bool) -> Scene:
     gaussians = [t.detach().contiguous().numpy() for t in tensors[:5]]
-    cameras = [t.detach().double().contiguous().numpy() for t in tensors[5:]]
-    return Scene(*gaussians, *cameras, height, width, degree, antialiased)
+    cameras, centers, lenses = (t.detach().double().contiguous().numpy() for t in tensors[5:])
+    size = np.array([width, height], dtype=np.float64)
+    focal, principal = lenses[..., :2], lenses[..., 2:]
+    least, greatest = (-principal - 0.15 * size) / focal, (1.15 * size - principal) / focal
+    bounds = np.stack([least, greatest], axis=-1).reshape(*lenses.shape[:2], 4)
+    lenses = np.concatenate([lenses, bounds], axis=-1)
+    return Scene(*gaussians, cameras, centers, lenses, height, width, degree, antialiased)
 
 
 @torch.library.custom_op("mvsplat::splat", mutates_args=())
@@ -20,7 +33,7 @@ def splat(
     means: Tensor, scales: Tensor, rotations: Tensor, harmonics: Tensor, opacities: Tensor,
     cameras: Tensor, centers: Tensor, lenses: Tensor, background: list[float],
     height: int, width: int, degree: int, antialiased: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Render float32 Gaussians of [scenes] into [scenes, views].
 
     Args:
@@ -30,14 +43,17 @@ def splat(
         lenses: fx, fy, cx, cy in pixels [scenes, views, 4]; not differentiable.
 
     Returns:
-        Color, accumulated depth, transmittance, and the position of each pixel's last contribution.
+        Color, accumulated depth and transmittance; then what only the backward pass needs: the
+        position of each pixel's last contribution, and the tile lists.
     """
     tensors = [means, scales, rotations, harmonics, opacities, cameras, centers, lenses]
     check_inputs(tensors, height, width, degree)
-    scene = _scene(tensors, height, width, degree, antialiased)
-    outputs = render(build_lists(scene), np.array(background, dtype=np.float32), height, width)
-    color, depth, transmittance, last = (torch.from_numpy(array) for array in outputs)
-    return color, depth, transmittance, last
+    lists = build_lists(_scene(tensors, height, width, degree, antialiased))
+    images = render(lists, np.array(background, dtype=np.float32), height, width)
+    words = lists.words.view(np.int64)  # torch knows few operations on uint64
+    arrays = (*images, lists.records, lists.slots, words, lists.tile_starts)
+    a, b, c, d, e, f, g, h = (torch.from_numpy(array) for array in arrays)
+    return a, b, c, d, e, f, g, h
 
 
 @splat.register_fake
@@ -45,51 +61,58 @@ def _(
     means, scales, rotations, harmonics, opacities, cameras, centers, lenses, background,
     height, width, degree, antialiased,
 ):  # fmt: skip
-    leading = cameras.shape[:2]
+    (scenes, views), gaussians = cameras.shape[:2], means.shape[1]
+    tiles = -(-height // TILE) * -(-width // TILE)
+    pairs = torch.library.get_ctx().new_dynamic_size()
+    image = means.new_empty((scenes, views, height, width))
     return (
-        means.new_empty((*leading, 3, height, width)),
-        means.new_empty((*leading, height, width)),
-        means.new_empty((*leading, height, width)),
-        means.new_empty((*leading, height, width), dtype=torch.int32),
+        means.new_empty((scenes, views, 3, height, width)),
+        image,
+        torch.empty_like(image),
+        torch.empty_like(image, dtype=torch.int32),
+        means.new_empty((scenes, views, gaussians, RECORD)),
+        means.new_empty((scenes, views, gaussians + 1), dtype=torch.int32),
+        means.new_empty(pairs, dtype=torch.int64),
+        means.new_empty(scenes * views * tiles + 1, dtype=torch.int64),
     )
 
 
 @torch.library.custom_op("mvsplat::splat_backward", mutates_args=())
 def splat_backward(
-    grad_color: Tensor, grad_depth: Tensor, grad_transmittance: Tensor,
-    transmittance: Tensor, last: Tensor,
     means: Tensor, scales: Tensor, rotations: Tensor, harmonics: Tensor, opacities: Tensor,
     cameras: Tensor, centers: Tensor, lenses: Tensor, background: list[float],
     height: int, width: int, degree: int, antialiased: bool,
+    grad_color: Tensor, grad_depth: Tensor, grad_transmittance: Tensor,
+    transmittance: Tensor, last: Tensor,
+    records: Tensor, slots: Tensor, words: Tensor, tile_starts: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of ``splat``; the tile lists are made again, which is cheaper than keeping them."""
+    """Gradients of ``splat`` with respect to its first seven arguments."""
     tensors = [means, scales, rotations, harmonics, opacities, cameras, centers, lenses]
     scene = _scene(tensors, height, width, degree, antialiased)
     images = [grad_color, grad_depth, grad_transmittance, transmittance, last]
     outputs = tuple(t.detach().contiguous().numpy() for t in images)
-    lists = build_lists(scene)
+    arrays = [t.detach().numpy() for t in (records, slots, words, tile_starts)]
+    lists = TileLists(arrays[0], arrays[1], arrays[2].view(np.uint64), arrays[3])
     grads = render_backward(scene, lists, np.array(background, dtype=np.float32), outputs)
     m, s, r, h, o, c, p = (torch.from_numpy(array) for array in grads)
     return m, s, r, h, o, c.to(cameras.dtype), p.to(centers.dtype)
 
 
 @splat_backward.register_fake
-def _(grad_color, grad_depth, grad_transmittance, transmittance, last, *inputs):
-    return tuple(torch.empty_like(tensor) for tensor in inputs[:7])
+def _(*arguments):
+    return tuple(torch.empty_like(tensor) for tensor in arguments[:7])
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
-    ctx.save_for_backward(*inputs[:8], output[2], output[3])
+    ctx.save_for_backward(*inputs[:8], *output[2:])
     ctx.settings = inputs[8:]
-    ctx.mark_non_differentiable(output[3])
+    ctx.mark_non_differentiable(*output[3:])
 
 
-def _backward(ctx: Any, grad_color: Any, grad_depth: Any, grad_transmittance: Any, _: Any) -> tuple:
-    *inputs, transmittance, last = ctx.saved_tensors
-    grads = splat_backward(
-        grad_color, grad_depth, grad_transmittance, transmittance, last, *inputs, *ctx.settings
-    )
-    return (*grads, *([None] * 6))
+def _backward(ctx: Any, *grads: Any) -> tuple:
+    inputs, state = ctx.saved_tensors[:8], ctx.saved_tensors[8:]
+    found = splat_backward(*inputs, *ctx.settings, *grads[:3], *state)
+    return (*found, *([None] * 6))
 
 
 splat.register_autograd(_backward, setup_context=_setup_context)

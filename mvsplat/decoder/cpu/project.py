@@ -24,8 +24,8 @@ def project(
     """Write ``records[view, g]`` for Gaussians start..stop of a scene, and count tiles in ``counts``.
 
     ``cameras`` [scenes, views, 3, 4], ``centers`` [scenes, views, 3] and ``lenses``
-    [scenes, views, 4] (fx, fy, cx, cy in pixels) are float64; ``records`` is
-    [scenes, views, gaussians, 16] and ``counts`` [views, tiles], this chunk's own;
+    [scenes, views, 8] (fx, fy, cx, cy in pixels; least and greatest x / z and y / z in the
+    Jacobian) are float64; ``records`` is [scenes, views, gaussians, 16] and ``counts`` [views, tiles], this chunk's own;
     ``basis`` [25] is scratch.
     """
     coefficients = (degree + 1) ** 2
@@ -40,13 +40,13 @@ def project(
             x, y, z = fp.to_camera(camera, mean)
             if not (fp.NEAR_PLANE <= z <= fp.FAR_PLANE):
                 continue
-            u, v = fp.clamped_ratios(x, y, z, lens, height, width)
+            u, v = x / z, y / z
             rows = fp.projected_rows(camera, lens, u, v, z)
             xx, xy, yy, determinant, sharp = fp.covariance(fp.projected_axes(rows, axes))
             opacity = float(opacities[scene, g])
             if antialiased:
                 opacity *= np.sqrt(sharp / determinant)
-            px, py = lens[0] * x / z + lens[2], lens[1] * y / z + lens[3]
+            px, py = lens[0] * u + lens[2], lens[1] * v + lens[3]
             if not fp.write_footprint(
                 record, px, py, xx, xy, yy, determinant, opacity, height, width
             ):

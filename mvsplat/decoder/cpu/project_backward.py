@@ -53,7 +53,8 @@ def _color_backward(
                 weights[k] += grad * harmonics[channel, k]
     gx, gy, gz = direction_gradient(weights, dx, dy, dz, degree)
     along = gx * dx + gy * dy + gz * dz
-    moved = (gx - along * dx) / distance, (gy - along * dy) / distance, (gz - along * dz) / distance
+    nearer = 1 / distance
+    moved = (gx - along * dx) * nearer, (gy - along * dy) * nearer, (gz - along * dz) * nearer
     for i in range(3):
         grad_mean[i] += moved[i]
         grad_camera[12 + i] -= moved[i]
@@ -84,13 +85,14 @@ def _axes_gradient(rows, axes, to_xx, to_xy, to_yy, grad_axes):
 
 @inlined
 def _geometry_backward(
-    mean, axes, opacity, camera, lens, height, width, antialiased, grads,
+    mean, axes, opacity, camera, lens, antialiased, grads,
     grad_mean, grad_axes, grad_camera,
 ):  # fmt: skip
     """Chain one view's footprint gradients to centre, axes and camera; returns the opacity's."""
     x, y, z = fp.to_camera(camera, mean)
-    u, v = fp.clamped_ratios(x, y, z, lens, height, width)
-    rows = fp.projected_rows(camera, lens, u, v, z)
+    free_u, free_v = x / z, y / z
+    rows = fp.projected_rows(camera, lens, free_u, free_v, z)
+    u, v = min(lens[5], max(lens[4], free_u)), min(lens[7], max(lens[6], free_v))
     xx, xy, yy, determinant, sharp = fp.covariance(fp.projected_axes(rows, axes))
     to_xx, to_xy, to_yy = _covariance_gradient(grads, xx, xy, yy, determinant)
     grad_opacity = grads[fp.OPACITY]
@@ -110,11 +112,11 @@ def _geometry_backward(
         grad_u -= fx * camera[2, i] * g[i]
         grad_v -= fy * camera[2, i] * g[3 + i]
     grad_x, grad_y = grads[fp.X] * fx, grads[fp.Y] * fy
-    if u == x / z:
+    if u == free_u:
         grad_x += grad_u / z
     else:
         grad_u = 0.0
-    if v == y / z:
+    if v == free_v:
         grad_y += grad_v / z
     else:
         grad_v = 0.0
@@ -139,8 +141,8 @@ def _rotation_backward(rotation, scale, g, grad_rotation, grad_scale):
     w, x, y, z = (
         float(rotation[0]), float(rotation[1]), float(rotation[2]), float(rotation[3]),
     )  # fmt: skip
-    length = max(math.sqrt(w * w + x * x + y * y + z * z), 1e-12)
-    w, x, y, z = w / length, x / length, y / length, z / length
+    inverse = 1 / max(math.sqrt(w * w + x * x + y * y + z * z), 1e-12)
+    w, x, y, z = w * inverse, x * inverse, y * inverse, z * inverse
     grad_scale[0] = (
         (1 - 2 * (y * y + z * z)) * g[0] + 2 * (x * y + w * z) * g[3] + 2 * (x * z - w * y) * g[6]
     )
@@ -159,10 +161,10 @@ def _rotation_backward(rotation, scale, g, grad_rotation, grad_scale):
     gy = 2 * (-2 * y * (r00 + r22) + x * (r01 + r10) + z * (r12 + r21) + w * (r02 - r20))
     gz = 2 * (-2 * z * (r00 + r11) + x * (r02 + r20) + y * (r12 + r21) + w * (r10 - r01))
     along = gw * w + gx * x + gy * y + gz * z
-    grad_rotation[0] = (gw - along * w) / length
-    grad_rotation[1] = (gx - along * x) / length
-    grad_rotation[2] = (gy - along * y) / length
-    grad_rotation[3] = (gz - along * z) / length
+    grad_rotation[0] = (gw - along * w) * inverse
+    grad_rotation[1] = (gx - along * x) * inverse
+    grad_rotation[2] = (gy - along * y) * inverse
+    grad_rotation[3] = (gz - along * z) * inverse
 
 
 @kernel
@@ -197,8 +199,8 @@ def project_backward(
                 degree, basis, weights, grad_harmonics[scene, g], grad_mean, grad_cameras[view],
             )  # fmt: skip
             grad_opacity += _geometry_backward(
-                mean, axes, opacity, cameras[scene, view], lenses[scene, view], height, width,
-                antialiased, grads, grad_mean, grad_axes, grad_cameras[view],
+                mean, axes, opacity, cameras[scene, view], lenses[scene, view], antialiased, grads,
+                grad_mean, grad_axes, grad_cameras[view],
             )  # fmt: skip
         grad_opacities[scene, g] = grad_opacity
         for i in range(3):

@@ -11,9 +11,9 @@ from mvsplat.decoder.cpu.project_backward import CAMERA, project_backward
 from mvsplat.decoder.cpu.threads import run_all
 from mvsplat.decoder.cpu.tiles import TILE, fill_tiles, sort_tiles
 
-# Gaussians handled in one go: fixed, so that sums over chunks do not depend on the threads.
+# The work is cut in the same way for any number of threads, so that sums do not depend on them:
+# Gaussians into chunks of at least CHUNK, tiles into pieces of about equal numbers of pairs.
 CHUNK = 4096
-# Pieces that the tiles of a batch are cut into, of about equal numbers of pairs.
 PIECES = 64
 
 
@@ -38,9 +38,9 @@ class TileLists(NamedTuple):
     """Projected Gaussians and, for every tile of every view, those that may touch it."""
 
     records: np.ndarray  # [scenes, views, gaussians, 16]
-    slots: np.ndarray  # [scenes, views, gaussians + 1]
-    words: np.ndarray  # [pairs]
-    tile_starts: np.ndarray  # [scenes * views * tiles + 1]
+    slots: np.ndarray  # [scenes, views, gaussians + 1], int32
+    words: np.ndarray  # [pairs], uint64: Gaussian and slot
+    tile_starts: np.ndarray  # [scenes * views * tiles + 1], int64
 
 
 def build_lists(scene: Scene) -> TileLists:
@@ -49,7 +49,7 @@ def build_lists(scene: Scene) -> TileLists:
     tiles = -(-scene.height // TILE) * -(-scene.width // TILE)
     chunks = _chunks(gaussians)
     records = np.empty((scenes, views, gaussians, fp.RECORD), dtype=np.float32)
-    counts = np.zeros((scenes, len(chunks), views, tiles), dtype=np.int64)
+    counts = np.zeros((scenes, len(chunks), views, tiles), dtype=np.int32)
     run_all(
         project,
         [
@@ -62,12 +62,17 @@ def build_lists(scene: Scene) -> TileLists:
     by_tile = np.ascontiguousarray(counts.transpose(0, 2, 3, 1))
     ends = np.cumsum(by_tile, dtype=np.int64).reshape(by_tile.shape)
     pairs = int(ends[-1, -1, -1, -1]) if ends.size else 0
+    if pairs >= 2**31:
+        raise ValueError(
+            f"{pairs} pairs of a Gaussian and a tile of 16 x 16 pixels, at most 2^31 fit: the "
+            f"Gaussians are far too large for the image, or too many views are rendered at once"
+        )
     places = np.ascontiguousarray((ends - by_tile).transpose(0, 3, 1, 2))
     tile_starts = np.append((ends - by_tile)[..., 0].reshape(-1), pairs)
-    by_chunk = counts.sum(-1).transpose(0, 2, 1)
+    by_chunk = counts.sum(-1, dtype=np.int64).transpose(0, 2, 1)
     first_slots = (np.cumsum(by_chunk) - by_chunk.reshape(-1)).reshape(by_chunk.shape)
     words, owner = np.empty(pairs, dtype=np.uint64), np.empty(pairs, dtype=np.int32)
-    slots = np.zeros((scenes, views, gaussians + 1), dtype=np.int64)
+    slots = np.zeros((scenes, views, gaussians + 1), dtype=np.int32)
     run_all(
         fill_tiles,
         [
@@ -155,7 +160,8 @@ def _merge(*arrays: np.ndarray) -> list[np.ndarray]:
 
 
 def _chunks(gaussians: int) -> list[tuple[int, int]]:
-    return [(a, min(a + CHUNK, gaussians)) for a in range(0, max(gaussians, 1), CHUNK)]
+    size = max(CHUNK, -(-gaussians // PIECES))
+    return [(a, min(a + size, gaussians)) for a in range(0, max(gaussians, 1), size)]
 
 
 def _state() -> np.ndarray:
