@@ -207,7 +207,7 @@ class SceneDataModule(LightningDataModule):
         report = SkipReport(stage if world == 1 else f"{stage} (rank {rank} of {world})")
         seed = mix(self.seed, _STAGES.index(stage))
         examples = self._examples(stage)
-        if isinstance(examples, IterableDataset):
+        if not isinstance(examples, Examples):
             passes = IterableMaker(examples, seed, shuffle=stage == "train", repeat=fitting)
             return BatchLoader(self._plan(stage, share, None), passes, settings, report)
         self._report_left_out(examples, report)
@@ -228,7 +228,8 @@ class SceneDataModule(LightningDataModule):
             return Fixed(share, count, lambda: 0 if self.val_same_scenes else self._step() * count)
         return Once(share, size)
 
-    def _examples(self, stage: Stage) -> Examples | IterableDataset:
+    def _examples(self, stage: Stage) -> Examples | Dataset:
+        """The stage's samples; those of a user's iterable dataset as they are."""
         dataset = self.datasets[stage]
         if dataset is not None:
             return dataset if isinstance(dataset, IterableDataset) else MapExamples(dataset)

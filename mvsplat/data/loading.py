@@ -17,8 +17,9 @@ from mvsplat.types import Batch
 
 _log = logging.getLogger("mvsplat.data")
 
-# A stream with fewer usable scenes than one in so many is taken to have none.
-_MOST_TRIES = 1000
+# A stream with fewer usable scenes than one in 1000 is taken to have none; a single scene may be
+# unsuitable with some views (too close together, say) and suitable with others.
+_LEAST_TRIES, _MOST_TRIES = 20, 1000
 _SHOWN_DETAILS = 5
 
 
@@ -84,7 +85,8 @@ class Maker(Dataset):
         self.examples = examples
         self.order = order
         self.seed = seed
-        self.tries = min(len(order), _MOST_TRIES) if replace_skipped else 1
+        tries = min(max(len(order), _LEAST_TRIES), _MOST_TRIES)
+        self.tries = tries if replace_skipped else 1
         self.replace_skipped = replace_skipped
 
     def __getitem__(self, requests: list[Request]) -> Made:
@@ -185,6 +187,16 @@ class BatchLoader:
         self._running = self._batches()
         return self._running
 
+    def state_dict(self) -> dict[str, Any]:
+        """Empty: the data module's state says where the stream is, the plan asks it.
+
+        Having a state, the loader is resumable in Lightning's eyes, which warns of others.
+        """
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to load, see :meth:`state_dict`."""
+
     def close(self) -> None:
         """Stop the workers; another iteration starts new ones."""
         if self._running is not None:
@@ -212,11 +224,8 @@ class BatchLoader:
 
 
 def no_usable_scenes(counts: Counter[str]) -> str:
-    """The message that none of the scenes that were tried can be used, with the reasons."""
-    return (
-        f"none of the {counts.total()} scenes that were tried can be used: "
-        f"{describe_counts(counts)}; change the data's filters or view sampler"
-    )
+    """The message that no scene can be used, with the reasons."""
+    return f"no usable scene in {counts.total()} tries: {describe_counts(counts)}; change the data's filters or view sampler"
 
 
 def describe_counts(counts: Counter[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 
 from mvsplat.data.examples import Examples, collate
 from mvsplat.data.loading import Made
@@ -54,13 +54,13 @@ class IterableMaker(Dataset):
     ascending order; a lower one starts over.
 
     Args:
-        dataset: Its items are batches of one scene.
+        dataset: An IterableDataset of batches of one scene.
         seed: Of the shuffling.
         shuffle: Shuffle within a buffer of 32 samples, another way every pass.
         repeat: Begin again after the last sample; otherwise the stream ends there.
     """
 
-    def __init__(self, dataset: IterableDataset, seed: int, shuffle: bool, repeat: bool) -> None:
+    def __init__(self, dataset: Dataset, seed: int, shuffle: bool, repeat: bool) -> None:
         self.dataset = dataset
         self.seed = seed
         self.shuffle = shuffle
@@ -85,7 +85,7 @@ class IterableMaker(Dataset):
     def _stream(self) -> Iterator[Any]:
         epoch = 0
         while True:
-            items = iter(self.dataset)
+            items = iter(self.dataset)  # type: ignore[call-overload]
             if self.shuffle:
                 items = _shuffled(items, make_generator(self.seed, epoch))
             empty = True

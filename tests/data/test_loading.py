@@ -94,18 +94,30 @@ def test_without_replacement_every_scene_comes_once_or_is_counted(workers):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_no_usable_scene_is_an_error_with_the_reasons(workers):
     examples = Numbered(5, unsuitable=range(5))
-    message = "none of the 5 scenes that were tried can be used: 3 remainder 0, 2 remainder 1"
+    message = "no usable scene in 20 tries: 12 remainder 0, 8 remainder 1"
     with pytest.raises(ValueError, match=message):
         next(iter(loader(examples, Endless(Share(2)), workers)))
     once = loader(examples, Once(Share(2), 5), workers, replace=False, require_some=True)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="no usable scene in 5 tries: 3 remainder 0, 2 remainder 1"):
         list(once)
 
 
 def test_the_search_for_a_usable_scene_is_bounded():
     examples = Numbered(3000, unsuitable=range(3000))
-    with pytest.raises(ValueError, match="none of the 1000 scenes"):
+    with pytest.raises(ValueError, match="no usable scene in 1000 tries"):
         next(iter(loader(examples, Endless(Share(1)), order=InOrder(3000))))
+
+
+def test_a_scene_is_tried_again_with_other_views():
+    class Moody(Numbered):
+        def sample(self, index, step, generator):
+            if torch.rand((), generator=generator) < 0.5:
+                raise UnsuitableScene("views too close together")
+            return super().sample(index, step, generator)
+
+    made = loader(Moody(1), Fixed(Share(1), 30))
+    assert scenes(made) == ["0"] * 30
+    assert 10 < made.report.counts["views too close together"] < 60
 
 
 def test_real_scenes_that_are_too_short_are_counted(tmp_path):

@@ -96,7 +96,7 @@ def test_global_generators_are_left_as_they_were():
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kind", [Mapped, Streamed])
 def test_validation_has_a_fixed_length_and_never_runs_dry(kind, workers):
-    data = module(workers, val_dataset=kind(), **{})
+    data = module(workers, val_dataset=kind())
     data.val_scenes = 5
     loader = data.val_dataloader()
     runs = [scenes(loader) for _ in range(3)]
