@@ -1,7 +1,11 @@
 """What the kernels rely on, checked before they run: shapes, finite values, sensible cameras."""
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from mvsplat.decoder.cpu.compilation import kernel
+from mvsplat.decoder.cpu.threads import run_all
 
 # Shapes by letter: s scenes, v views, g Gaussians, k coefficients.
 _SHAPES = {
@@ -63,14 +67,28 @@ def _known(sizes: dict[str, int], letter: str) -> str:
     return f" = {sizes[letter]}" if letter in sizes else ""
 
 
+@kernel
+def _count_not_finite(bits):
+    """How many of these float32 values, seen as uint32, have the exponent of NaN and infinity."""
+    count = 0
+    exponent = np.uint32(0x7F800000)
+    for i in range(bits.size):
+        count += (bits[i] & exponent) == exponent
+    return count
+
+
 def _check_finite(name: str, tensor: Tensor) -> None:
-    if torch.isfinite(tensor.sum()):  # one fast pass; a sum that overflows is looked at closer
-        return
-    bad = ~torch.isfinite(tensor)
-    count = int(bad.sum())
+    # Not by torch: its parallel reductions hang in a forked child whose parent has used them.
+    bits = tensor.detach().float().contiguous().numpy().reshape(-1).view(np.uint32)
+    count = sum(run_all(_count_not_finite, [(part,) for part in _parts(bits)]))
     if count:
-        first = tuple(bad.nonzero()[0].tolist())
+        first = tuple((~torch.isfinite(tensor)).nonzero()[0].tolist())
         raise ValueError(
             f"{name}: {count} of {tensor.numel()} values are NaN or infinite, the first at index "
             f"{first}; usually the training diverged (lower the learning rate)"
         )
+
+
+def _parts(array: np.ndarray) -> list[np.ndarray]:
+    size = 1 << 19
+    return [array[start : start + size] for start in range(0, array.size, size)]
