@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -127,24 +128,32 @@ class SceneExamples(Examples):
         if not chosen:
             raise ValueError(f"none of the {len(keys)} {split} scenes can be used: {self.left_out}")
         # Laid out group by group, so that reading in order opens each chunk once.
-        wanted = set(chosen)
-        groups = [[key for key in group if key in wanted] for group in source.groups(split)]
+        names: dict[str, list[str]] = {}
+        for name, key in chosen.items():
+            names.setdefault(key, []).append(name)
+        groups = [
+            [(name, key) for key in group for name in names.get(key, [])]
+            for group in source.groups(split)
+        ]
         self._group_sizes = [len(group) for group in groups if group]
-        self.keys = [key for group in groups for key in group]
+        self._samples = [sample for group in groups for sample in group]
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self._samples)
 
     def groups(self) -> list[list[int]]:
         return [part.tolist() for part in torch.arange(len(self)).split(self._group_sizes)]
 
     def name(self, index: int) -> str:
-        return self.keys[index]
+        return self._samples[index][0]
 
     def sample(self, index: int, step: int, generator: torch.Generator) -> Batch:
-        key = self.keys[index]
+        name, key = self._samples[index]
         with self._damage_is_unsuitable():
             scene = self.source.scene(self.split, key)
+        if name != key:
+            scene = copy(scene)
+            scene.key = name
         self._check_field_of_view(scene)
         context, target = self.views.sample(scene, step, generator)
         self._check_baseline(scene, context)
@@ -152,7 +161,7 @@ class SceneExamples(Examples):
             frame: self._frame(scene, frame) for frame in {*context.tolist(), *target.tolist()}
         }
         batch = Batch(
-            self._views(scene, context, frames), self._views(scene, target, frames), [key]
+            self._views(scene, context, frames), self._views(scene, target, frames), [name]
         )
         flip = torch.rand((), generator=generator) < self.flip_probability
         return flip_batch(batch) if flip else batch

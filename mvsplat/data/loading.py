@@ -225,7 +225,10 @@ class BatchLoader:
 
 def no_usable_scenes(counts: Counter[str]) -> str:
     """The message that no scene can be used, with the reasons."""
-    return f"no usable scene in {counts.total()} tries: {describe_counts(counts)}; change the data's filters or view sampler"
+    return (
+        f"no usable scene in {counts.total()} tries: {describe_counts(counts)}; "
+        "change the data's filters or view sampler"
+    )
 
 
 def describe_counts(counts: Counter[str]) -> str:

@@ -35,9 +35,15 @@ class ViewSampler(Configurable, ABC):
             UnsuitableScene: The scene has no such views; it is skipped and counted by the reason.
         """
 
-    def choose(self, keys: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-        """The scenes that may have views, judged by their keys alone; how many not, by reason."""
-        return list(keys), {}
+    def choose(self, keys: Sequence[str]) -> tuple[dict[str, str], dict[str, int]]:
+        """Which samples there are, judged by the scenes' keys alone.
+
+        Returns:
+            Sample name to scene key; most samplers take every scene once, under its own key. A
+            sampler that takes a scene several times sees the sample's name as ``scene.key``.
+            And the number of scenes that are left out, by reason.
+        """
+        return {key: key for key in keys}, {}
 
 
 class BoundedViewSampler(ViewSampler):
@@ -208,7 +214,8 @@ class EvaluationViewSampler(ViewSampler):
     """The views that an evaluation index lists for each scene.
 
     The index is a JSON object from scene key to {"context": [frames], "target": [frames]}, or to
-    null for a scene that is left out. Scenes that are not in it are left out, too.
+    null for a scene that is left out. Scenes that are not in it are left out, too. With names like
+    scan1_00, scan1_01 there are several runs of the scene scan1, each with its own views.
 
     Args:
         index_path: The index file.
@@ -230,15 +237,19 @@ class EvaluationViewSampler(ViewSampler):
             self._index = _read_evaluation_index(Path(self.index_path))
         return self._index
 
-    def choose(self, keys: Sequence[str]) -> tuple[list[str], dict[str, int]]:
-        chosen = [key for key in keys if self.index.get(key) is not None]
+    def choose(self, keys: Sequence[str]) -> tuple[dict[str, str], dict[str, int]]:
         known = set(keys)
+        scenes = {name: _scene_of(name, known) for name in self.index}
+        chosen = {
+            name: scene
+            for name, scene in scenes.items()
+            if scene is not None and self.index[name] is not None
+        }
+        nulls = sum(entry is None for entry in self.index.values())
         counts = {
-            "not in the evaluation index": sum(key not in self.index for key in known),
-            "null in the evaluation index": sum(entry is None for entry in self.index.values()),
-            "in the evaluation index, but not in the data": sum(
-                entry is not None and key not in known for key, entry in self.index.items()
-            ),
+            "not in the evaluation index": len(known - set(scenes.values())),
+            "null in the evaluation index": nulls,
+            "in the evaluation index, but not in the data": len(scenes) - len(chosen) - nulls,
         }
         return chosen, {reason: count for reason, count in counts.items() if count}
 
@@ -281,6 +292,14 @@ def _read_evaluation_index(path: Path) -> dict[str, dict | None]:
                 '{"context": [frame, ...], "target": [frame, ...]} with frames counted from 0'
             )
     return index
+
+
+def _scene_of(name: str, known: set[str]) -> str | None:
+    """The scene that an index's name means: itself, or what it is a numbered run of."""
+    scene, _, run = name.rpartition("_")
+    if name in known:
+        return name
+    return scene if run.isdigit() and scene in known else None
 
 
 def _is_frame_list(numbers: object) -> bool:

@@ -167,12 +167,25 @@ def test_an_evaluation_index_chooses_the_scenes(source, tmp_path):
         '"a02": {"context": [0, 8], "target": [4]}, "b": {"context": [0, 1], "target": [2]}}'
     )
     made = examples(source, EvaluationViewSampler(str(path)))
-    assert made.keys == ["a02", "a05"] and made.groups() == [[0], [1]]
+    assert [made.name(index) for index in (0, 1)] == ["a02", "a05"] and made.groups() == [[0], [1]]
     assert made.left_out["null in the evaluation index"] == 1
     assert made.left_out["in the evaluation index, but not in the data"] == 1
     path.write_text('{"b": null}')
     with pytest.raises(ValueError, match="none of the 13 train scenes can be used: .*null in the"):
         examples(source, EvaluationViewSampler(str(path)))
+
+
+def test_an_evaluation_index_may_have_several_runs_of_a_scene(source, tmp_path):
+    path = tmp_path / "index.json"
+    path.write_text(
+        '{"a05_01": {"context": [1, 3], "target": [2]}, "a05_00": {"context": [0, 8], "target": '
+        '[4]}, "a01": {"context": [0, 8], "target": [4]}, "a99_00": null, "a05_x": null}'
+    )
+    made = examples(source, EvaluationViewSampler(str(path)))
+    batches = [made.sample(index, 0, generator()) for index in range(len(made))]
+    assert [batch.scene for batch in batches] == [["a01"], ["a05_01"], ["a05_00"]]
+    assert [batch.target.index.tolist() for batch in batches] == [[[4]], [[2]], [[4]]]
+    assert made.left_out == {"not in the evaluation index": 11, "null in the evaluation index": 2}
 
 
 def test_batches_join_samples_and_refuse_mixtures(source, tmp_path):

@@ -137,7 +137,7 @@ def test_evaluation_index(tmp_path):
     with pytest.raises(UnsuitableScene, match="null in the evaluation index"):
         sampler.sample(Frames(9, "none"), 0, generator)
     chosen, left_out = sampler.choose(["other", "none", "scene"])
-    assert chosen == ["scene"]
+    assert chosen == {"scene": "scene"}
     assert left_out == {
         "not in the evaluation index": 1,
         "null in the evaluation index": 1,
