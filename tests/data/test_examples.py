@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from tiny_scenes import encoded, make_entry, write_dataset
 
-from mvsplat.data.chunks import ChunkScenes, encode_depth, write_chunks
+from mvsplat.data.chunks import ChunkScene, ChunkScenes, encode_depth, write_chunks
 from mvsplat.data.examples import ExampleSettings, SceneExamples, collate, field_of_view
 from mvsplat.data.view_samplers import (
     AllViewSampler,
@@ -237,6 +237,4 @@ def test_real_photographs_in_re10k_layout():
 def test_encoded_depth_of_a_short_range_stays_precise():
     depth = np.linspace(1.3, 8.8, 1000).reshape(20, 50)
     entry = make_entry("one", 1) | {"depths": [encode_depth(depth, 1.0)]}
-    from mvsplat.data.chunks import ChunkScene
-
     np.testing.assert_allclose(ChunkScene(entry, "x").depth(0), depth, rtol=1e-4)

@@ -52,7 +52,7 @@ def scenes(batches):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_do_not_depend_on_workers(root, workers):
-    plan = Endless(Share(3), start=lambda: Endless(Share(1)).start())
+    plan = Endless(Share(3))
     alone = list(islice(loader(scene_examples(ChunkScenes(str(root))), plan), 6))
     parallel = loader(scene_examples(ChunkScenes(str(root))), plan, workers)
     together = list(islice(parallel, 6))
