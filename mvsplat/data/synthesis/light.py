@@ -130,9 +130,11 @@ def irradiance(walls: Walls, solids: Solids, lights: Lights, ambient, body, poin
             facing = nx * dx + ny * dy + nz * dz
             if facing <= 0.0:
                 continue
-            share = _seen(
-                solids, body[f] - count, x, y, z, dx, dy, dz, length, lights.radius[k] / length
-            )
+            share = 1.0
+            if lights.radius[k] > 0.0:
+                spread = lights.radius[k] / length
+                own = body[f] - count
+                share = _seen(solids, own, x, y, z, dx, dy, dz, length, spread)
             # Falls off with distance, gently: a room's walls send light back.
             power = share * facing / (0.35 + 0.065 * length * length)
             for c in range(3):

@@ -1,8 +1,9 @@
 """What each pixel sees: exact intersections of rays with walls and bodies.
 
 Rays are scaled so that their component along the optical axis is 1: the ray parameter *is* the
-depth. Nine rays a pixel, on a regular 3 x 3 grid whose middle is the pixel's centre, find the
-surfaces in it; rays that hit the same surface are merged into one *fragment* that is shaded once.
+depth. Where a pixel's centre and corners show one surface, that is all there is in it; otherwise
+nine rays on a regular 3 x 3 grid, whose middle is the centre, find what is. Rays that hit the same
+surface are merged into one *fragment*, which is shaded once.
 """
 
 from math import sqrt
@@ -18,10 +19,8 @@ _FAR = 1e9
 _TINY = 1e-100  # instead of a direction's 0, whose inverse would turn products into nan
 _IN_FRONT = 0.05  # metres before the camera that a body must stay to be bounded in the picture
 _CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
-# Centre first, then corners: where these five agree, the other four are not cast.
-_OFFSETS = (
-    np.array([[0, 0], [-1, -1], [1, -1], [-1, 1], [1, 1], [0, -1], [-1, 0], [1, 0], [0, 1]]) / 3.0
-)
+_OFFSETS = np.array([[0, 0], [-1, -1], [0, -1], [1, -1], [-1, 0], [1, 0], [-1, 1], [0, 1], [1, 1]])
+_OFFSETS = _OFFSETS / 3.0  # of a pixel, its centre first
 
 
 class Fragments(NamedTuple):
@@ -210,44 +209,63 @@ def _depth(stage, focal, height, width):
 
 
 @kernel
-def _gather(stage, focal, height, width):
-    """Pixel, weight, surface number and depth of every fragment; depth at the pixels' centres.
+def _cast_corners(stage, candidates, count, y, focal, width, surface):
+    """Surface numbers [width + 1] at the pixels' corners along one line."""
+    for column in range(width + 1):
+        x = (column / width - focal[2]) / focal[0]
+        _, surface[column] = _cast(stage, candidates, count, x, y)
 
-    A surface in a pixel has one depth for all its rays: that of their mean inverse depth, at
-    their mean place in the picture, which is exact on flat surfaces.
+
+@kernel
+def _gather(stage, focal, height, width):
+    """Pixel, surface number and sums of every fragment; depth at the pixels' centres.
+
+    The sums are the number of rays, and their x, y and inverse depths: on a flat surface the mean
+    inverse depth belongs to the mean place in the picture.
     """
     most = height * width * len(_OFFSETS)
     pixel, surface = np.empty(most, np.int64), np.empty(most, np.int64)
-    # Rays, sums of x, y and inverse depth.
     sums = np.empty((most, 4))
     depth = np.empty((height, width))
     candidates = np.empty(len(stage.kind), np.int64)
-    reach = _OFFSETS[4, 1] / height / focal[1]
+    above, below = np.empty(width + 1, np.int64), np.empty(width + 1, np.int64)
     end = 0
     for row in range(height):
-        middle = ((row + 0.5) / height - focal[3]) / focal[1]
-        count = _meets(stage, candidates, middle - reach, middle + reach)
+        top, bottom = (
+            (row / height - focal[3]) / focal[1],
+            ((row + 1) / height - focal[3]) / focal[1],
+        )
+        count = _meets(stage, candidates, top, bottom)
+        if row == 0:
+            _cast_corners(stage, candidates, count, top, focal, width, above)
+        _cast_corners(stage, candidates, count, bottom, focal, width, below)
         for column in range(width):
             start = end
             for k in range(len(_OFFSETS)):
-                if k == 5 and end == start + 1:
-                    break
                 x = ((column + 0.5 + _OFFSETS[k, 0]) / width - focal[2]) / focal[0]
                 y = ((row + 0.5 + _OFFSETS[k, 1]) / height - focal[3]) / focal[1]
                 t, hit = _cast(stage, candidates, count, x, y)
-                if k == 0:
-                    depth[row, column] = t
                 f = start
                 while f < end and surface[f] != hit:
                     f += 1
                 if f == end:
                     end += 1
                     pixel[f], surface[f] = row * width + column, hit
-                    sums[f, 0] = sums[f, 1] = sums[f, 2] = sums[f, 3] = 0.0
+                    sums[f] = 0.0
                 sums[f, 0] += 1.0
                 sums[f, 1] += x
                 sums[f, 2] += y
                 sums[f, 3] += 1.0 / t
+                if k == 0:
+                    depth[row, column] = t
+                    if (
+                        hit == above[column]
+                        and hit == above[column + 1]
+                        and hit == below[column]
+                        and hit == below[column + 1]
+                    ):
+                        break
+        above, below = below, above
     return pixel[:end], surface[:end], sums[:end], depth
 
 

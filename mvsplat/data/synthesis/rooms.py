@@ -155,14 +155,15 @@ def _picture(build: Builder, width: float, height: float) -> None:
 
 
 def light_up(build: Builder, room: Room) -> np.ndarray:
-    """One or two lamps under the ceiling; returns the ambient light [2, 3] of the room."""
+    """A lamp and a fill light without shadows; returns the room's ambient light [2, 3]."""
     rng = build.rng
     warm = np.array([1.0, rng.uniform(0.84, 0.98), rng.uniform(0.65, 0.95)])
-    for strength in (rng.uniform(0.7, 1.0), rng.uniform(0.15, 0.45)):
+    lamp = rng.uniform(0.7, 1.0) * warm, rng.uniform(0.12, 0.3)
+    fill = rng.uniform(0.15, 0.4) * warm[::-1], 0.0
+    for color, radius in (lamp, fill):
         place = rng.uniform(-0.32, 0.32, 2) * (room.length, room.width)
         position = np.append(place, room.height * rng.uniform(0.65, 0.85))
-        build.lamp(position, rng.uniform(0.12, 0.3), strength * warm)
-        warm = warm[::-1]
+        build.lamp(position, radius, color)
     sky = rng.uniform(0.24, 0.36) * np.array([0.94, 0.98, 1.08])
     floor = rng.uniform(0.22, 0.34) * np.array([1.08, 0.98, 0.9])
     return np.stack([floor, sky])

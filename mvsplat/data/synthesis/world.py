@@ -53,7 +53,7 @@ class Materials(NamedTuple):
 
 
 class Lights(NamedTuple):
-    """Small lamps: position [l, 3], radius [l] (softens shadows), linear colour [l, 3]."""
+    """Lamps: position [l, 3]; radius [l] softens shadows, 0 casts none; linear colour [l, 3]."""
 
     position: np.ndarray
     radius: np.ndarray
