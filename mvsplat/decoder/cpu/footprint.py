@@ -59,12 +59,13 @@ def to_camera(camera, mean):
 
 
 @inlined
-def projected_rows(camera, lens, u, v, z):
+def projected_rows(camera, lens, u, v, nearer):
     """The two rows of the projection's Jacobian times the camera's rotation.
 
-    ``u`` and ``v`` are x / z and y / z, clamped to the bounds that follow the lens's four numbers.
+    ``u`` and ``v`` are x / z and y / z, here clamped to the bounds that follow the lens's first
+    four numbers; ``nearer`` is 1 / z.
     """
-    fx, fy = lens[0] / z, lens[1] / z
+    fx, fy = lens[0] * nearer, lens[1] * nearer
     u, v = min(lens[5], max(lens[4], u)), min(lens[7], max(lens[6], v))
     return (
         fx * (camera[0, 0] - u * camera[2, 0]),
@@ -115,10 +116,11 @@ def write_footprint(record, x, y, xx, xy, yy, determinant, opacity, height, widt
         return False
     inside = min(max(y, 0.0), float(height))
     record[X], record[Y] = x, y
-    slope = xy / yy
+    inverse = 1 / yy
+    slope = xy * inverse
     record[SLOPE] = slope
     record[SPREAD_X] = 0.5 * yy / determinant
-    record[SPREAD_Y] = 0.5 / yy
+    record[SPREAD_Y] = 0.5 * inverse
     record[OPACITY] = opacity
     record[X_INSIDE] = x + slope * (inside - y)
     record[Y_INSIDE] = inside

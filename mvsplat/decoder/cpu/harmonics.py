@@ -1,21 +1,27 @@
 """Spherical harmonics and their gradients, for kernels; the basis is stated in ``geometry``."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from mvsplat.decoder.cpu.compilation import inlined
 from mvsplat.geometry.spherical_harmonics import MAX_DEGREE, normalization
 
-# FACTOR[l, m] = (-1)^m N(l, m)
-FACTOR = np.array(
-    [
-        [normalization(level, order) if order <= level else 0.0 for order in range(MAX_DEGREE + 1)]
-        for level in range(MAX_DEGREE + 1)
-    ],
-    dtype=np.float32,
-)
-START = np.array([math.prod(range(1, 2 * m, 2)) for m in range(MAX_DEGREE + 2)], dtype=np.float32)
+_RANGE = range(MAX_DEGREE + 1)
+
+
+def _table(entry: Callable[[int, int], float]) -> np.ndarray:
+    """entry(l, m) for 0 <= m <= l."""
+    return np.array([[entry(l, m) if m <= l else 0 for m in _RANGE] for l in _RANGE], np.float32)
+
+
+# Y(l, m) = FACTOR[l, m] D(l, m) Re or Im of (x + i y)^m;  D(m, m) = START[m] and
+# D(l + 1, m) = RISE[l, m] z D(l, m) - FALL[l, m] D(l - 1, m).
+FACTOR = _table(normalization)
+RISE = _table(lambda level, order: (2 * level + 1) / (level + 1 - order))
+FALL = _table(lambda level, order: (level + order) / (level + 1 - order))
+START = np.array([math.prod(range(1, 2 * m, 2)) for m in _RANGE], dtype=np.float32)
 
 
 @inlined
@@ -37,9 +43,7 @@ def fill_basis(basis, x, y, z, degree):
             scaled = FACTOR[level, order] * legendre
             basis[middle - order] = scaled * sine
             basis[middle + order] = scaled * cosine
-            above = (
-                np.float32(2 * level + 1) * z * legendre - np.float32(level + order) * below
-            ) / np.float32(level + 1 - order)
+            above = RISE[level, order] * z * legendre - FALL[level, order] * below
             below, legendre = legendre, above
         cosine, sine = x * cosine - y * sine, x * sine + y * cosine
 
@@ -62,10 +66,9 @@ def direction_gradient(weights, x, y, z, degree):
             grad_z += slope * (w_cosine * cosine + w_sine * sine)
             along_cosine += legendre * w_cosine
             along_sine += legendre * w_sine
-            a, b = np.float32(2 * level + 1), np.float32(level + order)
-            c = np.float32(level + 1 - order)
-            above_slope = (a * (legendre + z * slope) - b * below_slope) / c
-            above = (a * z * legendre - b * below) / c
+            rise, fall = RISE[level, order], FALL[level, order]
+            above_slope = rise * (legendre + z * slope) - fall * below_slope
+            above = rise * z * legendre - fall * below
             below, legendre, below_slope, slope = legendre, above, slope, above_slope
         grad_x += np.float32(order) * (along_cosine * cosine_below + along_sine * sine_below)
         grad_y += np.float32(order) * (along_sine * cosine_below - along_cosine * sine_below)

@@ -9,11 +9,15 @@ from mvsplat.decoder.cpu.tiles import count_tiles
 
 
 @inlined
-def _color(harmonics, basis, channel, coefficients):
-    value = np.float32(0.5)
+def _write_color(record, harmonics, basis, coefficients):
+    red, green, blue = np.float32(0.5), np.float32(0.5), np.float32(0.5)
     for k in range(coefficients):
-        value += basis[k] * harmonics[channel, k]
-    return max(value, np.float32(0))
+        red += basis[k] * harmonics[0, k]
+        green += basis[k] * harmonics[1, k]
+        blue += basis[k] * harmonics[2, k]
+    record[fp.RED] = max(red, np.float32(0))
+    record[fp.GREEN] = max(green, np.float32(0))
+    record[fp.BLUE] = max(blue, np.float32(0))
 
 
 @kernel
@@ -40,8 +44,9 @@ def project(
             x, y, z = fp.to_camera(camera, mean)
             if not (fp.NEAR_PLANE <= z <= fp.FAR_PLANE):
                 continue
-            u, v = x / z, y / z
-            rows = fp.projected_rows(camera, lens, u, v, z)
+            nearer = 1 / z
+            u, v = x * nearer, y * nearer
+            rows = fp.projected_rows(camera, lens, u, v, nearer)
             xx, xy, yy, determinant, sharp = fp.covariance(fp.projected_axes(rows, axes))
             opacity = float(opacities[scene, g])
             if antialiased:
@@ -55,6 +60,5 @@ def project(
             record[fp.DEPTH] = z
             dx, dy, dz, _ = unit_direction(mean, centers[scene, view])
             fill_basis(basis, dx, dy, dz, degree)
-            for channel in range(3):
-                record[fp.RED + channel] = _color(harmonics[scene, g], basis, channel, coefficients)
+            _write_color(record, harmonics[scene, g], basis, coefficients)
             count_tiles(record, width, counts[view])

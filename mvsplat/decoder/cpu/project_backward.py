@@ -17,10 +17,10 @@ CAMERA = 15
 def _covariance_gradient(grads, xx, xy, yy, determinant):
     """Gradients of xx, xy, yy from those of slope, spread_x and spread_y."""
     slope, spread_x, spread_y = grads[fp.SLOPE], grads[fp.SPREAD_X], grads[fp.SPREAD_Y]
-    squared = determinant * determinant
-    to_xx = -0.5 * spread_x * yy * yy / squared
-    to_xy = slope / yy + spread_x * xy * yy / squared
-    to_yy = -(slope * xy + 0.5 * spread_y) / (yy * yy) - 0.5 * spread_x * xy * xy / squared
+    inverse, tilt, squeeze = 1 / yy, xy / determinant, yy / determinant
+    to_xx = -0.5 * spread_x * squeeze * squeeze
+    to_xy = slope * inverse + spread_x * tilt * squeeze
+    to_yy = -(slope * xy + 0.5 * spread_y) * inverse * inverse - 0.5 * spread_x * tilt * tilt
     return to_xx, to_xy, to_yy
 
 
@@ -44,13 +44,15 @@ def _color_backward(
     dx, dy, dz, distance = unit_direction(mean, center)
     coefficients = (degree + 1) ** 2
     fill_basis(basis, dx, dy, dz, degree)
-    weights[:] = 0.0
-    for channel in range(3):
-        if record[fp.RED + channel] > 0:
-            grad = np.float32(grads[fp.RED + channel])
-            for k in range(coefficients):
-                grad_harmonics[channel, k] += grad * basis[k]
-                weights[k] += grad * harmonics[channel, k]
+    zero = np.float32(0)
+    red = np.float32(grads[fp.RED]) if record[fp.RED] > 0 else zero
+    green = np.float32(grads[fp.GREEN]) if record[fp.GREEN] > 0 else zero
+    blue = np.float32(grads[fp.BLUE]) if record[fp.BLUE] > 0 else zero
+    for k in range(coefficients):
+        weights[k] = red * harmonics[0, k] + green * harmonics[1, k] + blue * harmonics[2, k]
+        grad_harmonics[0, k] += red * basis[k]
+        grad_harmonics[1, k] += green * basis[k]
+        grad_harmonics[2, k] += blue * basis[k]
     gx, gy, gz = direction_gradient(weights, dx, dy, dz, degree)
     along = gx * dx + gy * dy + gz * dz
     nearer = 1 / distance
@@ -90,8 +92,9 @@ def _geometry_backward(
 ):  # fmt: skip
     """Chain one view's footprint gradients to centre, axes and camera; returns the opacity's."""
     x, y, z = fp.to_camera(camera, mean)
-    free_u, free_v = x / z, y / z
-    rows = fp.projected_rows(camera, lens, free_u, free_v, z)
+    nearer = 1 / z
+    free_u, free_v = x * nearer, y * nearer
+    rows = fp.projected_rows(camera, lens, free_u, free_v, nearer)
     u, v = min(lens[5], max(lens[4], free_u)), min(lens[7], max(lens[6], free_v))
     xx, xy, yy, determinant, sharp = fp.covariance(fp.projected_axes(rows, axes))
     to_xx, to_xy, to_yy = _covariance_gradient(grads, xx, xy, yy, determinant)
@@ -103,7 +106,7 @@ def _geometry_backward(
         to_xx, to_xy, to_yy = to_xx + a, to_xy + b, to_yy + c
         grad_opacity *= math.sqrt(sharp / determinant)
     g = _axes_gradient(rows, axes, to_xx, to_xy, to_yy, grad_axes)
-    fx, fy = lens[0] / z, lens[1] / z
+    fx, fy = lens[0] * nearer, lens[1] * nearer
     grad_u, grad_v = 0.0, 0.0
     for i in range(3):
         grad_camera[i] += fx * g[i]
@@ -113,17 +116,17 @@ def _geometry_backward(
         grad_v -= fy * camera[2, i] * g[3 + i]
     grad_x, grad_y = grads[fp.X] * fx, grads[fp.Y] * fy
     if u == free_u:
-        grad_x += grad_u / z
+        grad_x += grad_u * nearer
     else:
         grad_u = 0.0
     if v == free_v:
-        grad_y += grad_v / z
+        grad_y += grad_v * nearer
     else:
         grad_v = 0.0
     scale = rows[0] * g[0] + rows[1] * g[1] + rows[2] * g[2]
     scale += rows[3] * g[3] + rows[4] * g[4] + rows[5] * g[5]
-    grad_z = grads[fp.DEPTH] - (scale + grad_u * u + grad_v * v) / z
-    grad_z -= (grads[fp.X] * fx * x + grads[fp.Y] * fy * y) / z
+    grad_z = grads[fp.DEPTH] - (scale + grad_u * u + grad_v * v) * nearer
+    grad_z -= grads[fp.X] * fx * free_u + grads[fp.Y] * fy * free_v
     for i in range(3):
         grad_mean[i] += camera[0, i] * grad_x + camera[1, i] * grad_y + camera[2, i] * grad_z
         grad_camera[i] += grad_x * mean[i]
