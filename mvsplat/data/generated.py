@@ -12,7 +12,7 @@ from mvsplat.data.scenes import Split
 from mvsplat.data.synthesis.recipe import FAR, NEAR, Recipe
 
 # Part of the folder's name: raise it whenever the same settings would give other pictures.
-_VERSION = 3
+_VERSION = 4
 _CHUNK_BYTES = 25_000_000
 
 

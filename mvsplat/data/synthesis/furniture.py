@@ -75,7 +75,7 @@ def plant(build: Builder, ceiling: float) -> None:
     )
     leaves = build.material(CLOUDS, palette(rng, (0.07, 0.15), (0.3, 0.75), _GREEN), 0.3)
     for _ in range(rng.integers(3, 6)):
-        centre = (*rng.uniform(-0.28, 0.28, 2), 2 * pot + stem * rng.uniform(0.6, 1.1))
+        centre = (*rng.uniform(-0.25, 0.25, 2), 2 * pot + stem * rng.uniform(0.6, 1.1))
         half = tuple(rng.uniform(0.16, 0.36, 3))
         build.solid(ELLIPSOID, centre, half, leaves, turn(rng.uniform(0, np.pi)))
 
@@ -98,7 +98,7 @@ def cabinet(build: Builder, ceiling: float) -> None:
 def sofa(build: Builder, ceiling: float) -> None:
     """An armchair or short sofa."""
     rng = build.rng
-    cloth, width = thing_material(build), rng.uniform(0.35, 0.5)
+    cloth, width = thing_material(build), rng.uniform(0.35, 0.45)
     build.solid(BOX, (0, 0, 0.22), (0.38, width, 0.22), cloth)
     build.solid(BOX, (-0.33, 0, 0.45), (0.11, width, 0.45), cloth)
     for side in (-1, 1):
@@ -112,7 +112,7 @@ def ball(build: Builder, ceiling: float) -> None:
     rng = build.rng
     big, small = rng.uniform(0.3, 0.5), rng.uniform(0.15, 0.22)
     build.solid(ELLIPSOID, (0, -0.15, big), (big,) * 3, thing_material(build))
-    build.solid(ELLIPSOID, (0.2, big, small), (small,) * 3, thing_material(build))
+    build.solid(ELLIPSOID, (0.1, big, small), (small,) * 3, thing_material(build))
 
 
 def statue(build: Builder, ceiling: float) -> None:
