@@ -1,11 +1,10 @@
 """The backbone: a residual CNN to a quarter of the resolution, then a transformer between views."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.layers import InstanceNorm, conv3x3
+from mvsplat.encoder.layers import InstanceNorm, conv3x3, relu
 
 # ImageNet's statistics.
 MEAN = (0.485, 0.456, 0.406)
@@ -24,10 +23,10 @@ class ResidualBlock(nn.Module):
         self.shortcut = None if same else nn.Conv2d(channels, out_channels, 1, stride)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        hidden = F.relu(self.norm(self.conv1(x)))
-        hidden = F.relu(self.norm(self.conv2(hidden)))
+        hidden = relu(self.norm(self.conv1(x)))
+        hidden = relu(self.norm(self.conv2(hidden)))
         shortcut = x if self.shortcut is None else self.norm(self.shortcut(x))
-        return F.relu(shortcut + hidden)
+        return relu(shortcut + hidden)
 
 
 class ConvolutionalEncoder(nn.Module):
@@ -56,4 +55,4 @@ class ConvolutionalEncoder(nn.Module):
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h4 w4"]:
         normalised = (image - self.mean) / self.deviation
         normalised = normalised.contiguous(memory_format=torch.channels_last)
-        return self.project(self.blocks(F.relu(self.norm(self.stem(normalised)))))
+        return self.project(self.blocks(relu(self.norm(self.stem(normalised)))))

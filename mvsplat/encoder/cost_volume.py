@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mvsplat.encoder.layers import linear
 from mvsplat.geometry.projection import plane_sweep_coordinates
 from mvsplat.types import Views
 
@@ -33,7 +34,7 @@ class CorrelateAtPoints(torch.autograd.Function):
         result = reference.new_empty(grid.shape[:3])
         height, width = other.shape[1:3]
         for item, rows in _chunks(reference, other):
-            maps = reference[item, rows] @ other[item].flatten(0, 1).mT
+            maps = linear(reference[item, rows], other[item].flatten(0, 1))
             sampled = F.grid_sample(
                 maps.view(-1, 1, height, width), grid[item, rows, None], align_corners=True
             )
@@ -48,8 +49,8 @@ class CorrelateAtPoints(torch.autograd.Function):
         height, width = other.shape[1:3]
         for item, rows in _chunks(reference, other):
             weights = _scatter(gradient[item, rows], grid[item, rows], height, width)
-            to_reference[item, rows] = weights @ other[item].flatten(0, 1)
-            to_other[item].flatten(0, 1).addmm_(weights.mT, reference[item, rows])
+            to_reference[item, rows] = linear(weights, other[item].flatten(0, 1).mT)
+            to_other[item] += linear(weights.mT, reference[item, rows].mT).view_as(to_other[item])
         return to_reference, to_other, None
 
 

@@ -21,7 +21,7 @@ from mvsplat.encoder.depth import (
 )
 from mvsplat.encoder.epipolar import EpipolarTransformer
 from mvsplat.encoder.initialization import initialize
-from mvsplat.encoder.layers import conv3x3, maybe_checkpoint, upsample
+from mvsplat.encoder.layers import Head, maybe_checkpoint, upsample
 from mvsplat.encoder.transformer import MultiViewTransformer
 from mvsplat.encoder.validation import check_views
 from mvsplat.types import DepthEstimate, Gaussians, Views
@@ -150,10 +150,8 @@ class CostVolumeEncoder(Encoder):
         self.adapter = GaussianAdapter(
             sh_degree, tuple(scale_range), published_ray_depth, published_harmonics_rotation
         )
-        self.gaussian_head = nn.Sequential(
-            conv3x3(refinement_widths[0] + 3 + d_feature, gaussian_head_width),
-            nn.GELU(),
-            conv3x3(gaussian_head_width, self.adapter.channels),
+        self.gaussian_head = Head(
+            refinement_widths[0] + 3 + d_feature, gaussian_head_width, self.adapter.channels
         )
         self.to(memory_format=torch.channels_last)
         initialize(self, initialization)
@@ -183,7 +181,7 @@ class CostVolumeEncoder(Encoder):
             F.interpolate(confidence, scale_factor=FEATURE_STRIDE, mode="nearest"),
             count,
         )
-        raw = maybe_checkpoint(self.checkpointing, self._head, pixel.features, image, full)
+        raw = maybe_checkpoint(self.checkpointing, self.gaussian_head, pixel.features, image, full)
         disparity = pixel.disparity.clamp(
             candidates[:, :1, None, None], candidates[:, -1:, None, None]
         )
@@ -209,7 +207,3 @@ class CostVolumeEncoder(Encoder):
             volume = self.cost_volume(features, views, candidates)
             inputs = torch.cat([volume.to(features.dtype), features], dim=1)
         return self.coarse_depth(inputs, views.image.shape[1])
-
-    def _head(self, features: Tensor, image: Tensor, full: Tensor) -> Tensor:
-        parts = (features, image.to(full.dtype), full)
-        return self.gaussian_head(torch.cat(parts, dim=1))

@@ -3,11 +3,19 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.layers import conv3x3, group_norm, maybe_checkpoint, upsample
+from mvsplat.encoder.layers import (
+    Head,
+    cheaply,
+    concatenate,
+    conv3x3,
+    gelu,
+    group_norm,
+    maybe_checkpoint,
+    upsample,
+)
 from mvsplat.encoder.unet import UNet
 
 
@@ -54,9 +62,7 @@ class CoarseDepth(nn.Module):
             self.residual = nn.Conv2d(channels, candidates, 1)
         else:
             self.project = conv3x3(channels, candidates)
-        self.head = nn.Sequential(
-            conv3x3(candidates, 2 * candidates), nn.GELU(), conv3x3(2 * candidates, candidates)
-        )
+        self.head = Head(candidates, 2 * candidates, candidates)
 
     def forward(
         self, inputs: Float[Tensor, "n c h w"], views: int
@@ -112,9 +118,7 @@ class DepthRefinement(nn.Module):
         if refine:
             self.norm = group_norm(width, groups=4)
             self.unet = UNet(widths, attention)
-            self.head = nn.Sequential(
-                conv3x3(width, 2 * width), nn.GELU(), conv3x3(2 * width, 2 * gaussians_per_pixel)
-            )
+            self.head = Head(width, 2 * width, 2 * gaussians_per_pixel)
 
     def forward(
         self,
@@ -125,11 +129,10 @@ class DepthRefinement(nn.Module):
         views: int,
     ) -> PixelDepth:
         reduced = self.reduce(features)
-        coarse = (image, reduced, disparity, confidence)
-        x = self.stem(torch.cat([part.to(reduced.dtype) for part in coarse], dim=1))
+        x = self.stem(concatenate(image, reduced, disparity.to(reduced), confidence.to(reduced)))
         if self.unet is None:
             return PixelDepth(x, disparity, confidence)
-        x = F.gelu(self.norm(x))
+        x = cheaply(lambda x: gelu(self.norm(x)), x)
         x = maybe_checkpoint(self.checkpointing, self.unet, x, views)
         offset, opacity = self.head(x).float().chunk(2, dim=1)
         return PixelDepth(x, disparity + offset, opacity.sigmoid())
@@ -151,4 +154,4 @@ class FullResolutionFeatures(nn.Sequential):
         super().__init__(conv3x3(channels, out_channels))
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h4 w4"]:
-        return F.gelu(upsample(super().forward(features), 4))
+        return cheaply(lambda x: gelu(upsample(x, 4)), super().forward(features))

@@ -15,9 +15,16 @@ from mvsplat.encoder.adapter import OFFSET, ROTATION, SCALE
 
 # The first basis function, 1 / (2 sqrt(pi)).
 SH_CONSTANT = 0.28209479177387814
+# Features' standard deviation: twice the position encoding's, which knows nothing of the images.
+FEATURE_GAIN = 2.0
+# The coarse logits over the correlation, which grows with the square of the features' gain.
+LOGIT_GAIN = 0.25
 # The last norm of a transformer layer: features stay close to the CNN's.
 MESSAGE_NORM = 0.1
-# Weight noise beside what is passed through, relative to the usual initialisation.
+# Weights of branches that start silent. Far below the root of the instance norm's epsilon, so that
+# the norm does not blow them up; a few optimizer steps bring them in.
+SILENT = 1e-4
+# Weights beside what is passed through, relative to the usual initialisation.
 NOISE = 0.1
 # Standard deviation in pixels and opacity of the first Gaussians: sharp, and nearly opaque.
 PIXEL_SCALE = 0.5
@@ -50,9 +57,19 @@ def _initialize_as_published(encoder: nn.Module) -> None:
 
 
 def _match_raw_features(encoder: nn.Module) -> None:
-    """Features with unit variance and no common mean, so that dot products tell pixels apart."""
+    """Features that tell pixels apart: few random layers, no aliasing, no common mean."""
+    for block in encoder.cnn.blocks:
+        if block.shortcut is None:
+            block.conv2.weight *= SILENT
+        elif block.shortcut.stride == (2, 2):
+            # A strided 1x1 shortcut aliases; the other branch blurs before it drops pixels.
+            block.shortcut.weight *= SILENT
+            nn.init.zeros_(block.shortcut.bias)
+            binomial = torch.tensor([0.25, 0.5, 0.25])
+            mix = torch.randn_like(block.conv1.weight[:, :, :1, :1])
+            block.conv1.weight.copy_(mix * torch.outer(binomial, binomial))
     project = encoder.cnn.project
-    nn.init.orthogonal_(project.weight)
+    nn.init.orthogonal_(project.weight, gain=FEATURE_GAIN)
     project.weight -= project.weight.mean(dim=1, keepdim=True)
     nn.init.zeros_(project.bias)
     for block in encoder.transformer.blocks:
@@ -66,10 +83,26 @@ def _follow_correlation(coarse: nn.Module, volume: bool) -> None:
     coarse.project.weight *= NOISE
     nn.init.zeros_(coarse.project.bias)
     shortcut = coarse.project if coarse.unet is None else coarse.residual
-    shortcut.weight *= NOISE
     if volume:
-        _pass_through(shortcut, shortcut.out_channels, first_input=0, gain=1.0)
-    _pass_through_gelu(coarse.head, coarse.head[2].out_channels)
+        _pass_through(shortcut, LOGIT_GAIN)
+    hidden, _, last = coarse.head
+    for conv in (hidden, last):
+        conv.weight *= NOISE
+        nn.init.zeros_(conv.bias)
+    for channel in range(last.out_channels):
+        for unit, sign in ((2 * channel, 1.0), (2 * channel + 1, -1.0)):
+            hidden.weight[unit, channel, 1, 1] += sign
+            last.weight[channel, unit, 1, 1] += sign
+
+
+def _pass_through(conv: nn.Conv2d, gain: float) -> None:
+    """Each output is the input of the same number, plus little of the others."""
+    center = conv.kernel_size[0] // 2
+    conv.weight *= NOISE
+    channel = torch.arange(conv.out_channels)
+    conv.weight[:, : conv.out_channels] = 0
+    conv.weight[channel, channel, center, center] = gain
+    nn.init.zeros_(conv.bias)
 
 
 def _splat_pixels(encoder: nn.Module) -> None:
@@ -80,46 +113,24 @@ def _splat_pixels(encoder: nn.Module) -> None:
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         last.bias[per_pixel:] = math.log(OPACITY / (1 - OPACITY))
-        # Gaussians of one pixel must differ, or they stay equal.
-        if per_pixel > 1: nn.init.normal_(last.weight[:per_pixel], std=1e-3)
-    hidden, last = encoder.gaussian_head[0], encoder.gaussian_head[2]
+        if per_pixel > 1:
+            # Gaussians of one pixel must differ, or they stay equal.
+            nn.init.normal_(last.weight[:per_pixel], std=1e-3)
+    hidden, _, last = encoder.gaussian_head
     last.weight *= NOISE
     nn.init.zeros_(last.bias)
     low, high = encoder.adapter.scale_range
-    last.bias[OFFSET : OFFSET + SCALE] = _logit((5 * PIXEL_SCALE - low) / (high - low))
+    # A pixel's footprint is a tenth of the sum of its two sides.
+    fraction = min(max((5 * PIXEL_SCALE - low) / (high - low), 0.01), 0.99)
+    last.bias[OFFSET : OFFSET + SCALE] = math.log(fraction / (1 - fraction))
     last.bias[OFFSET + SCALE] = 1.0
     first = OFFSET + SCALE + ROTATION
-    constant = range(first, last.out_channels, (last.out_channels - first) // 3)
+    constants = range(first, last.out_channels, (last.out_channels - first) // 3)
     image = encoder.refinement.stem.out_channels
-    for channel, row in enumerate(constant):
+    for channel, row in enumerate(constants):
         nn.init.zeros_(last.weight[row])
         for unit, sign in ((2 * channel, 1.0), (2 * channel + 1, -1.0)):
             nn.init.zeros_(hidden.weight[unit])
             hidden.weight[unit, image + channel, 1, 1] = sign
             hidden.bias[unit] = -0.5 * sign
             last.weight[row, unit, 1, 1] = sign / SH_CONSTANT
-
-
-def _pass_through(conv, channels, first_input, gain):
-    center = conv.kernel_size[0] // 2
-    for channel in range(channels):
-        conv.weight[channel] = 0
-        conv.weight[channel, first_input + channel, center, center] = gain
-    nn.init.zeros_(conv.bias)
-
-
-def _pass_through_gelu(head: nn.Sequential, channels: int) -> None:
-    hidden, last = head[0], head[2]
-    hidden.weight *= NOISE
-    last.weight *= NOISE
-    nn.init.zeros_(hidden.bias)
-    nn.init.zeros_(last.bias)
-    for channel in range(channels):
-        for unit, sign in ((2 * channel, 1.0), (2 * channel + 1, -1.0)):
-            hidden.weight[unit, channel, 1, 1] += sign
-            last.weight[channel, unit, 1, 1] += sign
-
-
-def _logit(probability: float) -> float:
-    probability = min(max(probability, 0.01), 0.99)
-    return math.log(probability / (1 - probability))

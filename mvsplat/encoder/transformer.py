@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mvsplat.encoder.layers import Linear, maybe_checkpoint
+from mvsplat.encoder.layers import Linear, cheaply, gelu, maybe_checkpoint
 from mvsplat.encoder.windows import WindowLayout, position_encoding, rolled_windows, window_layout
 from mvsplat.types import Views
 
@@ -40,7 +40,11 @@ class Message(nn.Module):
     ) -> Float[Tensor, "*batch n c"]:
         message = self.norm(self.merge(attended))
         if self.feed_forward is not None:
-            message = self.feed_forward(torch.cat([tokens.to(message.dtype), message], dim=-1))
+            widen, _, narrow, norm = self.feed_forward
+            hidden = cheaply(
+                lambda x, y: widen(torch.cat([x.to(y.dtype), y], dim=-1)), tokens, message
+            )
+            message = norm(cheaply(lambda x: narrow(gelu(x)), hidden))
         return tokens + message
 
 

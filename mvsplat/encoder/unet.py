@@ -6,7 +6,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.layers import Linear, conv3x3, group_norm
+from mvsplat.encoder.layers import Linear, cheaply, conv3x3, group_norm, silu
 
 HEAD_CHANNELS = 32
 
@@ -24,9 +24,15 @@ class ResidualBlock(nn.Module):
         same = channels == out_channels
         self.skip = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
-        hidden = F.silu(self.norm1(self.conv1(x)))
-        return self.skip(x) + F.silu(self.norm2(self.conv2(hidden)))
+    def forward(self, *parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n d h w"]:
+        """Of the parts, concatenated."""
+        skip, hidden = cheaply(self._start, *parts)
+        hidden = cheaply(lambda x: self.conv2(silu(self.norm1(x))), hidden)
+        return cheaply(lambda x, skip: skip + silu(self.norm2(x)), hidden, skip)
+
+    def _start(self, *parts: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        return self.skip(x), self.conv1(x)
 
 
 class MultiViewAttention(nn.Module):
@@ -63,8 +69,8 @@ class Stage(nn.Module):
         self.residual = ResidualBlock(channels, out_channels)
         self.attention = MultiViewAttention(out_channels) if attention else None
 
-    def forward(self, x: Float[Tensor, "n c h w"], views: int) -> Float[Tensor, "n d h w"]:
-        x = self.residual(x)
+    def forward(self, views: int, *parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n d h w"]:
+        x = self.residual(*parts)
         return x if self.attention is None else self.attention(x, views)
 
 
@@ -106,11 +112,11 @@ class UNet(nn.Module):
             if level > 0:
                 x = self.reduce[level - 1](x)
                 skips.append(x)
-            x = stage(x, views)
+            x = stage(views, x)
             skips.append(x)
         x = self.middle(x)
         for index, stage in enumerate(self.up):
-            x = stage(torch.cat([x, skips.pop()], dim=1), views)
+            x = stage(views, x, skips.pop())
             if index % 2 == 1 and index // 2 < len(self.expand):
                 x = self.expand[index // 2](F.interpolate(x, scale_factor=2, mode="nearest"))
         return self.out(x)
