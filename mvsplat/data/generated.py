@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -132,7 +133,7 @@ class GeneratedScenes(ChunkScenes):
         from mvsplat.data.synthesis.filming import film_scenes
 
         for split, count in self.counts.items():
-            scenes = film_scenes(self.recipe, split, count)
+            scenes: Iterable[dict] = film_scenes(self.recipe, split, count)
             if count:
                 scenes = track(scenes, f"Generating {count} {split} scenes", total=count)
             write_chunks(folder / split, scenes, _CHUNK_BYTES)

@@ -6,8 +6,6 @@ from typing import Any
 
 from numba import njit
 
-_OPTIONS = {"nogil": True, "error_model": "numpy"}
-
 
 def kernel(function: Callable) -> Any:
     """Compile a function, without the interpreter's lock, and keep the result on disk.
@@ -18,6 +16,6 @@ def kernel(function: Callable) -> Any:
     """
     plain = inspect.unwrap(function)  # shape checkers wrap every function they see
     try:
-        return njit(plain, cache=True, **_OPTIONS)
+        return njit(plain, cache=True, nogil=True, error_model="numpy")
     except RuntimeError:  # nowhere to write
-        return njit(plain, **_OPTIONS)
+        return njit(plain, nogil=True, error_model="numpy")
