@@ -1,7 +1,8 @@
 """Procedural rooms, rendered exactly by ray casting: what the generated scenes are made of.
 
-From the outside in: :mod:`scenes` draws a room and a camera path and films it; :mod:`rooms` and
-:mod:`furniture` build worlds out of the parts in :mod:`world`; :mod:`paths` walks through them;
+From the outside in: :mod:`filming` turns a :mod:`recipe` into scenes on all cores; :mod:`scenes`
+draws a room and a camera path that suit each other; :mod:`rooms` and :mod:`furniture` build worlds
+out of the parts in :mod:`world`; :mod:`paths` walks through them;
 :mod:`camera` renders a frame by deferred shading, in three compiled steps that know nothing of
 each other: :mod:`raycast` (what is seen), :mod:`texture` (its colour) and :mod:`light`.
 
