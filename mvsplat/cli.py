@@ -1,9 +1,12 @@
 """``fit``, ``validate``, ``test`` and ``predict``: a YAML file is the constructor arguments."""
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionConfigFile, Namespace
+from lightning.fabric.utilities.rank_zero import rank_zero_module
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -12,9 +15,14 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from mvsplat import config_files
 from mvsplat.callbacks import ImageLogger, PredictionWriter, TestResults
-from mvsplat.callbacks.checkpoints import BestCheckpoint, LatestCheckpoint, find_checkpoint
+from mvsplat.callbacks.checkpoints import (
+    BestCheckpoint,
+    LatestCheckpoint,
+    find_checkpoint,
+    set_aside,
+)
 from mvsplat.cli_errors import ShortErrors
-from mvsplat.data import SceneDataModule
+from mvsplat.data.data_module import SceneDataModule
 from mvsplat.model import MVSplat
 
 LOSSES = "model.losses"
@@ -99,12 +107,12 @@ class SaveConfig(SaveConfigCallback):
             return
         self.already_saved = True
         folder = Path(trainer.default_root_dir)
-        folder = folder if stage == "fit" else folder / stage
+        folder = folder if stage == "fit" else folder / str(trainer.state.fn.value)
         folder.mkdir(parents=True, exist_ok=True)
         config = self.config.clone()
         for key in self.ONE_COMMAND_ONLY:
             config.pop(key, None)
-        text = self.parser.dump(config, skip_none=False, skip_validation=True)
+        text = self.parser.dump(config, skip_none=False)
         temporary = folder / (self.config_filename + ".part")
         temporary.write_text(text)
         temporary.replace(folder / self.config_filename)
@@ -166,10 +174,16 @@ class TrainerCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any):
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        defaults: dict[str, Any] = {"weights_only": True, "return_predictions": False}
+        defaults = {"weights_only": True, "return_predictions": False}
+        if subcommand == "test":
+            defaults["verbose"] = False  # TestResults prints the table
         added = self._subcommand_method_arguments[subcommand]
         parser.set_defaults({name: value for name, value in defaults.items() if name in added})
         return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Lightning's warns about arguments that are given in Python, which here is the rule."""
+        self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
         """Lightning would let a checkpoint's hyperparameters override YAML and flags; ours has none.
@@ -187,6 +201,11 @@ class TrainerCLI(LightningCLI):
                 f"{self.command} needs weights: --ckpt_path last, best or a file, or "
                 "--model.published_checkpoint with a released one"
             )
+
+    def before_fit(self) -> None:
+        resumed = self._get(self.config, "ckpt_path") is not None
+        if self.trainer.is_global_zero and not resumed and not self.trainer.fast_dev_run:
+            set_aside(Path(self.trainer.default_root_dir))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self._get(self.config_init, "trainer")
@@ -206,4 +225,11 @@ class TrainerCLI(LightningCLI):
 
 def main(argv: list[str]) -> None:
     """Run one of Lightning's commands; ``argv`` starts with its name."""
+    warnings.filterwarnings("ignore", module=r"lightning\..*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    rank_zero_module.log.addFilter(_no_advertisement)
     TrainerCLI(argv)
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: " not in record.getMessage()

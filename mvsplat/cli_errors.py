@@ -3,9 +3,9 @@
 import inspect
 import re
 import sys
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn, get_args
 
 import yaml
 
@@ -18,132 +18,199 @@ _NOISE = re.compile(
 class ShortErrors:
     """A parser mixin: errors in a few lines, exit code 2, no dump of all options."""
 
+    # What the command being parsed was given; a subcommand's parser adds to its parent's.
+    config_files: ClassVar[list[str]] = []
+    arguments: ClassVar[list[str]] = []
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
-        self.config_files: list[str] = []
+
+    def parse_args(self, args: Any = None, *rest: Any, **kwargs: Any) -> Any:
+        ShortErrors.config_files.clear()
+        ShortErrors.arguments[:] = [str(argument) for argument in args or []]
+        return super().parse_args(args, *rest, **kwargs)  # type: ignore[misc]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
-        sys.stderr.write(explain(parser, message, getattr(parser, "config_files", [])) + "\n")
+        sys.stderr.write(explain(parser, message) + "\n")
         sys.exit(2)
 
 
-def explain(parser: Any, message: str, config_files: list[str]) -> str:
+@dataclass
+class Mistake:
+    """What is wrong: the option's dotted name, the problem, the word at fault, the valid words."""
+
+    key: str
+    problem: str
+    word: str = ""
+    choices: list[str] = field(default_factory=list)
+
+
+def explain(parser: Any, message: str) -> str:
     """At most five lines for a person: the option, what is wrong, its file, what is valid.
 
     Args:
-        parser: The parser that failed; its options are the valid choices.
+        parser: The parser that failed; it knows its options, files and arguments.
         message: jsonargparse's message.
-        config_files: The configuration files that were read, in order.
     """
-    key, problem, choices, wrong = _analyse(parser, message)
-    lines = [f"error: {key + ': ' if key else ''}{problem}"]
-    where = _file_of(key, wrong, config_files)
-    if where:
-        lines.append(f"  in {where}")
-    near = get_close_matches(wrong, choices, n=3, cutoff=0.5) if wrong else []
-    if near:
+    given = _Given(parser)
+    mistake = _analyse(parser, given, message)
+    lines = [f"error: {mistake.key + ': ' if mistake.key else ''}{mistake.problem}"]
+    if file := given.file_of(mistake.key, mistake.word):
+        lines.append(f"  in {file}")
+    near = get_close_matches(mistake.word, mistake.choices, n=3, cutoff=0.5)
+    if mistake.word and near:
         lines.append(f"  did you mean {' or '.join(near)}?")
-    elif choices:
-        lines.append(f"  valid: {', '.join(choices[:20])}{', ...' if len(choices) > 20 else ''}")
+    elif mistake.choices:
+        more = ", ..." if len(mistake.choices) > 20 else ""
+        lines.append(f"  valid: {', '.join(mistake.choices[:20])}{more}")
     return "\n".join(lines)
 
 
-def _analyse(parser: Any, message: str) -> tuple[str, str, list[str], str]:
-    """The option's dotted name, the problem, the valid choices, and the word that is not one."""
-    keys = re.findall(r'Parser key "([^"]+)"', message)
-    key = ".".join(keys)
-    if found := re.search(r"does not accept option '([^']+)'", message):
-        return _unknown_option(parser, found[1])
-    if found := re.search(r"unrecognized arguments: (.+)", message):
-        return _unknown_option(parser, found[1].split()[0].split("=")[0].lstrip("-"))
+def _analyse(parser: Any, given: "_Given", message: str) -> Mistake:
+    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    unknown = re.search(r"does not accept option '([^']+)'", message) or re.search(
+        r"unrecognized arguments: -*([^\s=]+)", message
+    )
+    if unknown:
+        return _unknown_option(parser, unknown[1])
     if found := re.search(r"Option '([^']+)' is not accepted", message):
-        paths = re.findall(r"Problem with given class_path '([^']+)'", message[: found.start()])
-        choices = _parameters(paths[-1]) if paths else []
-        of = f" of {_short(paths[-1])}" if paths else ""
-        return key, f"{found[1]!r} is not an option{of}", choices, found[1]
+        key = key or given.parent_of(found[1])
+        classes = re.findall(r"Problem with given class_path '([^']+)'", message[: found.start()])
+        path = classes[-1] if classes else given.class_of(key)
+        return Mistake(
+            key,
+            f"{found[1]!r} is not an option{' of ' + path.rpartition('.')[2] if path else ''}",
+            found[1],
+            _parameters(path, _base(parser, key)),
+        )
+    file = re.search(r"Expected a path but (\S+\.ya?ml) either not accessible", message)
+    if file:
+        return Mistake(key, f"no file {file[1]!r}")
     if found := re.search(r"Expected a dot import path string: (.+)", message):
-        return key, f"there is no class {found[1]!r}", _classes(parser, key), found[1]
+        choices = sorted(cls.__name__ for cls in _subclasses(_base(parser, key)))
+        return Mistake(key, f"there is no class {found[1]!r}", found[1], choices)
     if found := re.search(r"(No module named .+|cannot import name [^(]+)", message):
-        return key, found[1].strip(), [], ""
+        return Mistake(key, found[1].strip())
     leaves = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
     problems = [line for line in leaves if not _NOISE.match(line)] or leaves
     text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", "; ".join(problems[:2]))
-    return key, re.sub(r'^Parser key "[^"]+": ', "", text), [], ""
+    if key and "." not in key:
+        parent = given.parent_of(key)
+        key = f"{parent}.{key}" if parent else key
+    return Mistake(key, re.sub(r'^Parser key "[^"]+": ', "", text))
 
 
-def _unknown_option(parser: Any, option: str) -> tuple[str, str, list[str], str]:
+def _unknown_option(parser: Any, option: str) -> Mistake:
     """Finds the first part of a dotted name that is unknown, and the names known at its place."""
-    known = {action.dest for action in parser._actions if action.dest not in ("help", "==SUPPRESS==")}
+    actions = _innermost(parser)._actions
+    known = {action.dest for action in actions if action.dest not in ("help", "==SUPPRESS==")}
     parts = option.split(".")
-    for depth in range(len(parts)):
+    for depth, word in enumerate(parts):
         prefix = ".".join(parts[:depth])
-        level = {
-            name[len(prefix) :].lstrip(".").split(".")[0]
-            for name in known
-            if not prefix or name.startswith(prefix + ".")
-        } - {""}
-        if level and parts[depth] not in level:
-            at = f" of {prefix}" if prefix else ""
-            problem = f"{parts[depth]!r} is not an option{at}"
-            return ".".join(parts[: depth + 1]), problem, sorted(level), parts[depth]
-    return option, "is not an option", [], ""
+        below = [n.removeprefix(prefix + ".") for n in known if n.startswith(prefix + ".")]
+        level = {name.split(".")[0] for name in (below if prefix else known)}
+        if level and word not in level:
+            problem = f"{word!r} is not an option{' of ' + prefix if prefix else ''}"
+            return Mistake(".".join(parts[: depth + 1]), problem, word, sorted(level))
+    return Mistake(option, "is not an option")
 
 
-def _parameters(path: str) -> list[str]:
-    module, _, name = path.rpartition(".")
-    try:
-        return [p for p in inspect.signature(getattr(import_module(module), name)).parameters]
-    except (ImportError, AttributeError, ValueError):
-        return []
+class _Given:
+    """What the user gave: configuration files and arguments, to look for the source of a value."""
+
+    def __init__(self, parser: Any):
+        self.files: list[tuple[str, Any]] = []
+        self.arguments = [a.lstrip("-") for a in parser.arguments if a[:2] == "--"]
+        for path in parser.config_files:
+            try:
+                with open(path) as file:
+                    self.files.append((path, yaml.safe_load(file)))
+            except (OSError, yaml.YAMLError):
+                self.files.append((path, None))
+
+    def parent_of(self, name: str) -> str:
+        """The dotted name of the option under which ``name`` was given, last one first."""
+        for argument in self.arguments:
+            parts = argument.partition("=")[0].split(".")
+            if parts[-1] == name:
+                return ".".join(part for part in parts[:-1] if part != "init_args")
+        for _, content in reversed(self.files):
+            if (path := _find(content, name)) is not None:
+                return ".".join(part for part in path if part != "init_args")
+        return ""
+
+    def class_of(self, key: str) -> str:
+        """The class that the files name for an option."""
+        for _, content in reversed(self.files):
+            value = _get(content, key)
+            if isinstance(value, dict) and "class_path" in value:
+                return value["class_path"]
+        return ""
+
+    def file_of(self, key: str, word: str) -> str:
+        """The last file in which the option or the word stands, or one that cannot be read."""
+        parts = key.split(".")
+        if any(parts[-1] in argument or (word and word in argument) for argument in self.arguments):
+            return ""
+        for path, content in reversed(self.files):
+            if not isinstance(content, dict):
+                return path
+            if word and (_find(content, word) is not None or word in str(_get(content, key))):
+                return path
+            if not word and _get(content, key) is not None:
+                return path
+        return ""
 
 
-def _short(path: str) -> str:
-    return path.rpartition(".")[2]
-
-
-def _classes(parser: Any, key: str) -> list[str]:
-    """Short names of the classes that an option takes."""
+def _innermost(parser: Any) -> Any:
+    """The parser of the subcommand, if there is one: there is never more than one here."""
     for action in parser._actions:
-        if action.dest and (key == action.dest or key.startswith(action.dest + ".")):
-            bases = re.findall(r"[\w.]+\.[A-Z]\w+", str(getattr(action, "_typehint", "")))
-            return sorted({name for base in bases for name in _subclasses(base)})
-    return []
+        if isinstance(action.choices, dict) and action.choices:
+            return next(iter(action.choices.values()))
+    return parser
 
 
-def _subclasses(path: str) -> list[str]:
-    module, _, name = path.rpartition(".")
-    try:
-        base = getattr(import_module(module), name)
-        stack, found = [base], []
-        while stack:
-            cls = stack.pop()
-            stack += cls.__subclasses__()
-            if not inspect.isabstract(cls):
-                found.append(cls.__name__)
-        return found
-    except (ImportError, AttributeError, TypeError):
+def _find(content: Any, name: str) -> list[str] | None:
+    """The keys that lead to the mapping in which ``name`` is a key."""
+    if not isinstance(content, dict):
+        return None
+    if name in content:
         return []
+    for key, value in content.items():
+        if (path := _find(value, name)) is not None:
+            return [key, *path]
+    return None
 
 
-def _file_of(key: str, wrong: str, config_files: list[str]) -> str:
-    """The last configuration file in which the option stands, if one has it."""
-    for path in reversed(config_files):
-        try:
-            with open(path) as file:
-                content = yaml.safe_load(file)
-        except (OSError, yaml.YAMLError):
-            return path
-        if not isinstance(content, dict) or (key and _mentions(content, key.split("."), wrong)):
-            return path
-    return ""
-
-
-def _mentions(content: Any, parts: list[str], wrong: str) -> bool:
-    for part in parts:
+def _get(content: Any, key: str) -> Any:
+    for part in key.split(".") if key else []:
         if not isinstance(content, dict):
-            break
-        content = content.get(part, content.get("init_args", {}).get(part))
-        if content is None:
-            return False
-    return not wrong or wrong in str(content) or (bool(parts) and wrong == parts[-1])
+            return None
+        arguments = content.get("init_args")
+        content = content.get(part, arguments.get(part) if isinstance(arguments, dict) else None)
+    return content
+
+
+def _base(parser: Any, key: str) -> Any:
+    """The type that an option takes."""
+    actions = _innermost(parser)._actions
+    fitting = [a for a in actions if a.dest and f"{key}.".startswith(a.dest + ".")]
+    return getattr(max(fitting, key=lambda a: len(a.dest)), "_typehint", None) if fitting else None
+
+
+def _subclasses(typehint: Any) -> set[type]:
+    """The classes that a type such as ``dict[str, Loss | None]`` admits, and that can be built."""
+    if not isinstance(typehint, type) or get_args(typehint):
+        return {cls for argument in get_args(typehint) for cls in _subclasses(argument)}
+    if typehint.__module__ == "builtins":
+        return set()
+    below = {cls for child in typehint.__subclasses__() for cls in _subclasses(child)}
+    return below if inspect.isabstract(typehint) else below | {typehint}
+
+
+def _parameters(path: str, typehint: Any) -> list[str]:
+    """The arguments of a class, or of all that are possible where it is not known."""
+    classes = _subclasses(typehint)
+    named = {cls for cls in classes if cls.__name__ == path.rpartition(".")[2]} or classes
+    return sorted({n for cls in named for n in inspect.signature(cls.__init__).parameters} - {"self"})

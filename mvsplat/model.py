@@ -28,7 +28,8 @@ class MVSplat(LightningModule):
         encoder: The network from context views to Gaussians.
         decoder: Renders Gaussians.
         losses: What training minimises, by name, each times its weight. Names given here are
-            added to the published ones (``mse``: MSE and ``lpips``: 0.05 LPIPS); null removes one.
+            added to the published ones (``mse``: MSE and ``lpips``: 0.05 LPIPS); null or a weight of 0
+            removes one.
         optimizer: The optimizer of all parameters.
         schedule: How the learning rate changes, once an optimizer step; null keeps it constant.
         max_steps: The schedule's length in optimizer steps; follows ``trainer.max_steps``.
@@ -58,7 +59,7 @@ class MVSplat(LightningModule):
         self.encoder = CostVolumeEncoder() if encoder is None else encoder
         self.decoder = SplattingDecoder() if decoder is None else decoder
         chosen = {"mse": MSE(), "lpips": LPIPS()} | (losses or {})
-        self.losses = nn.ModuleDict({name: loss for name, loss in chosen.items() if loss is not None})
+        self.losses = nn.ModuleDict({name: loss for name, loss in chosen.items() if loss and loss.weight})
         self.build_optimizer = optimizer
         self.schedule = schedule
         self.max_steps = max_steps
@@ -82,6 +83,9 @@ class MVSplat(LightningModule):
             raise ValueError("model.losses is empty: there is nothing to minimise")
         for loss in self.losses.values():
             loss.prepare()
+
+    def on_fit_start(self) -> None:
+        # Only here does the trainer know whether it resumes.
         if self.backbone_weights is not None and self.trainer.ckpt_path is None:
             from mvsplat.published import load_backbone
 
@@ -119,7 +123,7 @@ class MVSplat(LightningModule):
         )
         self._log(f"{stage}/ssim", metrics.ssim(rendering.color, truth).mean(), batch)
         if batch.context.depth is not None and gaussians.estimate is not None:
-            error = metrics.abs_rel(gaussians.estimate.depth, batch.context.depth).mean()
+            error = metrics.abs_rel(gaussians.estimate.depth, batch.context.depth).nanmean()
             self._log(f"{stage}/abs_rel", error, batch)
         return {"gaussians": gaussians, "rendering": rendering}
 

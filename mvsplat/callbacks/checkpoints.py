@@ -18,8 +18,6 @@ _OF_A_RUN = (FOLDER, "logs", "images", "config.yaml")
 class LatestCheckpoint(ModelCheckpoint):
     """Saves ``checkpoints/step-*.ckpt`` every few optimizer steps, and ``checkpoints/last.ckpt``.
 
-    A new run in a folder that has checkpoints moves what is there to ``earlier-1`` (2, ...) first.
-
     Args:
         every_n_steps: Optimizer steps between two checkpoints; the end of a run saves one as well.
         keep: How many of the latest are kept; -1 keeps all.
@@ -38,11 +36,7 @@ class LatestCheckpoint(ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        run = Path(trainer.default_root_dir)
-        self.dirpath = str((run / FOLDER).absolute())
-        fresh = stage == "fit" and trainer.ckpt_path is None and not trainer.fast_dev_run
-        if fresh and trainer.is_global_zero and any((run / FOLDER).glob("*.ckpt")):
-            _set_aside(run)
+        self.dirpath = str((Path(trainer.default_root_dir) / FOLDER).absolute())
         super().setup(trainer, pl_module, stage)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -112,7 +106,10 @@ def _score(path: Path) -> Any:
     return (float(match[1]), int(match[2])) if match else None
 
 
-def _set_aside(run: Path) -> None:
+def set_aside(run: Path) -> None:
+    """Before a new run: move what an earlier one left in its folder to ``earlier-1`` (2, ...)."""
+    if not any((run / FOLDER).glob("*.ckpt")):
+        return
     number = 1
     while (run / f"earlier-{number}").exists():
         number += 1
