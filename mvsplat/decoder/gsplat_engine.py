@@ -52,12 +52,15 @@ def splat(
     zero, one = torch.zeros_like(fx), torch.ones_like(fx)
     pixels = torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one], dim=-1)
     color = torch.tensor(background, dtype=torch.float32, device=device)
+    if gaussians.means.shape[1] == 0:  # gsplat's kernels expect at least one
+        image = color[:, None, None].expand(*cameras.shape[:2], 3, height, width)
+        return image, torch.zeros_like(image[:, :, 0]), torch.ones_like(image[:, :, 0])
     image, alpha, _ = load_gsplat().rasterization(
         means=gaussians.means.float(),
         quats=gaussians.rotations.float(),
         scales=gaussians.scales.float(),
         opacities=gaussians.opacities.float(),
-        colors=gaussians.harmonics.float().mT,
+        colors=gaussians.harmonics[..., : (degree + 1) ** 2].float().mT,
         viewmats=torch.cat([cameras, last_row], dim=-2),
         Ks=pixels.unflatten(-1, (3, 3)),
         width=width,

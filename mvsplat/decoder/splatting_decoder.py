@@ -38,7 +38,7 @@ class SplattingDecoder(Configurable, nn.Module):
 
     def __init__(
         self,
-        background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        background: tuple[float, float, float] | list[float] = (0.0, 0.0, 0.0),
         antialiased: bool = False,
         sh_degree: int = 3,
         depth: Literal["expected", "accumulated", "disparity"] = "expected",
@@ -62,6 +62,26 @@ class SplattingDecoder(Configurable, nn.Module):
         self.depth = depth
         self.scale_invariant = scale_invariant
         self.engine = engine
+
+    def prepare(self, device: torch.device | str = "cpu") -> None:
+        """Render a speck on ``device``, so that what must be compiled is compiled now.
+
+        Otherwise this happens at the first call, where it looks like a hang.
+
+        Raises:
+            RuntimeError: gsplat cannot be built; says what is missing.
+        """
+        speck = Gaussians(
+            means=torch.tensor([[[0.0, 0.0, 1.0]]], requires_grad=True),
+            scales=torch.full((1, 1, 3), 0.1),
+            rotations=torch.tensor([[[1.0, 0.0, 0.0, 0.0]]]),
+            harmonics=torch.zeros(1, 1, 3, 1),
+            opacities=torch.ones(1, 1),
+        ).to(device)
+        pose, near = torch.eye(4, device=device)[None, None], torch.ones(1, 1, device=device)
+        with torch.enable_grad():
+            rendering = self(speck, pose, pose[..., :3, :3], near, near, (16, 16))
+            rendering.color.sum().backward()
 
     def forward(
         self,

@@ -104,7 +104,9 @@ def measure_anchor(number: int, size: int, threads: int, repeats: int) -> float:
     gaussians, (extrinsics, _, _) = mvsplat_like(number, size), cameras(1)
     lens = size * torch.tensor([[[FOCAL, FOCAL, 0.5, 0.5]]])
     fields = [getattr(gaussians, name) for name in FIELDS]
-    scene = _scene([*fields, extrinsics[..., :3, :], extrinsics[..., :3, 3], lens], size, size, 3, False)
+    scene = _scene(
+        [*fields, extrinsics[..., :3, :], extrinsics[..., :3, 3], lens], size, size, 3, False
+    )
     records = rasterizer.build_lists(scene).records[0, 0]
     records = records[records[:, fp.Y_LAST] > records[:, fp.Y_FIRST]]
     across, slope = 2 * records[:, fp.SPREAD_X], records[:, fp.SLOPE]
@@ -139,7 +141,9 @@ def print_row(number: int, size: int, threads: int, best: dict[str, float]) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--gaussians", type=int, nargs="+", default=[16384, 131072, 524288, 2097152])
+    parser.add_argument(
+        "--gaussians", type=int, nargs="+", default=[16384, 131072, 524288, 2097152]
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=5)
@@ -167,7 +171,9 @@ def main() -> None:
         for number in options.gaussians:
             for size in options.sizes:
                 best = measure(number, size, 1, "cuda", options.repeats)
-                print(f"{number:9,d} {size:5d} {1e3 * best['forward']:17.2f} {1e3 * best['both']:9.2f}")
+                print(
+                    f"{number:9,d} {size:5d} {1e3 * best['forward']:17.2f} {1e3 * best['both']:9.2f}"
+                )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ of 16 x 16, a library sort, exp from the C library, one Python thread a core.  F
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -27,18 +28,14 @@ def _box(x, y, radius_x, radius_y, columns, rows):
 def _bin(order, xy, radii, columns, rows):
     starts = np.zeros(columns * rows + 1, np.int64)
     for g in order:
-        left, right, top, bottom = _box(
-            xy[g, 0], xy[g, 1], radii[g, 0], radii[g, 1], columns, rows
-        )
+        left, right, top, bottom = _box(xy[g, 0], xy[g, 1], radii[g, 0], radii[g, 1], columns, rows)
         for row in range(top, bottom):
             for column in range(left, right):
                 starts[row * columns + column + 1] += 1
     starts = np.cumsum(starts)
     lists, places = np.empty(starts[-1], np.int32), starts.copy()
     for g in order:
-        left, right, top, bottom = _box(
-            xy[g, 0], xy[g, 1], radii[g, 0], radii[g, 1], columns, rows
-        )
+        left, right, top, bottom = _box(xy[g, 0], xy[g, 1], radii[g, 0], radii[g, 1], columns, rows)
         for row in range(top, bottom):
             for column in range(left, right):
                 lists[places[row * columns + column]] = g
@@ -91,10 +88,21 @@ def render(xy, conics, opacities, colors, sigmas, height, width, threads) -> np.
     with ThreadPoolExecutor(threads) as pool:
         jobs = [
             pool.submit(
-                _composite, a, b, columns, starts, lists, xy, radii, conics, opacities, colors,
-                through, image,
-            )  # fmt: skip
-            for a, b in zip(cuts[:-1], cuts[1:])
+                _composite,
+                a,
+                b,
+                columns,
+                starts,
+                lists,
+                xy,
+                radii,
+                conics,
+                opacities,
+                colors,
+                through,
+                image,
+            )
+            for a, b in pairwise(cuts)
         ]
         for job in jobs:
             job.result()

@@ -177,7 +177,12 @@ def test_projection_agrees_with_gsplat():
     drawn = records[:, fp.Y_LAST] > records[:, fp.Y_FIRST]
     assert drawn.sum() > 100
     assert not (drawn & (radii[0, 0] <= 0).all(-1)).any()
-    records, xy, depth, conic = records[drawn], xy[0, 0, drawn], depth[0, 0, drawn], conic[0, 0, drawn]
+    records, xy, depth, conic = (
+        records[drawn],
+        xy[0, 0, drawn],
+        depth[0, 0, drawn],
+        conic[0, 0, drawn],
+    )
     close = {"rtol": 1e-4, "atol": 1e-4}
     torch.testing.assert_close(records[:, [fp.X, fp.Y]], xy, **close)
     torch.testing.assert_close(records[:, fp.DEPTH], depth, **close)

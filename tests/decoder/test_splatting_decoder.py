@@ -33,6 +33,22 @@ def gradients(gaussians: Gaussians) -> list[torch.Tensor]:
     return [out.color.detach(), out.depth.detach(), *(t.grad for t in (*tensors, pose))]
 
 
+def test_prepare_compiles(capsys):
+    SplattingDecoder(engine="cpu").prepare()
+    assert capsys.readouterr().out == ""
+
+
+def test_kernels_compile_where_nothing_can_be_cached(monkeypatch):
+    """numba raises where no folder is writable; that must not stop the import."""
+    from mvsplat.decoder.cpu import compilation
+
+    def read_only(function):
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(compilation, "_Cache", read_only)
+    assert compilation.kernel(lambda x: x + 1)(2) == 3
+
+
 def test_background_shows_through():
     gaussians = random_gaussians(30, scale=0.1)
     black, blue = render(gaussians), render(gaussians, background=(0.1, 0.2, 1.0))
@@ -315,8 +331,9 @@ def test_nothing_is_touched_out_of_bounds(tmp_path: Path):
     """Every kernel, compiled with bounds checks, on awkward and absurd scenes."""
     environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
     script = EXTREMES.format(folder=str(Path(__file__).parent))
+    command = [sys.executable, "-c", script]
     run = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=600
+        command, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert run.returncode == 0 and run.stdout.strip() == "done", run.stderr
 
@@ -327,8 +344,6 @@ def test_nothing_is_touched_out_of_bounds(tmp_path: Path):
 def test_engines_agree(name: str):
     """gsplat against the CPU engine: 99.9 % of the pixels within 1e-3, gradients within 1 %."""
     gaussians = awkward_scenes()[name]
-    if gaussians.means.shape[1] == 0:
-        pytest.skip("gsplat does not take empty scenes")
     tensors = [getattr(gaussians, field).requires_grad_() for field in FIELDS]
     results = {}
     for device in ("cpu", "cuda"):

@@ -1,17 +1,31 @@
 """How the kernels are compiled: once a machine, cached on disk, with one line of notice."""
 
+import hashlib
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numba
 from numba.core import event
+from numba.core.caching import FunctionCache
 
 # Without numba's reference counting: it makes every array view an atomic update of a counter that
 # all threads share, which costs more than the arithmetic.  So kernels allocate nothing; scratch
 # space is handed to them.
-_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy", "_nrt": False}
+
+_SOURCES = hashlib.sha256(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()
+
+
+class _Cache(FunctionCache):
+    """numba's cache notices changes of a kernel's own file only; this one of the helpers' too."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple:
+        return (*super()._index_key(sig, codegen), _SOURCES)
 
 
 def kernel(function: Callable) -> Any:
@@ -21,10 +35,11 @@ def kernel(function: Callable) -> Any:
     process instead (``NUMBA_CACHE_DIR`` names another folder).
     """
     plain = inspect.unwrap(function)  # shape checkers wrap every function they see
+    compiled: Any = numba.njit(plain, **_OPTIONS)
     try:
-        compiled = numba.njit(plain, cache=True, **_OPTIONS)
-    except RuntimeError:  # no writable cache folder
-        compiled = numba.njit(plain, **_OPTIONS)
+        compiled._cache = _Cache(plain)
+    except RuntimeError:  # no folder is writable
+        pass
     _Notice.kernels.add(compiled)
     return compiled
 
@@ -37,7 +52,7 @@ def inlined(function: Callable) -> Any:
 class _Notice(event.Listener):
     """Tells once a process that kernels are being compiled, not merely loaded."""
 
-    kernels: set[Any] = set()
+    kernels: ClassVar[set[Any]] = set()
     given = False
 
     def on_start(self, event: Any) -> None:

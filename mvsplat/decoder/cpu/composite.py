@@ -1,4 +1,4 @@
-"""Kernels: composite each tile's sorted Gaussians front to back, and the gradients back to front.
+"""Kernel: composite each tile's sorted Gaussians, front to back.
 
 A tile of 16 x 16 pixels is 16 blocks of 4 x 4; a block is one vector of lanes.  For each Gaussian
 only the blocks that its box touches are visited.  A tile's state is a flat buffer of planes, each
@@ -21,17 +21,14 @@ from mvsplat.decoder.cpu.simd import (
     prefetch,
     select,
     smaller,
-    spread,
     store,
-    total,
 )
 from mvsplat.decoder.cpu.tiles import TILE
 
 BLOCK = 4
 BLOCKS = TILE // BLOCK
 PLANE = TILE * TILE
-PLANES = 11  # of the backward state; the forward state needs six
-AHEAD = 6  # records to prefetch
+AHEAD = 12  # how many records ahead to prefetch
 
 ALPHA_MAX = np.float32(0.999)
 ALPHA_CUT = np.float32(fp.ALPHA_CUT)
@@ -49,15 +46,10 @@ P1, P2, P3, P4, P5 = (
 
 # Planes of the state.  Transmittance is negative where the pixel is finished (or outside).
 TRANSMITTANCE, RED, GREEN, BLUE, DEPTH, LAST = range(6)
-# Backward: what is behind, weighted by the output's gradient, and that gradient.
-BEHIND, GRAD_RED, GRAD_GREEN, GRAD_BLUE, GRAD_DEPTH = 6, 7, 8, 9, 10
-
-# Gradients of a (Gaussian, tile) pair, in the order of the first ten fields of a record.
-PAIR = 10
 
 
 @inlined
-def _block_range(record, tile_x, tile_y):
+def block_range(record, tile_x, tile_y):
     """Block columns and rows of the tile that the record's box touches."""
     left = max(int(record[fp.X_FIRST]) - tile_x, 0) // BLOCK
     right = (min(int(record[fp.X_LAST]) - tile_x, TILE) + BLOCK - 1) // BLOCK
@@ -67,7 +59,7 @@ def _block_range(record, tile_x, tile_y):
 
 
 @inlined
-def _tile_frame(record, tile_x, tile_y):
+def tile_frame(record, tile_x, tile_y):
     """Centre line of the footprint at the tile's first pixel row, and that row's distance in y."""
     middle = float(tile_y) + 0.5
     line = float(record[fp.X_INSIDE]) - (tile_x + 0.5)
@@ -76,7 +68,7 @@ def _tile_frame(record, tile_x, tile_y):
 
 
 @inlined
-def _falloff(dx, dy, spread_x, spread_y):
+def falloff(dx, dy, spread_x, spread_y):
     """exp(-exponent) of a block, and where it is large enough to matter."""
     s = fma(spread_y * dy, dy, spread_x * dx * dx)
     p = fma(fma(fma(fma(fma(s, P5, P4), s, P3), s, P2), s, P1), s, 1.0)
@@ -107,8 +99,8 @@ def _start_state(state, tile_x, tile_y, height, width):
 @inlined
 def _draw(record, state, position, tile_x, tile_y):
     """Blend one Gaussian over the tile, front to back."""
-    left, right, top, bottom = _block_range(record, tile_x, tile_y)
-    line, below = _tile_frame(record, tile_x, tile_y)
+    left, right, top, bottom = block_range(record, tile_x, tile_y)
+    line, below = tile_frame(record, tile_x, tile_y)
     slope, spread_x, spread_y = record[fp.SLOPE], record[fp.SPREAD_X], record[fp.SPREAD_Y]
     opacity = record[fp.OPACITY]
     lane_y = lane_rows()
@@ -120,7 +112,7 @@ def _draw(record, state, position, tile_x, tile_y):
             at = (row * BLOCKS + column) * WIDTH
             through = load(state, at)
             dx = slanted - (shift - np.float32(BLOCK * column))
-            fall, near = _falloff(dx, dy, spread_x, spread_y)
+            fall, near = falloff(dx, dy, spread_x, spread_y)
             alpha = smaller(fall * opacity, ALPHA_MAX)
             alpha = select(both(near, alpha >= ALPHA_CUT), alpha, 0.0)
             alive = larger(through, 0.0)
@@ -159,8 +151,9 @@ def _write_tile(state, tile_x, tile_y, background, color, depth, transmittance, 
 
 @kernel
 def composite(
-    records, words, tile_starts, first, last_tile, state, background, color, depth, transmittance, last
-):
+    records, words, tile_starts, first, last_tile, state, background,
+    color, depth, transmittance, last,
+):  # fmt: skip
     """Render tiles first..last_tile, numbered view by view, row by row; ``state`` is scratch.
 
     ``records`` [views, gaussians, 16]; ``color`` [views, 3, height, width], ``depth``,
@@ -188,128 +181,3 @@ def composite(
             state, tile_x, tile_y, background,
             color[view], depth[view], transmittance[view], last[view],
         )  # fmt: skip
-
-
-@inlined
-def _start_backward(
-    state, tile_x, tile_y, background, grad_color, grad_depth, grad_through, transmittance, last
-):
-    """Fill the backward state from the outputs; returns the farthest last position."""
-    height, width = transmittance.shape
-    state[:] = 0.0
-    farthest = 0
-    for y in range(tile_y, min(tile_y + TILE, height)):
-        for x in range(tile_x, min(tile_x + TILE, width)):
-            row, column = y - tile_y, x - tile_x
-            at = (row // BLOCK * BLOCKS + column // BLOCK) * WIDTH
-            at += row % BLOCK * BLOCK + column % BLOCK
-            through = transmittance[y, x]
-            behind = grad_through[y, x]
-            for channel in range(3):
-                grad = grad_color[channel, y, x]
-                behind += background[channel] * grad
-                state[(GRAD_RED + channel) * PLANE + at] = grad
-            state[GRAD_DEPTH * PLANE + at] = grad_depth[y, x]
-            state[TRANSMITTANCE * PLANE + at] = through
-            state[BEHIND * PLANE + at] = behind * through
-            state[LAST * PLANE + at] = last[y, x]
-            farthest = max(farthest, last[y, x])
-    return farthest
-
-
-@inlined
-def _draw_backward(record, state, position, tile_x, tile_y, grads):
-    """Undo one Gaussian's blending and write the ten gradients of its record."""
-    left, right, top, bottom = _block_range(record, tile_x, tile_y)
-    line, below = _tile_frame(record, tile_x, tile_y)
-    slope, spread_x, spread_y = record[fp.SLOPE], record[fp.SPREAD_X], record[fp.SPREAD_Y]
-    opacity = record[fp.OPACITY]
-    red, green, blue, z = record[fp.RED], record[fp.GREEN], record[fp.BLUE], record[fp.DEPTH]
-    lane_y = lane_rows()
-    slanted = fma(lane_y, -slope, lane_columns())
-    to_red, to_green, to_blue, to_depth = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
-    sum_1, sum_y, sum_yy = spread(0.0), spread(0.0), spread(0.0)
-    sum_x, sum_xy, sum_xx = spread(0.0), spread(0.0), spread(0.0)
-    for row in range(top, bottom):
-        dy = lane_y + (below + np.float32(BLOCK * row))
-        shift = line + slope * np.float32(BLOCK * row)
-        for column in range(left, right):
-            at = (row * BLOCKS + column) * WIDTH
-            dx = slanted - (shift - np.float32(BLOCK * column))
-            fall, near = _falloff(dx, dy, spread_x, spread_y)
-            full = fall * opacity
-            alpha = smaller(full, ALPHA_MAX)
-            drawn = both(near, alpha >= ALPHA_CUT)
-            drawn = both(drawn, load(state, LAST * PLANE + at) >= position)
-            if not anywhere(drawn):
-                continue
-            through, behind = load(state, at), load(state, BEHIND * PLANE + at)
-            grad_red = load(state, GRAD_RED * PLANE + at)
-            grad_green = load(state, GRAD_GREEN * PLANE + at)
-            grad_blue = load(state, GRAD_BLUE * PLANE + at)
-            grad_depth = load(state, GRAD_DEPTH * PLANE + at)
-            inverse = spread(1.0) / (1.0 - alpha)
-            before = through * inverse
-            weight = select(drawn, alpha * before, 0.0)
-            gain = fma(grad_green, green, grad_red * red)
-            gain = fma(grad_depth, z, fma(grad_blue, blue, gain))
-            grad_alpha = before * gain - behind * inverse
-            store(state, at, select(drawn, before, through))
-            store(state, BEHIND * PLANE + at, fma(weight, gain, behind))
-            to_red = fma(weight, grad_red, to_red)
-            to_green = fma(weight, grad_green, to_green)
-            to_blue = fma(weight, grad_blue, to_blue)
-            to_depth = fma(weight, grad_depth, to_depth)
-            # alpha = opacity exp(-s), so this is minus the gradient of the exponent s.
-            pull = select(both(drawn, full <= ALPHA_MAX), full * grad_alpha, 0.0)
-            pull_x, pull_y = pull * dx, pull * dy
-            sum_1 = sum_1 + pull
-            sum_x = sum_x + pull_x
-            sum_y = sum_y + pull_y
-            sum_xx = fma(pull_x, dx, sum_xx)
-            sum_xy = fma(pull_x, dy, sum_xy)
-            sum_yy = fma(pull_y, dy, sum_yy)
-    along = 2 * spread_x * total(sum_x)
-    grads[fp.X] = along
-    grads[fp.Y] = 2 * spread_y * total(sum_y) - slope * along
-    grads[fp.SLOPE] = 2 * spread_x * total(sum_xy)
-    grads[fp.SPREAD_X] = -total(sum_xx)
-    grads[fp.SPREAD_Y] = -total(sum_yy)
-    grads[fp.OPACITY] = total(sum_1) / opacity
-    grads[fp.RED] = total(to_red)
-    grads[fp.GREEN] = total(to_green)
-    grads[fp.BLUE] = total(to_blue)
-    grads[fp.DEPTH] = total(to_depth)
-
-
-@kernel
-def composite_backward(
-    records, words, tile_starts, first, last_tile, state, background, grad_color, grad_depth,
-    grad_transmittance, transmittance, last, pair_grads,
-):  # fmt: skip
-    """Write the gradients of every (Gaussian, tile) pair of tiles first..last_tile.
-
-    ``pair_grads`` [pairs, 10] is indexed by slot; each slot is written exactly once.
-    """
-    height, width = transmittance.shape[1:]
-    columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
-    flat = records.reshape(-1)
-    lower = np.uint64(0xFFFFFFFF)
-    for tile in range(first, last_tile):
-        view, rest = tile // (rows * columns), tile % (rows * columns)
-        tile_x, tile_y = rest % columns * TILE, rest // columns * TILE
-        farthest = _start_backward(
-            state, tile_x, tile_y, background, grad_color[view], grad_depth[view],
-            grad_transmittance[view], transmittance[view], last[view],
-        )  # fmt: skip
-        start = tile_starts[tile]
-        base = np.uint64(view * records.shape[1])
-        for i in range(start + farthest, tile_starts[tile + 1]):
-            pair_grads[words[i] & lower] = 0.0
-        for i in range(start + farthest - 1, start - 1, -1):
-            ahead = max(i - AHEAD, 0)
-            prefetch(flat, (base + (words[ahead] >> np.uint64(32))) * np.uint64(fp.RECORD))
-            record = records[view, words[i] >> np.uint64(32)]
-            grads = pair_grads[words[i] & lower]
-            position = np.float32(i - start + 1)
-            _draw_backward(record, state, position, tile_x, tile_y, grads)

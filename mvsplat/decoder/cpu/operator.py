@@ -17,15 +17,21 @@ from mvsplat.decoder.cpu.rasterizer import (
 )
 from mvsplat.decoder.cpu.tiles import TILE
 
+
 def _scene(tensors: list[Tensor], height: int, width: int, degree: int, antialiased: bool) -> Scene:
-    gaussians = [t.detach().contiguous().numpy() for t in tensors[:5]]
+    means, scales, rotations, harmonics, opacities = (
+        t.detach().float().contiguous().numpy() for t in tensors[:5]
+    )
     cameras, centers, lenses = (t.detach().double().contiguous().numpy() for t in tensors[5:])
     size = np.array([width, height], dtype=np.float64)
     focal, principal = lenses[..., :2], lenses[..., 2:]
     least, greatest = (-principal - 0.15 * size) / focal, (1.15 * size - principal) / focal
     bounds = np.stack([least, greatest], axis=-1).reshape(*lenses.shape[:2], 4)
     lenses = np.concatenate([lenses, bounds], axis=-1)
-    return Scene(*gaussians, cameras, centers, lenses, height, width, degree, antialiased)
+    return Scene(
+        means, scales, rotations, harmonics, opacities, cameras, centers, lenses,
+        height, width, degree, antialiased,
+    )  # fmt: skip
 
 
 @torch.library.custom_op("mvsplat::splat", mutates_args=())

@@ -6,7 +6,7 @@ import numpy as np
 
 from mvsplat.decoder.cpu import footprint as fp
 from mvsplat.decoder.cpu.compilation import inlined, kernel
-from mvsplat.decoder.cpu.composite import PAIR
+from mvsplat.decoder.cpu.composite_backward import PAIR
 from mvsplat.decoder.cpu.harmonics import direction_gradient, fill_basis, unit_direction
 
 # Gradients of a camera: world-to-camera rows (12), camera centre (3).
@@ -38,8 +38,9 @@ def _compensation_gradient(grad, xx, xy, yy, determinant, sharp):
 
 @inlined
 def _color_backward(
-    mean, harmonics, center, grads, record, degree, basis, weights, grad_harmonics, grad_mean, grad_camera
-):
+    mean, harmonics, center, grads, record, degree, basis, weights,
+    grad_harmonics, grad_mean, grad_camera,
+):  # fmt: skip
     """Gradients of the coefficients and, through the direction, of the centre and the camera."""
     dx, dy, dz, distance = unit_direction(mean, center)
     coefficients = (degree + 1) ** 2
@@ -100,9 +101,7 @@ def _geometry_backward(
     to_xx, to_xy, to_yy = _covariance_gradient(grads, xx, xy, yy, determinant)
     grad_opacity = grads[fp.OPACITY]
     if antialiased:
-        a, b, c = _compensation_gradient(
-            grad_opacity * opacity, xx, xy, yy, determinant, sharp
-        )
+        a, b, c = _compensation_gradient(grad_opacity * opacity, xx, xy, yy, determinant, sharp)
         to_xx, to_xy, to_yy = to_xx + a, to_xy + b, to_yy + c
         grad_opacity *= math.sqrt(sharp / determinant)
     g = _axes_gradient(rows, axes, to_xx, to_xy, to_yy, grad_axes)

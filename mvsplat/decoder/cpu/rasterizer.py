@@ -1,11 +1,13 @@
 """Runs the kernels: projection, tile lists and compositing of a batch of views."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from mvsplat.decoder.cpu import footprint as fp
-from mvsplat.decoder.cpu.composite import PAIR, PLANE, PLANES, composite, composite_backward
+from mvsplat.decoder.cpu.composite import PLANE, composite
+from mvsplat.decoder.cpu.composite_backward import PAIR, PLANES, composite_backward
 from mvsplat.decoder.cpu.project import project
 from mvsplat.decoder.cpu.project_backward import CAMERA, project_backward
 from mvsplat.decoder.cpu.threads import run_all
@@ -180,4 +182,4 @@ def _pieces(tile_starts: np.ndarray) -> list[tuple[int, int]]:
     work = tile_starts + 16 * np.arange(len(tile_starts))
     cuts = np.searchsorted(work, np.linspace(0, work[-1], PIECES + 1))
     cuts[-1] = len(tile_starts) - 1
-    return [(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:]) if a < b]
+    return [(int(a), int(b)) for a, b in pairwise(cuts) if a < b]

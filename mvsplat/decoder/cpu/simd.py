@@ -4,8 +4,6 @@ numba has no vector type and its automatic vectoriser gives up on short loops; h
 LLVM vector that lives in registers and that LLVM maps to whatever the CPU has (AVX-512, AVX2,
 NEON).  Arithmetic between lanes and scalars works with the usual operators.  ``fma`` rounds once
 and nothing else is contracted or reordered, so that results do not depend on the compiler's mood.
-
-A cached kernel does not notice that this module changed: clear ``__pycache__`` after editing it.
 """
 
 import operator

@@ -62,7 +62,8 @@ def run_all(function: Callable[..., Any], jobs: Sequence[tuple]) -> list[Any]:
     try:
         work()
     finally:
-        errors = [future.exception() for future in futures]
+        # Work that has not begun, because others keep the pool busy, is done by now.
+        errors = [future.exception() for future in futures if not future.cancel()]
     for error in errors:
         if error is not None:
             raise error

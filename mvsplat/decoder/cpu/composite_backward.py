@@ -1,0 +1,172 @@
+"""Kernel: gradients of compositing, each tile's Gaussians back to front.
+
+Transmittance is rebuilt by division; ``behind`` is what lies behind the current Gaussian, weighted
+by the output's gradient.  A Gaussian's gradients are summed over a tile in registers, and written
+to the slot of the (Gaussian, tile) pair: no atomics, and the same bits for any number of threads.
+"""
+
+import numpy as np
+
+from mvsplat.decoder.cpu import footprint as fp
+from mvsplat.decoder.cpu.compilation import inlined, kernel
+from mvsplat.decoder.cpu.composite import (
+    AHEAD,
+    ALPHA_CUT,
+    ALPHA_MAX,
+    BLOCK,
+    BLOCKS,
+    LAST,
+    PLANE,
+    TRANSMITTANCE,
+    block_range,
+    falloff,
+    tile_frame,
+)
+from mvsplat.decoder.cpu.simd import (
+    WIDTH,
+    anywhere,
+    both,
+    fma,
+    lane_columns,
+    lane_rows,
+    load,
+    prefetch,
+    select,
+    smaller,
+    spread,
+    store,
+    total,
+)
+from mvsplat.decoder.cpu.tiles import TILE
+
+# More planes of the state than the forward pass has.
+BEHIND, GRAD_RED, GRAD_GREEN, GRAD_BLUE, GRAD_DEPTH = range(LAST + 1, LAST + 6)
+PLANES = LAST + 6
+
+# Gradients of a (Gaussian, tile) pair, in the order of the first ten fields of a record.
+PAIR = 10
+
+
+@inlined
+def _start_backward(
+    state, tile_x, tile_y, background, grad_color, grad_depth, grad_through, transmittance, last
+):
+    """Fill the backward state from the outputs; returns the farthest last position."""
+    height, width = transmittance.shape
+    state[:] = 0.0
+    farthest = 0
+    for y in range(tile_y, min(tile_y + TILE, height)):
+        for x in range(tile_x, min(tile_x + TILE, width)):
+            row, column = y - tile_y, x - tile_x
+            at = (row // BLOCK * BLOCKS + column // BLOCK) * WIDTH
+            at += row % BLOCK * BLOCK + column % BLOCK
+            through = transmittance[y, x]
+            behind = grad_through[y, x]
+            for channel in range(3):
+                grad = grad_color[channel, y, x]
+                behind += background[channel] * grad
+                state[(GRAD_RED + channel) * PLANE + at] = grad
+            state[GRAD_DEPTH * PLANE + at] = grad_depth[y, x]
+            state[TRANSMITTANCE * PLANE + at] = through
+            state[BEHIND * PLANE + at] = behind * through
+            state[LAST * PLANE + at] = last[y, x]
+            farthest = max(farthest, last[y, x])
+    return farthest
+
+
+@inlined
+def _draw_backward(record, state, position, tile_x, tile_y, grads):
+    """Undo one Gaussian's blending and write the ten gradients of its record."""
+    left, right, top, bottom = block_range(record, tile_x, tile_y)
+    line, below = tile_frame(record, tile_x, tile_y)
+    slope, spread_x, spread_y = record[fp.SLOPE], record[fp.SPREAD_X], record[fp.SPREAD_Y]
+    opacity = record[fp.OPACITY]
+    red, green, blue, z = record[fp.RED], record[fp.GREEN], record[fp.BLUE], record[fp.DEPTH]
+    lane_y = lane_rows()
+    slanted = fma(lane_y, -slope, lane_columns())
+    to_red, to_green, to_blue, to_depth = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
+    sum_1, sum_y, sum_yy = spread(0.0), spread(0.0), spread(0.0)
+    sum_x, sum_xy, sum_xx = spread(0.0), spread(0.0), spread(0.0)
+    for row in range(top, bottom):
+        dy = lane_y + (below + np.float32(BLOCK * row))
+        shift = line + slope * np.float32(BLOCK * row)
+        for column in range(left, right):
+            at = (row * BLOCKS + column) * WIDTH
+            dx = slanted - (shift - np.float32(BLOCK * column))
+            fall, near = falloff(dx, dy, spread_x, spread_y)
+            full = fall * opacity
+            alpha = smaller(full, ALPHA_MAX)
+            drawn = both(near, alpha >= ALPHA_CUT)
+            drawn = both(drawn, load(state, LAST * PLANE + at) >= position)
+            if not anywhere(drawn):
+                continue
+            through, behind = load(state, at), load(state, BEHIND * PLANE + at)
+            grad_red = load(state, GRAD_RED * PLANE + at)
+            grad_green = load(state, GRAD_GREEN * PLANE + at)
+            grad_blue = load(state, GRAD_BLUE * PLANE + at)
+            grad_depth = load(state, GRAD_DEPTH * PLANE + at)
+            inverse = spread(1.0) / (1.0 - alpha)
+            before = through * inverse
+            weight = select(drawn, alpha * before, 0.0)
+            gain = fma(grad_green, green, grad_red * red)
+            gain = fma(grad_depth, z, fma(grad_blue, blue, gain))
+            grad_alpha = before * gain - behind * inverse
+            store(state, at, select(drawn, before, through))
+            store(state, BEHIND * PLANE + at, fma(weight, gain, behind))
+            to_red = fma(weight, grad_red, to_red)
+            to_green = fma(weight, grad_green, to_green)
+            to_blue = fma(weight, grad_blue, to_blue)
+            to_depth = fma(weight, grad_depth, to_depth)
+            # alpha = opacity exp(-s), so this is minus the gradient of the exponent s.
+            pull = select(both(drawn, full <= ALPHA_MAX), full * grad_alpha, 0.0)
+            pull_x, pull_y = pull * dx, pull * dy
+            sum_1 = sum_1 + pull
+            sum_x = sum_x + pull_x
+            sum_y = sum_y + pull_y
+            sum_xx = fma(pull_x, dx, sum_xx)
+            sum_xy = fma(pull_x, dy, sum_xy)
+            sum_yy = fma(pull_y, dy, sum_yy)
+    along = 2 * spread_x * total(sum_x)
+    grads[fp.X] = along
+    grads[fp.Y] = 2 * spread_y * total(sum_y) - slope * along
+    grads[fp.SLOPE] = 2 * spread_x * total(sum_xy)
+    grads[fp.SPREAD_X] = -total(sum_xx)
+    grads[fp.SPREAD_Y] = -total(sum_yy)
+    grads[fp.OPACITY] = total(sum_1) / opacity
+    grads[fp.RED] = total(to_red)
+    grads[fp.GREEN] = total(to_green)
+    grads[fp.BLUE] = total(to_blue)
+    grads[fp.DEPTH] = total(to_depth)
+
+
+@kernel
+def composite_backward(
+    records, words, tile_starts, first, last_tile, state, background, grad_color, grad_depth,
+    grad_transmittance, transmittance, last, pair_grads,
+):  # fmt: skip
+    """Write the gradients of every (Gaussian, tile) pair of tiles first..last_tile.
+
+    ``pair_grads`` [pairs, 10] is indexed by slot; each slot is written exactly once.
+    """
+    height, width = transmittance.shape[1:]
+    columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
+    flat = records.reshape(-1)
+    lower = np.uint64(0xFFFFFFFF)
+    for tile in range(first, last_tile):
+        view, rest = tile // (rows * columns), tile % (rows * columns)
+        tile_x, tile_y = rest % columns * TILE, rest // columns * TILE
+        farthest = _start_backward(
+            state, tile_x, tile_y, background, grad_color[view], grad_depth[view],
+            grad_transmittance[view], transmittance[view], last[view],
+        )  # fmt: skip
+        start = tile_starts[tile]
+        base = np.uint64(view * records.shape[1])
+        for i in range(start + farthest, tile_starts[tile + 1]):
+            pair_grads[words[i] & lower] = 0.0
+        for i in range(start + farthest - 1, start - 1, -1):
+            ahead = max(i - AHEAD, 0)
+            prefetch(flat, (base + (words[ahead] >> np.uint64(32))) * np.uint64(fp.RECORD))
+            record = records[view, words[i] >> np.uint64(32)]
+            grads = pair_grads[words[i] & lower]
+            position = np.float32(i - start + 1)
+            _draw_backward(record, state, position, tile_x, tile_y, grads)
