@@ -37,7 +37,7 @@ State = Mapping[str, Tensor]
 
 
 def load_encoder(
-    checkpoint: State | str | os.PathLike, **encoder_arguments: Any
+    checkpoint: Mapping[str, Any] | str | os.PathLike, **encoder_arguments: Any
 ) -> CostVolumeEncoder:
     """The encoder of a released MVSplat checkpoint, in eval mode.
 
@@ -323,7 +323,7 @@ def _load(path: str | os.PathLike) -> Any:
         ) from error
 
 
-def _encoder_state(checkpoint: State | str | os.PathLike) -> dict[str, Tensor]:
+def _encoder_state(checkpoint: Mapping[str, Any] | str | os.PathLike) -> dict[str, Tensor]:
     origin = "the state dict"
     if isinstance(checkpoint, (str, os.PathLike)):
         origin, checkpoint = str(checkpoint), _load(checkpoint)

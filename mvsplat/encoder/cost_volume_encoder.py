@@ -1,6 +1,7 @@
 """MVSplat's encoder (Chen et al., ECCV 2024): views to one or more Gaussians a pixel."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -73,7 +74,7 @@ class CostVolumeEncoder(Encoder):
     def __init__(
         self,
         d_feature: int = 128,
-        cnn_widths: tuple[int, int, int] = (64, 96, 128),
+        cnn_widths: Sequence[int] = (64, 96, 128),
         transformer_blocks: int = 6,
         transformer_expansion: int = 4,
         attention_splits: int = 2,
@@ -81,15 +82,15 @@ class CostVolumeEncoder(Encoder):
         depth_candidates: int = 128,
         cost_volume: bool = True,
         cost_volume_unet: bool = True,
-        cost_volume_widths: tuple[int, ...] = (128, 128, 128),
-        cost_volume_attention: tuple[int, ...] = (4,),
+        cost_volume_widths: Sequence[int] = (128, 128, 128),
+        cost_volume_attention: Sequence[int] = (4,),
         depth_refinement: bool = True,
-        refinement_widths: tuple[int, ...] = (32, 32, 32, 32, 32),
-        refinement_attention: tuple[int, ...] = (16,),
+        refinement_widths: Sequence[int] = (32, 32, 32, 32, 32),
+        refinement_attention: Sequence[int] = (16,),
         gaussians_per_pixel: int = 1,
         gaussian_head_width: int = 168,
         sh_degree: int = 3,
-        scale_range: tuple[float, float] = (0.5, 15.0),
+        scale_range: Sequence[float] = (0.5, 15.0),
         initialization: Literal["published", "matching"] = "published",
         checkpointing: bool = False,
         published_harmonics_rotation: bool = False,
@@ -102,6 +103,8 @@ class CostVolumeEncoder(Encoder):
                 f"gaussians_per_pixel is {gaussians_per_pixel} without depth refinement, which is "
                 "what tells a pixel's Gaussians apart: set it to 1, or depth_refinement to true"
             )
+        if len(cnn_widths) != 3:
+            raise ValueError(f"cnn_widths has {len(cnn_widths)} numbers: expected 3, one a stage")
         cnn_widths, refinement_widths = tuple(cnn_widths), tuple(refinement_widths)
         cost_volume_widths = tuple(cost_volume_widths)
         self.depth_candidates = depth_candidates

@@ -1,0 +1,73 @@
+"""The cost volume against warping every candidate's features, forward and backward."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from views import random_views
+
+from mvsplat.encoder import cost_volume
+from mvsplat.encoder.cost_volume import CostVolume
+from mvsplat.encoder.depth import disparity_candidates
+
+
+def warped(features, views, disparities):
+    """The definition: features warped plane by plane with pinhole cameras, then correlated."""
+    scenes, count = views.near.shape
+    channels, height, width = features.shape[1:]
+    features = features.unflatten(0, (scenes, count))
+    scale = torch.tensor([[width], [height], [1.0]], dtype=features.dtype)
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    pixels = torch.stack([columns, rows, torch.ones_like(rows)], dim=-1).to(features)
+    volume = features.new_zeros(scenes, count, disparities.shape[1], height, width)
+    for s in range(scenes):
+        for i in range(count):
+            for j in set(range(count)) - {i}:
+                for d, disparity in enumerate(disparities[s * count + i]):
+                    k_i, k_j = (views.intrinsics[s, v].to(features) * scale for v in (i, j))
+                    local = pixels @ k_i.inverse().mT / disparity
+                    pose = views.extrinsics[s, j].to(features).inverse() @ views.extrinsics[s, i].to(features)
+                    point = (local @ pose[:3, :3].mT + pose[:3, 3]) @ k_j.mT
+                    xy = point[..., :2] / point[..., 2:].clamp(min=1e-3)
+                    grid = 2 * xy / torch.tensor([width - 1.0, height - 1.0]).to(xy) - 1
+                    sampled = F.grid_sample(features[s, j][None], grid[None], align_corners=True)[0]
+                    volume[s, i, d] += (sampled * features[s, i]).sum(0) / channels**0.5 / (count - 1)
+    return volume.flatten(0, 1)
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 1 << 24])
+@pytest.mark.parametrize("count", [2, 3])
+def test_equals_warping_then_correlating(count, chunk, monkeypatch):
+    monkeypatch.setattr(cost_volume, "CHUNK_ELEMENTS", chunk)
+    views = random_views(2, count, height=24, width=32)
+    features = torch.randn(2 * count, 5, 6, 8, requires_grad=True)
+    disparities = disparity_candidates(views.near.flatten(), views.far.flatten(), 4)
+    ours = CostVolume()(features, views, disparities)
+    truth = warped(features, views, disparities)
+    torch.testing.assert_close(ours, truth, rtol=1e-4, atol=1e-4)
+    weight = torch.randn_like(truth)
+    gradients = [torch.autograd.grad((x * weight).sum(), features)[0] for x in (ours, truth)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+def test_the_right_plane_matches_best():
+    # One camera looks at a textured plane at depth 4; the other stands one feature pixel aside.
+    views = random_views(1, 2, height=64, width=64)
+    views.intrinsics[:] = torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    views.extrinsics[0, 1, 0, 3] = 4 / 16
+    texture = torch.randn(1, 32, 16, 17)
+    features = torch.cat([texture[..., :16], texture[..., 1:]])
+    disparities = torch.linspace(0.05, 0.65, 13).expand(2, 13)
+    volume = CostVolume()(features, views, disparities)
+    best = volume[0, :, :, 2:14].mean(dim=(1, 2)).argmax()
+    assert disparities[0, best] == pytest.approx(0.25)
+
+
+def test_keeps_features_and_coordinates_only():
+    views = random_views(1, 2, height=128, width=128)
+    features = torch.randn(2, 64, 32, 32, requires_grad=True)
+    disparities = disparity_candidates(views.near.flatten(), views.far.flatten(), 64)
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
+        CostVolume()(features, views, disparities)
+    # A pixel: both views' features and 2 coordinates a candidate, not features times candidates.
+    assert sum(saved) <= 2 * (32 * 32) * (2 * 64 + 2 * 64)
