@@ -14,8 +14,8 @@ from mvsplat.decoder.cpu.threads import run_all
 from mvsplat.decoder.cpu.tiles import TILE, fill_tiles, sort_tiles
 
 # The work is cut in the same way for any number of threads, so that sums do not depend on them:
-# Gaussians into chunks of at least CHUNK, tiles into pieces of about equal numbers of pairs.
-CHUNK = 4096
+# Gaussians into chunks, tiles into pieces of about equal work, at most PIECES of either.
+CHUNK, PIECE = 4096, 8192
 PIECES = 64
 
 
@@ -73,18 +73,18 @@ def build_lists(scene: Scene) -> TileLists:
     tile_starts = np.append((ends - by_tile)[..., 0].reshape(-1), pairs)
     by_chunk = counts.sum(-1, dtype=np.int64).transpose(0, 2, 1)
     first_slots = (np.cumsum(by_chunk) - by_chunk.reshape(-1)).reshape(by_chunk.shape)
+    first_slots = np.ascontiguousarray(first_slots.transpose(0, 2, 1))
     words, owner = np.empty(pairs, dtype=np.uint64), np.empty(pairs, dtype=np.int32)
     slots = np.zeros((scenes, views, gaussians + 1), dtype=np.int32)
     run_all(
         fill_tiles,
         [
             (
-                records[s, v], scene.width, start, stop, int(first_slots[s, v, c]),
-                places[s, c, v], words, slots[s, v], owner,
+                records[s], scene.width, *chunk, first_slots[s, c], places[s, c], words,
+                slots[s], owner,
             )
             for s in range(scenes)
-            for v in range(views)
-            for c, (start, stop) in enumerate(chunks)
+            for c, chunk in enumerate(chunks)
         ],
     )  # fmt: skip
     run_all(
@@ -180,6 +180,7 @@ def _longest(tile_starts: np.ndarray, first: int, last: int) -> int:
 def _pieces(tile_starts: np.ndarray) -> list[tuple[int, int]]:
     """Ranges of tiles with about equal work; empty tiles cost a little too."""
     work = tile_starts + 16 * np.arange(len(tile_starts))
-    cuts = np.searchsorted(work, np.linspace(0, work[-1], PIECES + 1))
+    pieces = min(max(int(work[-1]) // PIECE, 1), PIECES)
+    cuts = np.searchsorted(work, np.linspace(0, work[-1], pieces + 1))
     cuts[-1] = len(tile_starts) - 1
     return [(int(a), int(b)) for a, b in pairwise(cuts) if a < b]

@@ -54,32 +54,40 @@ def count_tiles(record, width, counts):
             counts[row * columns + column] += 1
 
 
-@kernel
-def fill_tiles(records, width, start, stop, first_slot, places, words, slots, slot_owner):
-    """Write the words of a view's Gaussians start..stop.
-
-    ``places`` [tiles] says where this chunk's words of each tile begin and is advanced;
-    ``slots`` [gaussians + 1] receives where each Gaussian's slots begin, ``slot_owner`` [pairs]
-    the Gaussian of each slot.
-    """
+@inlined
+def _fill(record, depth, width, g, slot, places, words, slot_owner):
+    """Write one Gaussian's words; returns the next free slot."""
     columns = (width + TILE - 1) // TILE
+    word = np.uint64(depth) << np.uint64(32)
+    for row in range(int(record[fp.Y_FIRST]) // TILE, (int(record[fp.Y_LAST]) - 1) // TILE + 1):
+        first, last = tile_span(record, row, width)
+        for column in range(first, last):
+            tile = row * columns + column
+            words[places[tile]] = word | np.uint64(slot)
+            places[tile] += 1
+            slot_owner[slot] = g
+            slot += 1
+    return slot
+
+
+@kernel
+def fill_tiles(records, width, start, stop, first_slots, places, words, slots, slot_owner):
+    """Write the words of Gaussians start..stop of a scene, for all its views.
+
+    ``places`` [views, tiles] says where this chunk's words of each tile begin and is advanced;
+    ``first_slots`` [views] where its slots begin.  ``slots`` [views, gaussians + 1] receives where
+    each Gaussian's slots begin, ``slot_owner`` [pairs] the Gaussian of each slot.
+    """
     depths = records.view(np.uint32)
-    slot = first_slot
-    for g in range(start, stop):
-        record = records[g]
-        slots[g] = slot
-        if record[fp.Y_LAST] <= record[fp.Y_FIRST]:
-            continue
-        depth = np.uint64(depths[g, fp.DEPTH]) << np.uint64(32)
-        for row in range(int(record[fp.Y_FIRST]) // TILE, (int(record[fp.Y_LAST]) - 1) // TILE + 1):
-            first, last = tile_span(record, row, width)
-            for column in range(first, last):
-                tile = row * columns + column
-                words[places[tile]] = depth | np.uint64(slot)
-                places[tile] += 1
-                slot_owner[slot] = g
-                slot += 1
-    slots[stop] = slot
+    for view in range(records.shape[0]):
+        slot = first_slots[view]
+        for g in range(start, stop):
+            record = records[view, g]
+            slots[view, g] = slot
+            if record[fp.Y_FIRST] < record[fp.Y_LAST]:
+                depth = depths[view, g, fp.DEPTH]
+                slot = _fill(record, depth, width, g, slot, places[view], words, slot_owner)
+        slots[view, stop] = slot
 
 
 @inlined
