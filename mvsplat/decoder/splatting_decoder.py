@@ -117,22 +117,24 @@ class SplattingDecoder(Configurable, nn.Module):
         image_shape: tuple[int, int],
     ) -> Rendering:
         height, width = image_shape
+        on_cuda = self.engine == "gsplat" or (self.engine == "auto" and gaussians.means.is_cuda)
+        if on_cuda:
+            pose, k, unit = extrinsics.float(), intrinsics.float(), near.float()
+        else:  # cameras are few: in float64, a pixel's position loses nothing to them
+            pose, k, unit = (t.cpu().double() for t in (extrinsics, intrinsics, near))
+        if not self.scale_invariant:
+            unit = torch.ones_like(unit)
         # World to camera, in units of near: this scales the scene without touching it.
-        world_to_camera = torch.linalg.inv(extrinsics.float())
-        unit = near.float() if self.scale_invariant else torch.ones_like(near, dtype=torch.float32)
-        cameras = world_to_camera[..., :3, :] / unit[..., None, None]
-        pixels = intrinsics.new_tensor([width, height, width, height], dtype=torch.float32)
-        k = intrinsics.float()
-        lenses = pixels * torch.stack(
-            (k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]), dim=-1
-        )
-        if self.engine == "gsplat" or (self.engine == "auto" and gaussians.means.is_cuda):
+        cameras = torch.linalg.inv_ex(pose)[0][..., :3, :] / unit[..., None, None]
+        lenses = torch.stack((k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]), dim=-1)
+        lenses = lenses * lenses.new_tensor([width, height, width, height])
+        if on_cuda:
             parts = self._on_cuda(gaussians, cameras, lenses, height, width)
         else:
-            centers = extrinsics[..., :3, 3].float()
-            parts = self._on_cpu(gaussians, cameras, centers, lenses, height, width)
-        color, depth, transmittance = parts
-        return self._finish(color, depth * unit[..., None, None], transmittance)
+            parts = self._on_cpu(gaussians, cameras, pose[..., :3, 3], lenses, height, width)
+        device = gaussians.means.device
+        color, depth, transmittance = (part.to(device) for part in parts)
+        return self._finish(color, depth * unit.to(depth)[..., None, None], transmittance)
 
     def _finish(self, color: Tensor, depth: Tensor, transmittance: Tensor) -> Rendering:
         alpha = 1 - transmittance
@@ -158,14 +160,13 @@ class SplattingDecoder(Configurable, nn.Module):
 
         fields = (
             gaussians.means, gaussians.scales, gaussians.rotations, gaussians.harmonics,
-            gaussians.opacities, cameras, centers, lenses,
+            gaussians.opacities,
         )  # fmt: skip
         color, depth, transmittance, *_ = splat(
-            *(tensor.to("cpu", torch.float32) for tensor in fields),
+            *(tensor.to("cpu", torch.float32) for tensor in fields), cameras, centers, lenses,
             list(self.background), height, width, self._degree(gaussians), self.antialiased,
         )  # fmt: skip
-        device = gaussians.means.device
-        return color.to(device), depth.to(device), transmittance.to(device)
+        return color, depth, transmittance
 
     def _on_cuda(
         self, gaussians: Gaussians, cameras: Tensor, lenses: Tensor, height: int, width: int

@@ -13,6 +13,7 @@ import torch
 from splatting_scenes import awkward_scenes, camera, intrinsics, random_gaussians
 
 from mvsplat import Gaussians, SplattingDecoder
+from mvsplat.configurable import from_config
 
 SHAPE = (45, 70)
 FIELDS = ("means", "scales", "rotations", "harmonics", "opacities")
@@ -36,6 +37,12 @@ def gradients(gaussians: Gaussians) -> list[torch.Tensor]:
 def test_prepare_compiles(capsys):
     SplattingDecoder(engine="cpu").prepare()
     assert capsys.readouterr().out == ""
+
+
+def test_a_checkpoint_rebuilds_it():
+    decoder = SplattingDecoder(background=(1.0, 0.5, 0.0), depth="disparity", sh_degree=1)
+    again = from_config(decoder.config)
+    assert again.background == decoder.background and again.config == decoder.config
 
 
 def test_kernels_compile_where_nothing_can_be_cached(monkeypatch):
@@ -218,6 +225,8 @@ def test_wrong_shapes_and_cameras():
         decoder(gaussians, camera(), intrinsics(fx=0.0), near, near, SHAPE)
     with pytest.raises(ValueError, match="extrinsics"):
         decoder(gaussians, camera(), intrinsics(), 0 * near, near, SHAPE)
+    with pytest.raises(ValueError, match="extrinsics"):
+        decoder(gaussians, 0 * camera(), intrinsics(), near, near, SHAPE)
     with pytest.raises(ValueError, match="near"):
         decoder(gaussians, camera(), intrinsics(), -near, near, SHAPE)
 

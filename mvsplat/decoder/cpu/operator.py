@@ -46,7 +46,8 @@ def splat(
         means, scales, rotations, harmonics, opacities: As in ``Gaussians``.
         cameras: World-to-camera matrices [scenes, views, 3, 4].
         centers: Camera centres [scenes, views, 3], from which colours are seen.
-        lenses: fx, fy, cx, cy in pixels [scenes, views, 4]; not differentiable.
+        lenses: fx, fy, cx, cy in pixels [scenes, views, 4]; not differentiable.  All cameras
+            are best given in float64.
 
     Returns:
         Color, accumulated depth and transmittance; then what only the backward pass needs: the
