@@ -1,0 +1,148 @@
+"""Time, work and peak memory of the encoder: ``python tests/benchmarks/benchmark_encoder.py``.
+
+Each row runs in a process of its own, so that its peak memory is its own. The limit is the work
+(multiplications and additions, counted in float32) over the fastest rate at which a 3x3 convolution
+ran in the same process; forward + backward counts three times the work. Times are of the process' CPU
+divided by the number of threads, so that other programs on the machine disturb them less.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from mvsplat import CostVolumeEncoder, Views
+from mvsplat.allocator import keep_freed_memory
+
+
+def make_views(count: int, size: int) -> Views:
+    """Noise, seen by cameras side by side."""
+    extrinsics = torch.eye(4).repeat(1, count, 1, 1)
+    extrinsics[:, :, 0, 3] = 0.1 * torch.arange(count)
+    intrinsics = torch.tensor([[0.9, 0, 0.5], [0, 0.9, 0.5], [0, 0, 1]]).repeat(1, count, 1, 1)
+    near, far = torch.ones(1, count), torch.full((1, count), 100.0)
+    return Views(torch.rand(1, count, 3, size, size), extrinsics, intrinsics, near, far)
+
+
+def seconds(function: Callable, repeats: int) -> float:
+    """The best of some runs after a first one."""
+    function()
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.process_time()
+        function()
+        best = min(best, time.process_time() - start)
+    return best / torch.get_num_threads()
+
+
+def best_rate(dtype: torch.dtype) -> float:
+    """FLOP/s of the fastest of some 3x3 convolutions in the channels-last format."""
+    rates = []
+    for channels, size in ((64, 128), (128, 64), (128, 128)):
+        x = torch.randn(2, channels, size, size, dtype=dtype).to(memory_format=torch.channels_last)
+        weight = torch.randn(channels, channels, 3, 3, dtype=dtype)
+        weight = weight.to(memory_format=torch.channels_last)
+        work = 2 * 9 * channels * x.numel()
+        rates.append(work / seconds(lambda x=x, w=weight: F.conv2d(x, w, padding=1), 5))
+    return max(rates)
+
+
+def attention_work(query, key, value, *args, out_shape=None, **kwargs) -> int:
+    *batch, length, channels = query
+    return 4 * torch.Size(batch).numel() * length * key[-2] * channels
+
+
+def count_work(encoder: CostVolumeEncoder, views: Views) -> float:
+    """FLOP of a forward pass, fused attention included."""
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    counter = FlopCounterMode(display=False, custom_mapping={attention: attention_work})
+    with counter, torch.no_grad():
+        encoder(views)
+    return counter.get_total_flops()
+
+
+def measure(options: argparse.Namespace) -> dict[str, float]:
+    """One row of the table."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.keep_memory:
+        keep_freed_memory()
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    encoder = CostVolumeEncoder(checkpointing=options.checkpointing)
+    views = make_views(options.views, options.size)
+    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+
+    def run() -> None:
+        with (
+            torch.autocast("cpu", dtype, enabled=dtype != torch.float32),
+            torch.set_grad_enabled(options.backward),
+        ):
+            gaussians = encoder(views)
+        if options.backward:
+            parts = (gaussians.means, gaussians.covariances, gaussians.harmonics, gaussians.opacities)
+            sum(part.mean() for part in parts).backward()
+
+    elapsed = seconds(run, options.repeats)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
+    work = count_work(encoder, views) * (3 if options.backward else 1)
+    return {
+        "seconds": elapsed,
+        "gflop": work / 1e9,
+        "limit": work / best_rate(dtype),
+        "gigabytes": peak * 1024 / 1e9,
+    }
+
+
+def row(arguments: list[str]) -> dict[str, float]:
+    """``measure`` in a process of its own."""
+    command = [sys.executable, __file__, "--row", *arguments]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--views", type=int, nargs="*", default=[2, 3, 4, 8])
+    parser.add_argument("--size", type=int, nargs="*", default=[256, 512])
+    parser.add_argument("--precision", choices=["float32", "bf16"], nargs="*", default=["float32", "bf16"])
+    parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--keep-memory", action="store_true", help="as the command line does")
+    parser.add_argument("--backward", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row:
+        for name in ("views", "size", "precision", "backward"):
+            setattr(options, name, getattr(options, name)[0])
+        options.backward = bool(options.backward)
+        print(json.dumps(measure(options)))
+        return
+    common = ["--threads", str(options.threads), "--repeats", str(options.repeats)]
+    common += ["--checkpointing"] * options.checkpointing + ["--keep-memory"] * options.keep_memory
+    print("| views | size | pass | precision | seconds | GFLOP | times the limit | peak GB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for size in options.size:
+        for views in options.views:
+            for backward in options.backward:
+                for precision in options.precision:
+                    arguments = ["--views", views, "--size", size, "--precision", precision]
+                    arguments += ["--backward", backward]
+                    found = row([*map(str, arguments), *common])
+                    print(
+                        f"| {views} | {size} | {'forward + backward' if backward else 'forward'} "
+                        f"| {precision} | {found['seconds']:.2f} | {found['gflop']:.0f} "
+                        f"| {found['seconds'] / found['limit']:.2f} | {found['gigabytes']:.2f} |",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    main()
