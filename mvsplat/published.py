@@ -3,8 +3,8 @@
 The published model differs from ours in names and in four ways that are folded into the weights or
 set as options, so that the same Gaussians come out:
 
-* Its spherical harmonics are the standard 3DGS ones evaluated at the direction (z, x, y), and degree
-  4 never reaches a pixel. Both are linear in the last convolution's outputs: folded there.
+* Its spherical harmonics are the standard 3DGS ones evaluated at the direction (z, x, y), and
+  degree 4 never reaches a pixel. Both are linear in the last convolution's outputs: folded there.
 * Its quaternions are (x, y, z, w): rows of the same convolution change places.
 * Queries, keys and values that we project together have a matrix each.
 * ``published_harmonics_rotation``, ``published_ray_depth`` and ``published_shifted_mask`` (see
@@ -77,7 +77,9 @@ def load_backbone(encoder: CostVolumeEncoder, path: str | os.PathLike) -> list[s
     """
     content = _load(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
-        raise ValueError(f"{path}: no entry 'model' with a state dict; is it a UniMatch checkpoint?")
+        raise ValueError(
+            f"{path}: no entry 'model' with a state dict; is it a UniMatch checkpoint?"
+        )
     backbone = {
         name.removeprefix("backbone."): entry
         for name, entry in correspondence(encoder)
@@ -103,14 +105,19 @@ def infer_arguments(state: State) -> dict[str, Any]:
 
     depth = "depth_predictor."
     d_feature = size("backbone.backbone.conv2.weight")
-    layers = {m[1] for name in state if (m := re.match(r"backbone\.transformer\.layers\.(\d+)", name))}
+    layers = {
+        m[1] for name in state if (m := re.match(r"backbone\.transformer\.layers\.(\d+)", name))
+    }
     mlp = next((name for name in state if name.endswith("mlp.0.weight")), "")
     volume = size(depth + "corr_refine_net.0.weight", 1) or size(depth + "corr_project.weight", 1)
     unet = depth + "corr_project.weight" not in state
     refine = depth + "refine_unet.weight" not in state
     outputs = size(depth + "to_gaussians.2.weight") or OFFSET + SCALE + ROTATION + 3 * 25
     degree = round(((outputs - OFFSET - SCALE - ROTATION) / 3) ** 0.5) - 1
-    cnn = [size(f"backbone.backbone.{part}.weight") for part in ("conv1", "layer2.0.conv1", "layer3.0.conv1")]
+    cnn = [
+        size(f"backbone.backbone.{part}.weight")
+        for part in ("conv1", "layer2.0.conv1", "layer3.0.conv1")
+    ]
     arguments = {
         "d_feature": d_feature,
         "cnn_widths": tuple(cnn) if None not in cnn else None,
@@ -244,7 +251,9 @@ def _modules(encoder: CostVolumeEncoder) -> Iterator[tuple[str, str | tuple[str,
     else:
         yield "refinement.stem", depth + "refine_unet.0"
         yield "refinement.norm", depth + "refine_unet.1"
-        yield from _unet_modules("refinement.unet", encoder.refinement.unet, depth + "refine_unet.3")
+        yield from _unet_modules(
+            "refinement.unet", encoder.refinement.unet, depth + "refine_unet.3"
+        )
         for index in (0, 2):
             yield f"refinement.head.{index}", f"{depth}to_disparity.{index}"
 

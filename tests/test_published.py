@@ -140,7 +140,9 @@ def test_unimatch_files_that_do_not_fit_are_refused(state, tmp_path):
     with pytest.raises(ValueError, match="other.pth: no entry 'model'"):
         published.load_backbone(encoder, tmp_path / "other.pth")
     torch.save({"model": {"head.weight": torch.ones(1)}}, tmp_path / "head.pth")
-    with pytest.raises(ValueError, match="head.pth: none of its 1 tensors is one of the backbone's"):
+    with pytest.raises(
+        ValueError, match="head.pth: none of its 1 tensors is one of the backbone's"
+    ):
         published.load_backbone(encoder, tmp_path / "head.pth")
     path = unimatch_file(tmp_path / "wide.pth", published_state("full_2views"))
     with pytest.raises(ValueError, match="misshapen: conv2.weight|misshapen: .*conv2"):

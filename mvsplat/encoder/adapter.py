@@ -39,12 +39,13 @@ class GaussianAdapter(nn.Module):
         mirrored_harmonics: bool,
     ):
         super().__init__()
+        self.harmonics_factors: Tensor
         self.sh_degree = sh_degree
         self.scale_range = scale_range
         self.ray_depth = ray_depth
         self.mirrored_harmonics = mirrored_harmonics
         factors = torch.cat(
-            [torch.full((2 * l + 1,), 0.1 * 0.25**l if l else 1.0) for l in range(sh_degree + 1)]
+            [torch.full((2 * n + 1,), 0.1 * 0.25**n if n else 1.0) for n in range(sh_degree + 1)]
         )
         self.register_buffer("harmonics_factors", factors, persistent=False)
 
@@ -67,7 +68,7 @@ class GaussianAdapter(nn.Module):
     def _adapt(
         self, raw: Tensor, depth: Tensor, opacity: Tensor, views: Views
     ) -> tuple[Gaussians, Tensor]:
-        (scenes, count), (height, width) = views.near.shape, raw.shape[2:]
+        scenes, (height, width) = len(views.near), raw.shape[2:]
         per_pixel = depth.shape[1]
         raw = rearrange(raw, "n c h w -> n (h w) c")
         offset, scale, rotation, harmonics = raw.split(

@@ -39,6 +39,8 @@ class ConvolutionalEncoder(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int], out_channels: int):
         super().__init__()
+        self.mean: Tensor
+        self.deviation: Tensor
         self.stem = nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False)
         self.norm = InstanceNorm()
         previous, stages = widths[0], []

@@ -23,8 +23,8 @@ CHUNK_ELEMENTS = 1 << 24
 class CorrelateAtPoints(torch.autograd.Function):
     """Dot products of reference features and another map's features at points.
 
-    ``forward(reference [b, n, c], other [b, h, w, c], grid [b, n, d, 2]) -> [b, n, d]``; ``grid`` is
-    as in ``grid_sample`` with aligned corners and zeros outside, and gets no gradient. The
+    ``forward(reference [b, n, c], other [b, h, w, c], grid [b, n, d, 2]) -> [b, n, d]``; ``grid``
+    is as in ``grid_sample`` with aligned corners and zeros outside, and gets no gradient. The
     correlation maps are computed again in the backward pass, chunk by chunk.
     """
 
@@ -57,7 +57,9 @@ class CorrelateAtPoints(torch.autograd.Function):
 def _chunks(reference: Tensor, other: Tensor) -> list[tuple[int, slice]]:
     rows = max(1, CHUNK_ELEMENTS // (other.shape[1] * other.shape[2]))
     starts = range(0, reference.shape[1], rows)
-    return [(item, slice(start, start + rows)) for item in range(len(reference)) for start in starts]
+    return [
+        (item, slice(start, start + rows)) for item in range(len(reference)) for start in starts
+    ]
 
 
 def _scatter(gradient: Tensor, grid: Tensor, height: int, width: int) -> Tensor:
@@ -97,7 +99,7 @@ class CostVolume(nn.Module):
     @staticmethod
     @torch.no_grad()
     def _grid(views: Views, disparities: Tensor, offset: int, height: int, width: int) -> Tensor:
-        """Where the view ``offset`` further on sees each pixel and candidate, for ``grid_sample``."""
+        """Where the view ``offset`` further on sees each candidate, for ``grid_sample``."""
         cameras = (views.extrinsics.float(), views.intrinsics.float())
         pixels = plane_sweep_coordinates(
             tuple(x.flatten(0, 1) for x in cameras),

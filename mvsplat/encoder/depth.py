@@ -56,7 +56,9 @@ class CoarseDepth(nn.Module):
         self.checkpointing = checkpointing
         self.unet = None
         if unet:
-            self.stem = nn.Sequential(conv3x3(channels, widths[0]), group_norm(widths[0]), nn.GELU())
+            self.stem = nn.Sequential(
+                conv3x3(channels, widths[0]), group_norm(widths[0]), nn.GELU()
+            )
             self.unet = UNet(widths, attention)
             self.project = conv3x3(widths[0], candidates)
             self.residual = nn.Conv2d(channels, candidates, 1)
@@ -64,9 +66,7 @@ class CoarseDepth(nn.Module):
             self.project = conv3x3(channels, candidates)
         self.head = Head(candidates, 2 * candidates, candidates)
 
-    def forward(
-        self, inputs: Float[Tensor, "n c h w"], views: int
-    ) -> Float[Tensor, "n d h w"]:
+    def forward(self, inputs: Float[Tensor, "n c h w"], views: int) -> Float[Tensor, "n d h w"]:
         if self.unet is None:
             return self.head(self.project(inputs))
         refined = maybe_checkpoint(self.checkpointing, self.unet, self.stem(inputs), views)

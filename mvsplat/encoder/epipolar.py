@@ -19,8 +19,8 @@ OCTAVES = 10
 class EpipolarBlock(nn.Module):
     """A token's message to itself, then attention to the samples of its line with feed-forward.
 
-    Attention of a token to itself alone is its value. Keys and values of the samples have no biases,
-    so their projections are moved to the query and to the weighted sum: samples are never projected.
+    Attention of a token to itself alone is its value. Keys and values of the samples have no
+    biases, so their projections move to the query and to the weighted sum.
     """
 
     def __init__(self, channels: int, expansion: int):

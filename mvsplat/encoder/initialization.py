@@ -51,8 +51,13 @@ def _initialize_as_published(encoder: nn.Module) -> None:
         for module in block.modules():
             if isinstance(module, nn.Linear):
                 # Projections that are one matrix here are several square ones there.
-                square = module in (getattr(block, "project", None), getattr(block, "context", None))
-                for part in module.weight.split(module.in_features if square else module.out_features):
+                square = module in (
+                    getattr(block, "project", None),
+                    getattr(block, "context", None),
+                )
+                for part in module.weight.split(
+                    module.in_features if square else module.out_features
+                ):
                     nn.init.xavier_uniform_(part)
 
 

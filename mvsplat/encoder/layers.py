@@ -29,8 +29,8 @@ def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
 def cheaply(function: Callable, *tensors: Tensor) -> Any:
     """Call a function of cheap operations, of which the last may be a convolution or product.
 
-    Where large tensors are recorded for the backward pass, only the arguments are kept, and the cheap
-    operations run again there (not the last one: recomputing stops when its input is known).
+    Where large tensors are recorded for the backward pass, only the arguments are kept, and the
+    cheap operations run again there (not the last: recomputing stops when its input is known).
     """
     if torch.is_grad_enabled() and max(x.numel() for x in tensors) >= WORTH_RECOMPUTING:
         return checkpoint(function, *tensors, use_reentrant=False, preserve_rng_state=False)
@@ -38,7 +38,7 @@ def cheaply(function: Callable, *tensors: Tensor) -> Any:
 
 
 def maybe_checkpoint(enabled: bool, function: Callable, *arguments: Any) -> Any:
-    """Call ``function``; if enabled and gradients are recorded, forget its activations until then."""
+    """Call ``function``; if enabled and gradients are recorded, forget its activations."""
     if enabled and torch.is_grad_enabled():
         return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
     return function(*arguments)
@@ -104,8 +104,8 @@ def concatenate(*parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n c h w"]:
 class InstanceNorm(nn.Module):
     """Instance norm without parameters.
 
-    On the CPU as a batch norm of each image alone: that kernel knows the channels-last format, where
-    instance norm copies and a group norm of single channels loses two digits of its gradient.
+    On the CPU as a batch norm of each image alone: that kernel knows the channels-last format,
+    where instance norm copies and a group norm of single channels loses digits of its gradient.
     """
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:

@@ -1,4 +1,4 @@
-"""The multi-view transformer: tokens of a view attend to its own windows and to the other views'."""
+"""The multi-view transformer: tokens attend to windows of their own and the other views."""
 
 from functools import lru_cache
 from typing import Any
@@ -31,7 +31,7 @@ class Message(nn.Module):
             )
 
     @property
-    def last_norm(self) -> nn.LayerNorm:
+    def last_norm(self) -> nn.Module:
         """The norm whose output is added to the tokens."""
         return self.norm if self.feed_forward is None else self.feed_forward[-1]
 
@@ -73,15 +73,15 @@ class TransformerBlock(nn.Module):
         self, tokens: Float[Tensor, "b v n c"], layout: WindowLayout, rolled: Any = None
     ) -> Float[Tensor, "b v n c"]:
         channels = tokens.shape[-1]
-        query, key, value, *context = self.project(tokens).split(channels, dim=-1)
+        query, key, value, *others = self.project(tokens).split(channels, dim=-1)
         tokens = self.self_message(tokens, attend_self(query, key, value, layout))
         if not self.cross_view:
             return tokens
         query = self.query(tokens)
         if rolled is None:
-            attended = attend_others(query, *context, layout)
+            attended = attend_others(query, others[0], others[1], layout)
         else:
-            attended = attend_tiled(query, *context, layout, rolled)
+            attended = attend_tiled(query, others[0], others[1], layout, rolled)
         return self.cross_message(tokens, attended)
 
 

@@ -95,7 +95,9 @@ class UNet(nn.Module):
             self.down.append(Stage(current, width, attends[level]))
             skips.append(width)
             current = width
-        self.middle = nn.Sequential(ResidualBlock(current, current), ResidualBlock(current, current))
+        self.middle = nn.Sequential(
+            ResidualBlock(current, current), ResidualBlock(current, current)
+        )
         self.up, self.expand = nn.ModuleList(), nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             for _ in range(2):

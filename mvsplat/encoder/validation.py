@@ -39,7 +39,12 @@ def _check_shapes(views: Views) -> None:
             f"views.image has shape {tuple(views.image.shape)}: expected [batch, view, 3, h, w]"
         )
     leading = tuple(views.image.shape[:2])
-    for name, trailing in (("extrinsics", (4, 4)), ("intrinsics", (3, 3)), ("near", ()), ("far", ())):
+    for name, trailing in (
+        ("extrinsics", (4, 4)),
+        ("intrinsics", (3, 3)),
+        ("near", ()),
+        ("far", ()),
+    ):
         shape = tuple(getattr(views, name).shape)
         if shape != leading + trailing:
             raise ValueError(f"views.{name} has shape {shape}: expected {leading + trailing}")
@@ -79,7 +84,9 @@ def _check_values(views: Views) -> None:
     for name, mask in good.items():
         if not bool(mask.all()):
             scene, view = (int(i) for i in (~mask).nonzero()[0])
-            raise ValueError(f"views.{name}[{scene}, {view}]: {_complaint(name, views, scene, view)}")
+            raise ValueError(
+                f"views.{name}[{scene}, {view}]: {_complaint(name, views, scene, view)}"
+            )
 
 
 def _complaint(name: str, views: Views, scene: int, view: int) -> str:

@@ -7,7 +7,7 @@ sorted by rectangle makes attention dense, needs neither roll nor mask, and skip
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from einops import rearrange
@@ -27,7 +27,7 @@ class WindowLayout:
     order: Int[Tensor, " n"]
     groups: tuple[tuple[int, int, int], ...]
 
-    @property
+    @cached_property
     def inverse(self) -> Int[Tensor, " n"]:
         """The index that brings tokens in this order back to raster order."""
         return torch.argsort(self.order)
@@ -44,7 +44,7 @@ def _cuts(size: int, splits: int, shifted: bool) -> list[tuple[int, int]]:
 def window_layout(
     height: int, width: int, splits: int, shifted: bool, device: torch.device
 ) -> WindowLayout:
-    """The windows of a map cut into ``splits`` x ``splits``, optionally shifted by half a window."""
+    """The windows of a map cut ``splits`` times along each axis, optionally shifted by half."""
     raster = torch.arange(height * width).view(height, width)
     windows = [
         raster[top:bottom, left:right].flatten()
@@ -81,7 +81,7 @@ def rolled_windows(
 def position_encoding(
     height: int, width: int, splits: int, channels: int, device: torch.device
 ) -> Float[Tensor, "p c"]:
-    """DETR's sine encoding (Carion et al., 2020), the same in each of ``splits`` x ``splits`` windows.
+    """DETR's sine encoding (Carion et al., 2020), the same in each window.
 
     Half of the channels encode y, then half x: positions 1..n over n, times 2 pi, at frequencies
     10000^(-2 floor(i / 2) / (channels / 2)), sine for even i and cosine for odd.

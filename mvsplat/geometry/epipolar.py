@@ -91,7 +91,7 @@ def distance_to_meeting(
     other_origins: Float[Tensor, "*#batch 3"],
     other_directions: Float[Tensor, "*#batch 3"],
 ) -> Float[Tensor, "*batch"]:
-    """Distance from the first origins of the points nearest to both lines (infinite if parallel)."""
+    """Distance of the points nearest to both lines from the first origins; infinite if parallel."""
     between = other_origins - origins
     cosine = (directions * other_directions).sum(-1)
     along, other_along = (between * directions).sum(-1), (between * other_directions).sum(-1)

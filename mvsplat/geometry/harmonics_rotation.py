@@ -23,7 +23,7 @@ def harmonics_rotation(
 
 @lru_cache(maxsize=32)
 def _samples(degree: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Directions spread over the sphere by a Fibonacci spiral, and the basis' pseudo-inverse there."""
+    """Directions on a Fibonacci spiral, and the pseudo-inverse of the basis at them."""
     index = torch.arange(64, dtype=torch.float64) + 0.5
     z = 1 - index / 32
     angle = torch.pi * (1 + 5**0.5) * index

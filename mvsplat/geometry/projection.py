@@ -1,7 +1,7 @@
 """Rays and reprojection of pinhole cameras.
 
 Conventions as in ``mvsplat.types``: OpenCV camera-to-world extrinsics, intrinsics normalised by
-the image's width and height, image coordinates (x, y) in [0, 1] with pixel centres at (i + 0.5) / n.
+the image's width and height, image coordinates (x, y) in [0, 1], pixel centres at (i + 0.5) / n.
 """
 
 import torch
@@ -29,7 +29,7 @@ def inverse_intrinsics(intrinsics: Float[Tensor, "*batch 3 3"]) -> Float[Tensor,
 def camera_rays(
     coordinates: Float[Tensor, "*batch n 2"], intrinsics: Float[Tensor, "*#batch 3 3"]
 ) -> Float[Tensor, "*batch n 3"]:
-    """Camera-frame rays with z = 1, so that depth along the optical axis times the ray is a point."""
+    """Camera-frame rays with z = 1: times depth along the optical axis, they are points."""
     return homogeneous(coordinates) @ inverse_intrinsics(intrinsics).mT
 
 

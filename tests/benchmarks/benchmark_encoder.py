@@ -2,8 +2,8 @@
 
 Each row runs in a process of its own, so that its peak memory is its own. The limit is the work
 (multiplications and additions, counted in float32) over the fastest rate at which a 3x3 convolution
-ran in the same process; forward + backward counts three times the work. Times are of the process' CPU
-divided by the number of threads, so that other programs on the machine disturb them less.
+ran in the same process; forward + backward counts three times the work. With one thread, times are
+of the processor, which other programs disturb less; with several, of the wall clock.
 """
 
 import argparse
@@ -33,13 +33,14 @@ def make_views(count: int, size: int) -> Views:
 
 def seconds(function: Callable, repeats: int) -> float:
     """The best of some runs after a first one."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     function()
     best = float("inf")
     for _ in range(repeats):
-        start = time.process_time()
+        start = clock()
         function()
-        best = min(best, time.process_time() - start)
-    return best / torch.get_num_threads()
+        best = min(best, clock() - start)
+    return best
 
 
 def best_rate(dtype: torch.dtype) -> float:
@@ -86,7 +87,12 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         ):
             gaussians = encoder(views)
         if options.backward:
-            parts = (gaussians.means, gaussians.covariances, gaussians.harmonics, gaussians.opacities)
+            parts = (
+                gaussians.means,
+                gaussians.covariances,
+                gaussians.harmonics,
+                gaussians.opacities,
+            )
             sum(part.mean() for part in parts).backward()
 
     elapsed = seconds(run, options.repeats)
@@ -111,7 +117,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--views", type=int, nargs="*", default=[2, 3, 4, 8])
     parser.add_argument("--size", type=int, nargs="*", default=[256, 512])
-    parser.add_argument("--precision", choices=["float32", "bf16"], nargs="*", default=["float32", "bf16"])
+    parser.add_argument(
+        "--precision", choices=["float32", "bf16"], nargs="*", default=["float32", "bf16"]
+    )
     parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--checkpointing", action="store_true")

@@ -25,12 +25,16 @@ def warped(features, views, disparities):
                 for d, disparity in enumerate(disparities[s * count + i]):
                     k_i, k_j = (views.intrinsics[s, v].to(features) * scale for v in (i, j))
                     local = pixels @ k_i.inverse().mT / disparity
-                    pose = views.extrinsics[s, j].to(features).inverse() @ views.extrinsics[s, i].to(features)
+                    pose = views.extrinsics[s, j].to(features).inverse() @ views.extrinsics[
+                        s, i
+                    ].to(features)
                     point = (local @ pose[:3, :3].mT + pose[:3, 3]) @ k_j.mT
                     xy = point[..., :2] / point[..., 2:].clamp(min=1e-3)
                     grid = 2 * xy / torch.tensor([width - 1.0, height - 1.0]).to(xy) - 1
                     sampled = F.grid_sample(features[s, j][None], grid[None], align_corners=True)[0]
-                    volume[s, i, d] += (sampled * features[s, i]).sum(0) / channels**0.5 / (count - 1)
+                    volume[s, i, d] += (
+                        (sampled * features[s, i]).sum(0) / channels**0.5 / (count - 1)
+                    )
     return volume.flatten(0, 1)
 
 
@@ -67,7 +71,9 @@ def test_keeps_features_and_coordinates_only():
     features = torch.randn(2, 64, 32, 32, requires_grad=True)
     disparities = disparity_candidates(views.near.flatten(), views.far.flatten(), 64)
     saved = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x.numel()) or x, lambda x: x):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: saved.append(x.numel()) or x, lambda x: x
+    ):
         CostVolume()(features, views, disparities)
     # A pixel: both views' features and 2 coordinates a candidate, not features times candidates.
     assert sum(saved) <= 2 * (32 * 32) * (2 * 64 + 2 * 64)

@@ -1,4 +1,4 @@
-"""The encoder as its users meet it: any views, any sizes, ablations, mixed precision, checkpointing."""
+"""The encoder as its users meet it: any views and sizes, ablations, precision, checkpointing."""
 
 import pytest
 import torch
@@ -57,7 +57,12 @@ def test_the_order_of_views_does_not_matter():
     encoder = small_encoder().eval()
     views = random_views(1, 3)
     order = [2, 0, 1]
-    swapped = type(views)(*(getattr(views, name)[:, order] for name in ("image", "extrinsics", "intrinsics", "near", "far")))
+    swapped = type(views)(
+        *(
+            getattr(views, name)[:, order]
+            for name in ("image", "extrinsics", "intrinsics", "near", "far")
+        )
+    )
     means = encoder(views).means.unflatten(1, (3, -1))
     torch.testing.assert_close(
         encoder(swapped).means.unflatten(1, (3, -1)), means[:, order], rtol=1e-3, atol=1e-3
@@ -68,7 +73,9 @@ def test_moving_all_cameras_moves_the_scene():
     encoder = small_encoder(sh_degree=0).eval()
     views = random_views()
     pose = torch.eye(4)
-    pose[:3, :3] = torch.linalg.matrix_exp(torch.tensor([[0, -0.4, 0.2], [0.4, 0, -0.7], [-0.2, 0.7, 0]]))
+    pose[:3, :3] = torch.linalg.matrix_exp(
+        torch.tensor([[0, -0.4, 0.2], [0.4, 0, -0.7], [-0.2, 0.7, 0]])
+    )
     pose[:3, 3] = torch.tensor([1.0, -2.0, 0.5])
     with torch.no_grad():
         before = encoder(views)
@@ -87,7 +94,9 @@ def test_depth_is_measured_along_the_optical_axis():
         gaussians = encoder(views)
         world_to_camera = views.extrinsics.inverse()[:, :, None]
         means = gaussians.means.unflatten(1, (2, -1))
-        z = (world_to_camera[..., :3, :3] @ means[..., None] + world_to_camera[..., :3, 3:])[..., 2, 0]
+        z = (world_to_camera[..., :3, :3] @ means[..., None] + world_to_camera[..., :3, 3:])[
+            ..., 2, 0
+        ]
         torch.testing.assert_close(z, gaussians.estimate.depth.flatten(2), rtol=1e-4, atol=1e-4)
 
 

@@ -57,7 +57,12 @@ def test_epipolar_outputs_agree_as_far_as_rounding_allows():
     golden.check("cnn_features", outputs.pop("cnn_features"))
     for name, value in outputs.items():
         assert golden.differences(name, value).mean() < 1e-2, name
-    assert np.quantile(golden.differences("transformer_features", outputs["transformer_features"]), 0.99) < 0.1
+    assert (
+        np.quantile(
+            golden.differences("transformer_features", outputs["transformer_features"]), 0.99
+        )
+        < 0.1
+    )
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

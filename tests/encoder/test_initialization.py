@@ -18,7 +18,10 @@ def textured_plane(scenes: int = 6, size: int = 64, depth: float = 2.5) -> Views
     wide = torch.randn(scenes, 3, size // 4, size // 2, generator=generator)
     wide = F.interpolate(wide, size=(size, 2 * size), mode="bicubic").mul(0.25).add(0.5).clamp(0, 1)
     start = size // 2
-    images = [wide[..., start : start + size], wide[..., round(start + shift) : round(start + shift) + size]]
+    images = [
+        wide[..., start : start + size],
+        wide[..., round(start + shift) : round(start + shift) + size],
+    ]
     extrinsics = torch.eye(4).repeat(scenes, 2, 1, 1)
     extrinsics[:, 1, 0, 3] = baseline
     intrinsics = torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]).repeat(scenes, 2, 1, 1)

@@ -10,9 +10,15 @@ from mvsplat.encoder.windows import position_encoding, rolled_windows, window_la
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("size, splits", [((8, 8), 2), ((6, 12), 2), ((9, 6), 3), ((2, 4), 2), ((5, 4), 1)])
+@pytest.mark.parametrize(
+    "size, splits", [((8, 8), 2), ((6, 12), 2), ((9, 6), 3), ((2, 4), 2), ((5, 4), 1)]
+)
 def test_shifted_windows_equal_rolled_and_masked_ones(size, splits):
-    layout = window_layout(*size, splits, True, CPU) if splits > 1 else window_layout(*size, 1, False, CPU)
+    layout = (
+        window_layout(*size, splits, True, CPU)
+        if splits > 1
+        else window_layout(*size, 1, False, CPU)
+    )
     query, key, value = torch.randn(3, 1, 3, size[0] * size[1], 4)
     ordered = [x[:, :, layout.order] for x in (query, key, value)]
     ours = transformer.attend_self(*ordered, layout)[:, :, layout.inverse]
@@ -32,7 +38,9 @@ def test_cross_attention_sees_all_other_views_of_the_window_and_nothing_else():
     query, key = torch.randn(2, 1, 3, 16, 4)
     value = torch.zeros(1, 3, 16, 1)
     value[0, 1, :4] = 1.0
-    attended = transformer.attend_others(query, key, value.expand(-1, -1, -1, 4).contiguous(), layout)
+    attended = transformer.attend_others(
+        query, key, value.expand(-1, -1, -1, 4).contiguous(), layout
+    )
     assert (attended[0, 1] == 0).all() and (attended[0, :, 4:] == 0).all()
     assert (attended[0, [0, 2], :4] > 0).all()
 

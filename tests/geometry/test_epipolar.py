@@ -40,7 +40,9 @@ def test_segments_cover_what_the_frame_shows_of_the_ray():
     length = along.norm(dim=-1).clamp_min(1e-6)
     relative = xy - start[:, :, None]
     position = (relative * along[:, :, None]).sum(-1) / length[..., None]
-    across = (relative[..., 0] * along[:, :, None, 1] - relative[..., 1] * along[:, :, None, 0]).abs()
+    across = (
+        relative[..., 0] * along[:, :, None, 1] - relative[..., 1] * along[:, :, None, 0]
+    ).abs()
     assert (across / length[..., None])[visible].max() < 1e-2
     assert position[visible].min() > -1e-3
     assert (position - length[..., None])[visible].max() < 1e-3

@@ -2,7 +2,11 @@
 
 import torch
 
-from mvsplat.geometry.rotations import matrix_to_quaternion, quaternion_product, quaternion_to_matrix
+from mvsplat.geometry.rotations import (
+    matrix_to_quaternion,
+    quaternion_product,
+    quaternion_to_matrix,
+)
 
 
 def quaternions() -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The golden cases: inputs and outputs of the published encoder, computed in float32 on a CPU.
 
-A case holds its inputs whole and of each output a sample of values with their positions. Its weights
-are a function of the published parameters' names and shapes (``fill_weights.py``).
+A case holds its inputs whole and of each output a sample of values with their positions. Its
+weights are a function of the published parameters' names and shapes (``fill_weights.py``).
 """
 
 import json
@@ -57,10 +57,12 @@ class Golden:
         ours = value.detach().reshape(-1).double().numpy()[self.values[f"{output}.index"]]
         return np.abs(ours - self.values[output]) / self.values[f"{output}.rms"]
 
-    def check(self, output: str, value: Tensor, mean: float = MEAN, maximum: float = MAXIMUM) -> None:
+    def check(
+        self, output: str, value: Tensor, mean: float = MEAN, maximum: float = MAXIMUM
+    ) -> None:
         """Assert the agreement that the reference expects."""
         found = self.differences(output, value)
         over = float((found > maximum).mean())
         assert found.mean() < mean and over <= EXCEPTIONS, (
-            f"{output}: mean {found.mean():.2e}, maximum {found.max():.2e}, {over:.2%} over the limit"
+            f"{output}: mean {found.mean():.2e}, maximum {found.max():.2e}, {over:.2%} over"
         )
