@@ -50,8 +50,10 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(_unknown(argv[0]))
     try:
         if argv[0] in TRAINER_COMMANDS:
+            from mvsplat.allocator import keep_freed_memory
             from mvsplat.cli import main as run
 
+            keep_freed_memory()
             run(argv)
         else:
             import_module(f"mvsplat.commands.{argv[0]}").main(argv[1:])

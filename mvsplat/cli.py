@@ -227,6 +227,7 @@ def main(argv: list[str]) -> None:
     """Run one of Lightning's commands; ``argv`` starts with its name."""
     warnings.filterwarnings("ignore", module=r"lightning\..*", category=FutureWarning)
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    warnings.filterwarnings("ignore", message=".*is not supported by the model summary")
     rank_zero_module.log.addFilter(_no_advertisement)
     TrainerCLI(argv)
 

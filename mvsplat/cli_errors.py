@@ -78,12 +78,10 @@ def _analyse(parser: Any, given: "_Given", message: str) -> Mistake:
         key = key or given.parent_of(found[1])
         classes = re.findall(r"Problem with given class_path '([^']+)'", message[: found.start()])
         path = classes[-1] if classes else given.class_of(key)
-        return Mistake(
-            key,
-            f"{found[1]!r} is not an option{' of ' + path.rpartition('.')[2] if path else ''}",
-            found[1],
-            _parameters(path, _base(parser, key)),
-        )
+        # jsonargparse checks a class's arguments with a parser of their own, which may be this one.
+        choices = _parameters(path, _base(parser, key)) or sorted(_options(parser))
+        of = f" of {path.rpartition('.')[2] or key}" if path or key else ""
+        return Mistake(key, f"{found[1]!r} is not an option{of}", found[1], choices)
     file = re.search(r"Expected a path but (\S+\.ya?ml) either not accessible", message)
     if file:
         return Mistake(key, f"no file {file[1]!r}")
@@ -103,8 +101,7 @@ def _analyse(parser: Any, given: "_Given", message: str) -> Mistake:
 
 def _unknown_option(parser: Any, option: str) -> Mistake:
     """Finds the first part of a dotted name that is unknown, and the names known at its place."""
-    actions = _innermost(parser)._actions
-    known = {action.dest for action in actions if action.dest not in ("help", "==SUPPRESS==")}
+    known = _options(_innermost(parser))
     parts = option.split(".")
     for depth, word in enumerate(parts):
         prefix = ".".join(parts[:depth])
@@ -161,6 +158,10 @@ class _Given:
             if not word and _get(content, key) is not None:
                 return path
         return ""
+
+
+def _options(parser: Any) -> set[str]:
+    return {action.dest for action in parser._actions} - {"help", "==SUPPRESS=="}
 
 
 def _innermost(parser: Any) -> Any:

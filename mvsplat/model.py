@@ -77,6 +77,8 @@ class MVSplat(LightningModule):
         )
 
     def setup(self, stage: str) -> None:
+        if stage != "predict":  # which renders nothing
+            self.decoder.prepare(self.trainer.strategy.root_device)
         if stage != "fit":
             return
         if not self.losses:
