@@ -147,8 +147,8 @@ class _Given:
 
     def file_of(self, key: str, word: str) -> str:
         """The last file in which the option or the word stands, or one that cannot be read."""
-        parts = key.split(".")
-        if any(parts[-1] in argument or (word and word in argument) for argument in self.arguments):
+        words = [w for w in (key.rpartition(".")[2], word) if w]
+        if any(w in argument for argument in self.arguments for w in words):
             return ""
         for path, content in reversed(self.files):
             if not isinstance(content, dict):

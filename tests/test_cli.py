@@ -139,7 +139,7 @@ def test_a_part_is_swapped_by_a_file(program, tmp_path):
 def test_callbacks_in_a_later_config_leave_the_checkpoints(program, tmp_path):
     later = write(
         tmp_path / "later.yaml",
-        "trainer: {callbacks: [lightning.pytorch.callbacks.Timer]}",
+        "trainer: {callbacks: [{class_path: EarlyStopping, init_args: {monitor: val/psnr}}]}",
     )
     assert program("fit", "--config", later) == 0, program.err
     assert program.checkpoint().is_file()
