@@ -1,4 +1,4 @@
-"""Feed-forward 3-D Gaussian splatting: posed photographs in, a renderable scene out of one forward pass.
+"""Feed-forward 3-D Gaussian splatting: posed photographs in, a renderable scene out.
 
 The public names below are imported on first use, so that ``import mvsplat`` costs little
 more than ``import torch``; Lightning is imported by what trains.

@@ -50,8 +50,8 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(_unknown(argv[0]))
     try:
         if argv[0] in TRAINER_COMMANDS:
-            from mvsplat.allocator import keep_freed_memory
             from mvsplat.cli import main as run
+            from mvsplat.machine import keep_freed_memory
 
             keep_freed_memory()
             run(argv)

@@ -8,13 +8,14 @@ from typing import Any
 from jsonargparse import ActionConfigFile, Namespace
 from lightning.fabric.utilities.rank_zero import rank_zero_module
 from lightning.pytorch import Trainer
+from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
 
 from mvsplat import config_files
-from mvsplat.callbacks import ImageLogger, PredictionWriter, TestResults
+from mvsplat.callbacks import ImageLogger, PredictionWriter, ProgressBar, TestResults
 from mvsplat.callbacks.checkpoints import (
     BestCheckpoint,
     LatestCheckpoint,
@@ -186,7 +187,7 @@ class TrainerCLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def _parse_ckpt_path(self) -> None:
-        """Lightning would let a checkpoint's hyperparameters override YAML and flags; ours has none.
+        """Lightning would let a checkpoint's hyperparameters override YAML and flags.
 
         Here ``last`` and ``best`` become files of the run folder, and a missing one an error.
         """
@@ -220,6 +221,11 @@ class TrainerCLI(LightningCLI):
         logger = config.get("logger")
         if isinstance(logger, Logger) or (isinstance(logger, list) and logger):
             callbacks = [*callbacks, LearningRateMonitor("step")]
+        theirs = config["callbacks"] if isinstance(config["callbacks"], list) else []
+        if config["enable_progress_bar"] is not False and not any(
+            isinstance(callback, lightning_callbacks.ProgressBar) for callback in theirs
+        ):
+            callbacks = [*callbacks, ProgressBar()]
         return super()._instantiate_trainer(config, callbacks)
 
 

@@ -155,7 +155,7 @@ class _Given:
                 return path
             if word and (_find(content, word) is not None or word in str(_get(content, key))):
                 return path
-            if not word and _get(content, key) is not None:
+            if key and not word and _get(content, key) is not None:
                 return path
         return ""
 
@@ -214,4 +214,6 @@ def _parameters(path: str, typehint: Any) -> list[str]:
     """The arguments of a class, or of all that are possible where it is not known."""
     classes = _subclasses(typehint)
     named = {cls for cls in classes if cls.__name__ == path.rpartition(".")[2]} or classes
-    return sorted({n for cls in named for n in inspect.signature(cls.__init__).parameters} - {"self"})
+    return sorted(
+        {n for cls in named for n in inspect.signature(cls.__init__).parameters} - {"self"}
+    )

@@ -27,7 +27,10 @@ def find(name: str) -> Path:
         return path
     short = path.with_suffix("") if path.suffix == ".yaml" else path
     if not path.is_absolute():
-        for candidate in (short, Path(*short.parts[1:]) if short.parts[:1] == ("configs",) else short):
+        for candidate in (
+            short,
+            Path(*short.parts[1:]) if short.parts[:1] == ("configs",) else short,
+        ):
             file = FOLDER / candidate.with_name(candidate.name + ".yaml")
             if candidate.name and file.is_file():
                 return file

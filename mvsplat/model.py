@@ -59,7 +59,9 @@ class MVSplat(LightningModule):
         self.encoder = CostVolumeEncoder() if encoder is None else encoder
         self.decoder = SplattingDecoder() if decoder is None else decoder
         chosen = {"mse": MSE(), "lpips": LPIPS()} | (losses or {})
-        self.losses = nn.ModuleDict({name: loss for name, loss in chosen.items() if loss and loss.weight})
+        self.losses = nn.ModuleDict(
+            {name: loss for name, loss in chosen.items() if loss and loss.weight}
+        )
         self.build_optimizer = optimizer
         self.schedule = schedule
         self.max_steps = max_steps
@@ -144,7 +146,10 @@ class MVSplat(LightningModule):
         if self.schedule is None:
             return {"optimizer": optimizer}
         scheduler = self.schedule.build(optimizer, self.max_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         try:

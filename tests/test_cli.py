@@ -170,6 +170,14 @@ def test_stages_and_resuming_share_one_folder(program):
     assert not (run / "earlier-1").exists()
 
 
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_evaluation_makes_the_scenes_it_needs(program, tmp_path, command):
+    assert program("fit", "--trainer.max_steps=1") == 0, program.err
+    elsewhere = f"--data.source.root={tmp_path / 'fresh'}"
+    assert program(command, "--ckpt_path=last", elsewhere) == 0, program.err
+    assert list((tmp_path / "fresh").glob("*/test/index.json"))
+
+
 def test_a_new_run_in_a_used_folder_loses_nothing(program):
     assert program("fit", "--trainer.max_steps=1") == 0, program.err
     before = program.checkpoint().read_bytes()
@@ -202,9 +210,10 @@ def test_a_checkpoint_overrides_no_setting(program, tmp_path):
     assert program("fit", "--ckpt_path", foreign, "--trainer.max_steps=3") == 0, program.err
     again = torch.load(program.checkpoint(), weights_only=True)
     assert again["global_step"] == 3
-    assert yaml.safe_load((program.run_dir / "config.yaml").read_text())["model"][
-        "backbone_weights"
-    ] is None
+    assert (
+        yaml.safe_load((program.run_dir / "config.yaml").read_text())["model"]["backbone_weights"]
+        is None
+    )
 
 
 # Lightning's own switches
@@ -262,8 +271,14 @@ def test_steps_are_optimizer_steps_under_accumulation(program):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("model: {encoder: {init_args: {d_featur: 3}}}", ["model.encoder", "d_featur", "d_feature"]),
-        ("model: {encoder: {class_path: CostVolumEncoder}}", ["model.encoder", "CostVolumeEncoder"]),
+        (
+            "model: {encoder: {init_args: {d_featur: 3}}}",
+            ["model.encoder", "d_featur", "d_feature"],
+        ),
+        (
+            "model: {encoder: {class_path: CostVolumEncoder}}",
+            ["model.encoder", "CostVolumeEncoder"],
+        ),
         ("model: {encoder: {init_args: {d_feature: many}}}", ["d_feature", "int", "many"]),
         ("modle: {max_steps: 3}", ["modle", "model"]),
         ("data: {valscenes: 3}", ["data.valscenes", "val_scenes"]),

@@ -85,9 +85,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(program, workers):
     assert program("fit", "--trainer.max_steps=4", *arguments) == 0, program.err
     whole = weights(program.checkpoint())
     halfway = program.checkpoint("step-0000002")
-    assert (
-        program("fit", "--trainer.max_steps=4", "--ckpt_path", halfway, *arguments) == 0
-    ), program.err
+    assert program("fit", "--trainer.max_steps=4", "--ckpt_path", halfway, *arguments) == 0, (
+        program.err
+    )
     assert_equal_weights(whole, weights(program.checkpoint()))
 
 

@@ -3,6 +3,14 @@
 from mvsplat.callbacks.checkpoints import BestCheckpoint, LatestCheckpoint
 from mvsplat.callbacks.image_logger import ImageLogger
 from mvsplat.callbacks.prediction_writer import PredictionWriter
+from mvsplat.callbacks.progress_bar import ProgressBar
 from mvsplat.callbacks.test_results import TestResults
 
-__all__ = ["BestCheckpoint", "ImageLogger", "LatestCheckpoint", "PredictionWriter", "TestResults"]
+__all__ = [
+    "BestCheckpoint",
+    "ImageLogger",
+    "LatestCheckpoint",
+    "PredictionWriter",
+    "ProgressBar",
+    "TestResults",
+]

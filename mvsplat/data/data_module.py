@@ -256,7 +256,7 @@ class SceneDataModule(LightningDataModule):
     def _stages_from_source(self) -> list[Stage]:
         """The stages that are about to run and take their scenes from the source."""
         function = self.trainer.state.fn if self.trainer is not None else None
-        needed = _STAGES if function is None else _STAGES_OF.get(function, (str(function),))
+        needed = _STAGES if function is None else _STAGES_OF.get(function.value, (function.value,))
         return [stage for stage in _STAGES if stage in needed and self.datasets[stage] is None]
 
     def _start(self) -> Start:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from mvsplat.data.examples import Examples, collate
 from mvsplat.data.streams import Order, Plan, Request, make_generator
 from mvsplat.data.view_samplers import UnsuitableScene
+from mvsplat.machine import usable_cores
 from mvsplat.types import Batch
 
 _log = logging.getLogger("mvsplat.data")
@@ -29,7 +30,8 @@ class LoaderSettings:
 
     Args:
         batch_size: Scenes a batch, on each device.
-        num_workers: Worker processes that load; 0 loads in the training process.
+        num_workers: Worker processes that load, at most one a core; 0 loads in the training
+            process. Their number changes no batch.
         prefetch_factor: Batches each worker loads ahead.
         pin_memory: Page-locked batches, faster to copy to a GPU; without one it does nothing.
         persistent_workers: Keep the workers from one validation to the next.
@@ -167,12 +169,13 @@ class BatchLoader:
         self.report = report
         self.require_some = require_some
         self._running: Generator[Batch, None, None] | None = None
-        parallel = settings.num_workers > 0
+        workers = min(settings.num_workers, usable_cores())
+        parallel = workers > 0
         self._loader = DataLoader(
             maker,
             batch_size=None,
             sampler=plan,  # type: ignore[arg-type]
-            num_workers=settings.num_workers,
+            num_workers=workers,
             prefetch_factor=settings.prefetch_factor if parallel else None,
             persistent_workers=settings.persistent_workers and parallel,
             multiprocessing_context=settings.multiprocessing_context if parallel else None,

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-
 # Elements from which recomputing cheap operations saves more than it costs.
 WORTH_RECOMPUTING = 1 << 20
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from mvsplat import CostVolumeEncoder, Views
-from mvsplat.allocator import keep_freed_memory
+from mvsplat.machine import keep_freed_memory
 
 
 def make_views(count: int, size: int) -> Views:

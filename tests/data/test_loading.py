@@ -98,7 +98,9 @@ def test_no_usable_scene_is_an_error_with_the_reasons(workers):
     with pytest.raises(ValueError, match=message):
         next(iter(loader(examples, Endless(Share(2)), workers)))
     once = loader(examples, Once(Share(2), 5), workers, replace=False, require_some=True)
-    with pytest.raises(ValueError, match="no usable scene in 5 tries: 3 remainder 0, 2 remainder 1"):
+    with pytest.raises(
+        ValueError, match="no usable scene in 5 tries: 3 remainder 0, 2 remainder 1"
+    ):
         list(once)
 
 

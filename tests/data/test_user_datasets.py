@@ -102,7 +102,9 @@ def test_validation_has_a_fixed_length_and_never_runs_dry(kind, workers):
     runs = [scenes(loader) for _ in range(3)]
     loader.close()
     assert runs[0] == runs[1] == runs[2] and len(runs[0]) == 5
-    data.val_scenes = 14  # more than there are: a mapped one stops at its 10, a streamed one repeats
+    data.val_scenes = (
+        14  # more than there are: a mapped one stops at its 10, a streamed one repeats
+    )
     assert len(scenes(data.val_dataloader())) == (10 if kind is Mapped else 14)
 
 

@@ -62,9 +62,7 @@ def test_bounds_may_shrink_or_be_final_at_once():
         (10, 20), (6, 12), (2, 4), (2, 4)
     ]  # fmt: skip
     assert BoundedViewSampler(min_gap=3, max_gap=9, warm_up_steps=0).gap_bounds(0) == (3, 9)
-    constant = BoundedViewSampler(
-        min_gap=3, max_gap=9, initial_min_gap=None, initial_max_gap=None
-    )
+    constant = BoundedViewSampler(min_gap=3, max_gap=9, initial_min_gap=None, initial_max_gap=None)
     assert constant.gap_bounds(0) == constant.gap_bounds(10**6) == (3, 9)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from golden.fill_weights import fill
 from torch import Tensor
 
-from golden.fill_weights import fill
 from mvsplat.types import Views
 
 FOLDER = Path(__file__).parent

@@ -5,7 +5,6 @@ the recipe, its split and its number, whatever the number of threads.
 """
 
 import io
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from mvsplat.data.scenes import Split
 from mvsplat.data.synthesis.camera import take_picture
 from mvsplat.data.synthesis.recipe import FAR, NEAR, Recipe
 from mvsplat.data.synthesis.scenes import Shot, draw_shot
+from mvsplat.machine import usable_cores
 
 _SPLIT_SEEDS = {"train": 0, "test": 1}
 _FRAME_TIME = 33_333  # microseconds
@@ -54,13 +54,6 @@ def film_scenes(recipe: Recipe, split: Split, count: int) -> Iterator[dict[str, 
             yield waiting.popleft().finish()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _Take:

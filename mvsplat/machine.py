@@ -1,10 +1,7 @@
-"""Memory of the CPU: keep what was freed, because getting it again is slow.
-
-The C library gives large freed blocks back to the system at once, and the next tensor of the same
-size pays for every page again: up to half of a training step on the CPU.
-"""
+"""What the program asks of the machine it runs on: cores and memory."""
 
 import ctypes
+import os
 import sys
 
 # mallopt's parameters (glibc's malloc.h).
@@ -14,9 +11,19 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 def keep_freed_memory() -> bool:
     """Let this process reuse freed blocks of any size; returns whether the C library can do that.
 
+    The C library gives large freed blocks back to the system at once, and the next tensor of the
+    same size pays for every page again: up to half of a training step on the CPU.
+
     Meant for programs, once and early. The process holds on to its peak of memory from then on.
     """
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and all([mallopt(_TRIM_THRESHOLD, 2**31 - 1), mallopt(_MMAP_MAX, 0)])
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
