@@ -19,7 +19,7 @@ class Configurable:
 
     @property
     def config(self) -> dict[str, Any]:
-        """``{"class_path": ..., "init_args": {...}}`` of primitives; raises TypeError for others."""
+        """``{"class_path": ..., "init_args": {...}}`` of primitives; TypeError for others."""
         path = f"{type(self).__module__}.{type(self).__qualname__}"
         arguments = {
             name: to_primitives(value, f"{path}({name}=...)")

@@ -40,7 +40,7 @@ Result = dict[str, Any]
 
 @dataclass
 class Prediction:
-    """What a method says of a batch: the target views, and the context views' depth if it has one."""
+    """What a method says of a batch: the target views, and the context views' depth if known."""
 
     color: Float[Tensor, "b v 3 h w"]
     context_depth: Float[Tensor, "b c h w"] | None = None
@@ -161,7 +161,7 @@ def _order(method: str) -> tuple[int, str]:
 
 
 def median_timing(results: list[Result]) -> dict[str, float]:
-    """Median times; the first batch of a process, which warms up, counts only if there is no other."""
+    """Median times; a process's first batch, which warms up, counts only if there is no other."""
     timings = [r["timing"] for r in results if "timing" in r]
     warm = [timing for timing in timings if not timing["warm_up"]] or timings
     names = [name for name in (warm[0] if warm else {}) if name != "warm_up"]
@@ -169,7 +169,7 @@ def median_timing(results: list[Result]) -> dict[str, float]:
 
 
 def write_scores(path: Path, results: list[Result], settings: dict[str, Any]) -> None:
-    """``scores.json`` with everything, and beside it ``scores.csv`` with a line a view and method."""
+    """``scores.json`` with everything, and ``scores.csv`` with a line a view and method."""
     content = {
         "settings": settings,
         "scenes_tested": len(results),
@@ -232,7 +232,7 @@ def results_table(results: list[Result]) -> "Table":
 
 
 def extreme_scenes(results: list[Result], count: int = 3) -> list[str]:
-    """Two lines (none for a single scene) that name the scenes with the model's lowest and highest PSNR."""
+    """The scenes with the model's lowest and highest PSNR: two lines, none for a single scene."""
     ranked = sorted(results, key=lambda result: result["scores"]["model"]["mean"]["psnr"])
     count = min(count, len(ranked) // 2)
     if count == 0:

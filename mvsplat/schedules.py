@@ -13,7 +13,7 @@ class Schedule(Configurable, ABC):
 
     @abstractmethod
     def build(self, optimizer: Optimizer, max_steps: int) -> LRScheduler:
-        """The scheduler for a run of ``max_steps`` optimizer steps (-1 where the length is open)."""
+        """The scheduler for a run of ``max_steps`` optimizer steps (-1: the length is open)."""
 
 
 class OneCycle(Schedule):

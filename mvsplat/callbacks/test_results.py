@@ -133,7 +133,7 @@ class TestResults(Callback):
 
 
 def zeroed_prediction(model: Any, batch: Batch) -> dict[str, Prediction]:
-    """What the model says if it cannot match: its cost volume is zeros (nothing, if it has none)."""
+    """What the model says if it cannot match: its cost volume is zeros (nothing, without one)."""
     cost_volume = getattr(model.encoder, "cost_volume", None)
     if not isinstance(cost_volume, nn.Module):
         return {}

@@ -47,7 +47,7 @@ __all__ = [
 
 
 class ChunkScenes(SceneSource):
-    """Scenes from RealEstate10K-style chunk folders (RE10K, ACID, DTU, DL3DV, generated, converted).
+    """Scenes from RealEstate10K-style chunks (RE10K, ACID, DTU, DL3DV, generated, converted).
 
     Args:
         roots: The folder that holds train/ and test/ with .torch chunks and an index.json each, or

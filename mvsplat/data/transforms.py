@@ -41,7 +41,7 @@ def crop_image(image: Image.Image, shape: Shape) -> UInt8[Tensor, "3 h w"]:
 
 
 def stack_images(images: Sequence[UInt8[Tensor, "3 h w"]]) -> Float[Tensor, "v 3 h w"]:
-    """8-bit pictures as one tensor in [0, 1], written once: large copies cost as much as decoding."""
+    """8-bit pictures as one tensor in [0, 1], written once: big copies cost as much as decoding."""
     stacked = torch.empty(len(images), *images[0].shape)
     for place, image in zip(stacked, images, strict=True):
         place.copy_(image)

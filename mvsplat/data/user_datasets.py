@@ -1,9 +1,9 @@
 """A user's own torch datasets as parts of our streams.
 
 A map-style dataset (``__len__`` and ``__getitem__``) or an IterableDataset yields batches of one
-scene (:class:`mvsplat.types.Batch`); ``__getitem__`` may raise UnsuitableScene. Shuffling, splitting over
-ranks and workers, endless training and exactly-once testing are done here, so an iterable dataset
-yields all of its samples in every process, in the same order every time.
+scene (:class:`mvsplat.types.Batch`); ``__getitem__`` may raise UnsuitableScene. Shuffling,
+splitting over ranks and workers, endless training and exactly-once testing are done here, so an
+iterable dataset yields all of its samples in every process, in the same order every time.
 """
 
 import random

@@ -43,8 +43,8 @@ def splat(
     """
     if not gaussians.means.is_cuda:
         raise ValueError(
-            f"engine gsplat: the Gaussians are on {gaussians.means.device}, expected a CUDA device; "
-            f"move them there, or choose engine cpu or auto"
+            f"engine gsplat: the Gaussians are on {gaussians.means.device}, expected a CUDA "
+            "device; move them there, or choose engine cpu or auto"
         )
     device = gaussians.means.device
     last_row = cameras.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*cameras.shape[:2], 1, 4)

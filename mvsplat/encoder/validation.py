@@ -28,7 +28,8 @@ def check_views(views: Views, divisor: int, maximum_views: int | None = None) ->
         fitting = [max(least, size // divisor * divisor) for size in (height, width)]
         raise ValueError(
             f"views.image is {height} x {width} pixels: height and width must be multiples of "
-            f"{divisor} for this encoder; crop or resize to {fitting[0]} x {fitting[1]}, for example"
+            f"{divisor} for this encoder; crop or resize to {fitting[0]} x {fitting[1]}, "
+            "for example"
         )
     _check_values(views)
 

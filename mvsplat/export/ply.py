@@ -2,7 +2,8 @@
 
 The layout is that of Kerbl et al. (2023): for each Gaussian little-endian floats x y z, nx ny nz
 (unused), f_dc_* (the constant harmonics of red, green, blue), f_rest_* (the others, all of red
-first, then green, then blue), opacity (its logit), scale_* (natural logarithms), rot_* (w, x, y, z).
+first, then green, then blue), opacity (its logit), scale_* (natural logarithms), rot_*
+(w, x, y, z).
 World frame and harmonics basis are those of :class:`mvsplat.types.Gaussians`.
 """
 

@@ -83,8 +83,10 @@ def ranks(root, stage, world, workers=0, **options):
     for rank in range(world):
         data = module(root, workers, **options)
         progress = SimpleNamespace(
-            is_last_batch=False, total=SimpleNamespace(processed=0), current=SimpleNamespace(processed=0)
-        )  # fmt: skip
+            is_last_batch=False,
+            total=SimpleNamespace(processed=0),
+            current=SimpleNamespace(processed=0),
+        )
         epoch_loop = SimpleNamespace(batch_progress=progress)
         data.trainer = SimpleNamespace(
             global_rank=rank, world_size=world, accumulate_grad_batches=1, global_step=0,

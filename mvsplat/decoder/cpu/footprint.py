@@ -4,7 +4,8 @@ Pixels: the centre of column i is at i + 0.5.  A footprint with covariance (xx, 
 centre (x, y) is stored row by row, as the horizontal Gaussian it is in every image row:
 
     exponent(px, py) = spread_y (py - y)^2 + spread_x (px - centre(py))^2,
-    centre(py) = x + slope (py - y),   slope = xy / yy,  spread_x = yy / (2 det),  spread_y = 1 / (2 yy)
+    centre(py) = x + slope (py - y),
+    slope = xy / yy,  spread_x = yy / (2 det),  spread_y = 1 / (2 yy)
 
 which, unlike the usual quadratic form of the inverse covariance, is a sum of positive terms: no
 cancellation for needle-thin or huge footprints.  Nor is there any in the determinant, a sum of

@@ -12,8 +12,9 @@ _RANGE = range(MAX_DEGREE + 1)
 
 
 def _table(entry: Callable[[int, int], float]) -> np.ndarray:
-    """entry(l, m) for 0 <= m <= l."""
-    return np.array([[entry(l, m) if m <= l else 0 for m in _RANGE] for l in _RANGE], np.float32)
+    """entry(level, order) for 0 <= order <= level, else 0."""
+    rows = [[entry(level, m) if m <= level else 0 for m in _RANGE] for level in _RANGE]
+    return np.array(rows, np.float32)
 
 
 # Y(l, m) = FACTOR[l, m] D(l, m) Re or Im of (x + i y)^m;  D(m, m) = START[m] and

@@ -25,12 +25,12 @@ def project(
     means, scales, rotations, harmonics, opacities, cameras, centers, lenses, height, width,
     degree, antialiased, scene, start, stop, records, counts, basis,
 ):  # fmt: skip
-    """Write ``records[view, g]`` for Gaussians start..stop of a scene, and count tiles in ``counts``.
+    """Write ``records[view, g]`` for Gaussians start..stop of a scene; count tiles in ``counts``.
 
     ``cameras`` [scenes, views, 3, 4], ``centers`` [scenes, views, 3] and ``lenses``
     [scenes, views, 8] (fx, fy, cx, cy in pixels; least and greatest x / z and y / z in the
-    Jacobian) are float64; ``records`` is [scenes, views, gaussians, 16] and ``counts`` [views, tiles], this chunk's own;
-    ``basis`` [25] is scratch.
+    Jacobian) are float64; ``records`` is [scenes, views, gaussians, 16] and ``counts``
+    [views, tiles], this chunk's own; ``basis`` [25] is scratch.
     """
     coefficients = (degree + 1) ** 2
     for g in range(start, stop):

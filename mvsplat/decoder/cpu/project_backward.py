@@ -173,7 +173,8 @@ def _rotation_backward(rotation, scale, g, grad_rotation, grad_scale):
 def project_backward(
     means, scales, rotations, harmonics, opacities, cameras, centers, lenses, height, width,
     degree, antialiased, scene, start, stop, records, slots, pair_grads,
-    grad_means, grad_scales, grad_rotations, grad_harmonics, grad_opacities, grad_cameras, basis, weights, scratch,
+    grad_means, grad_scales, grad_rotations, grad_harmonics, grad_opacities, grad_cameras,
+    basis, weights, scratch,
 ):  # fmt: skip
     """Write all gradients of Gaussians start..stop of a scene, summed over its views.
 
