@@ -108,6 +108,7 @@ class SaveConfig(SaveConfigCallback):
             return
         self.already_saved = True
         folder = Path(trainer.default_root_dir)
+        assert trainer.state.fn is not None  # what the trainer was called for
         folder = folder if stage == "fit" else folder / str(trainer.state.fn.value)
         folder.mkdir(parents=True, exist_ok=True)
         config = self.config.clone()
@@ -205,7 +206,7 @@ class TrainerCLI(LightningCLI):
 
     def before_fit(self) -> None:
         resumed = self._get(self.config, "ckpt_path") is not None
-        if self.trainer.is_global_zero and not resumed and not self.trainer.fast_dev_run:
+        if self.trainer.is_global_zero and not resumed and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             set_aside(Path(self.trainer.default_root_dir))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -23,7 +23,7 @@ class ShortErrors:
     arguments: ClassVar[list[str]] = []
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        super().__init__(*args, allow_abbrev=False, **kwargs)  # type: ignore[call-arg]
 
     def parse_args(self, args: Any = None, *rest: Any, **kwargs: Any) -> Any:
         ShortErrors.config_files.clear()
@@ -206,7 +206,8 @@ def _subclasses(typehint: Any) -> set[type]:
         return {cls for argument in get_args(typehint) for cls in _subclasses(argument)}
     if typehint.__module__ == "builtins":
         return set()
-    below = {cls for child in typehint.__subclasses__() for cls in _subclasses(child)}
+    children: list[type] = typehint.__subclasses__()
+    below = {cls for child in children for cls in _subclasses(child)}
     return below if inspect.isabstract(typehint) else below | {typehint}
 
 
@@ -214,6 +215,5 @@ def _parameters(path: str, typehint: Any) -> list[str]:
     """The arguments of a class, or of all that are possible where it is not known."""
     classes = _subclasses(typehint)
     named = {cls for cls in classes if cls.__name__ == path.rpartition(".")[2]} or classes
-    return sorted(
-        {n for cls in named for n in inspect.signature(cls.__init__).parameters} - {"self"}
-    )
+    signatures = [inspect.signature(cls.__init__) for cls in named]  # type: ignore[misc]
+    return sorted({n for signature in signatures for n in signature.parameters} - {"self"})

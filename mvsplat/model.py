@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from mvsplat import __version__, metrics
@@ -28,8 +29,8 @@ class MVSplat(LightningModule):
         encoder: The network from context views to Gaussians.
         decoder: Renders Gaussians.
         losses: What training minimises, by name, each times its weight. Names given here are
-            added to the published ones (``mse``: MSE and ``lpips``: 0.05 LPIPS); null or a weight of 0
-            removes one.
+            added to the published ones (``mse``: MSE and ``lpips``: 0.05 LPIPS); null or a weight
+            of 0 removes one.
         optimizer: The optimizer of all parameters.
         schedule: How the learning rate changes, once an optimizer step; null keeps it constant.
         max_steps: The schedule's length in optimizer steps; follows ``trainer.max_steps``.
@@ -86,14 +87,14 @@ class MVSplat(LightningModule):
         if not self.losses:
             raise ValueError("model.losses is empty: there is nothing to minimise")
         for loss in self.losses.values():
-            loss.prepare()
+            loss.prepare()  # type: ignore[operator]  # nn.ModuleDict forgets what it holds
 
     def on_fit_start(self) -> None:
         # Only here does the trainer know whether it resumes.
         if self.backbone_weights is not None and self.trainer.ckpt_path is None:
             from mvsplat.published import load_backbone
 
-            load_backbone(self.encoder, self.backbone_weights)
+            load_backbone(self.encoder, self.backbone_weights)  # type: ignore[arg-type]
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         gaussians = self.encoder(batch.context)
@@ -131,7 +132,7 @@ class MVSplat(LightningModule):
             self._log(f"{stage}/abs_rel", error, batch)
         return {"gaussians": gaussians, "rendering": rendering}
 
-    def _log(self, name: str, value: Tensor, batch: Batch, prog_bar: bool = False) -> None:
+    def _log(self, name: str, value: Tensor | float, batch: Batch, prog_bar: bool = False) -> None:
         # Training values are of one process, evaluations of all: only those may wait for others.
         self.log(
             name,
@@ -141,7 +142,7 @@ class MVSplat(LightningModule):
             sync_dist=not self.trainer.training,
         )
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.build_optimizer(p for p in self.parameters() if p.requires_grad)
         if self.schedule is None:
             return {"optimizer": optimizer}

@@ -88,8 +88,8 @@ def load_backbone(encoder: CostVolumeEncoder, path: str | os.PathLike) -> list[s
     state = {name: tensor for name, tensor in content["model"].items() if name in backbone}
     if not state:
         raise ValueError(
-            f"{path}: none of its {len(content['model'])} tensors is one of the backbone's, such as "
-            f"{next(iter(backbone))}"
+            f"{path}: none of its {len(content['model'])} tensors is one of the backbone's, "
+            f"such as {next(iter(backbone))}"
         )
     _check(state, {name: backbone[name] for name in state}, str(path))
     for name, tensor in state.items():
@@ -149,7 +149,8 @@ def _attention(state: State) -> str:
 
 def _infer_unet(state: State, prefix: str, argument: str) -> dict[str, Any]:
     """Level ``l`` of a published U-Net is its input block ``2 l + 1``."""
-    widths, attention = [], []
+    widths: list[int] = []
+    attention: list[int] = []
     while (name := f"{prefix}input_blocks.{2 * len(widths) + 1}.0.in_layers.0.weight") in state:
         if f"{prefix}input_blocks.{2 * len(widths) + 1}.1.qkv.weight" in state:
             attention.append(2 ** len(widths))
@@ -192,8 +193,8 @@ def correspondence(encoder: CostVolumeEncoder) -> Iterator[tuple[str, Entry]]:
     for index, block in enumerate(encoder.transformer.blocks):
         if isinstance(block, EpipolarBlock):
             # A token that attends to itself alone needs neither query nor key.
-            for part in "qk":
-                name = f"backbone.transformer.layers.{index}.self_attn.{part}_proj.weight"
+            for letter in "qk":
+                name = f"backbone.transformer.layers.{index}.self_attn.{letter}_proj.weight"
                 yield name, Entry(None, tuple(block.value.weight.shape))
     for ours, theirs in _modules(encoder):
         names = (theirs,) if isinstance(theirs, str) else theirs

@@ -21,6 +21,7 @@ from torch import Tensor
 from mvsplat.geometry.rotations import quaternion_to_matrix
 
 
+@dataclass
 class _Movable:
     """Moves every tensor of a dataclass at once."""
 

@@ -41,7 +41,8 @@ class LatestCheckpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # The last step need not be a multiple of every_n_steps.
-        if not trainer.fast_dev_run and trainer.global_step > self._last_global_step_saved:
+        unsaved = trainer.global_step > self._last_global_step_saved
+        if unsaved and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             path = Path(self.dirpath or ".") / f"{self.CHECKPOINT_NAME_LAST}.ckpt"
             trainer.save_checkpoint(path, weights_only=False)
 

@@ -100,10 +100,11 @@ class CostVolume(nn.Module):
     @torch.no_grad()
     def _grid(views: Views, disparities: Tensor, offset: int, height: int, width: int) -> Tensor:
         """Where the view ``offset`` further on sees each candidate, for ``grid_sample``."""
-        cameras = (views.extrinsics.float(), views.intrinsics.float())
+        poses, lenses = views.extrinsics.float(), views.intrinsics.float()
+        other_poses, other_lenses = [x.roll(-offset, dims=1) for x in (poses, lenses)]
         pixels = plane_sweep_coordinates(
-            tuple(x.flatten(0, 1) for x in cameras),
-            tuple(x.roll(-offset, dims=1).flatten(0, 1) for x in cameras),
+            (poses.flatten(0, 1), lenses.flatten(0, 1)),
+            (other_poses.flatten(0, 1), other_lenses.flatten(0, 1)),
             1 / disparities,
             height,
             width,

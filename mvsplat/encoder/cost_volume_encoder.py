@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mvsplat.encoder.adapter import GaussianAdapter
 from mvsplat.encoder.backbone import ConvolutionalEncoder
@@ -105,8 +105,9 @@ class CostVolumeEncoder(Encoder):
             )
         if len(cnn_widths) != 3:
             raise ValueError(f"cnn_widths has {len(cnn_widths)} numbers: expected 3, one a stage")
-        cnn_widths, refinement_widths = tuple(cnn_widths), tuple(refinement_widths)
-        cost_volume_widths = tuple(cost_volume_widths)
+        stem, middle, last = cnn_widths
+        lowest, highest = scale_range
+        cost_volume_widths, refinement_widths = tuple(cost_volume_widths), tuple(refinement_widths)
         self.depth_candidates = depth_candidates
         self.checkpointing = checkpointing
         self.maximum_views = 2 if cross_view_attention == "epipolar" else None
@@ -115,8 +116,8 @@ class CostVolumeEncoder(Encoder):
             FEATURE_STRIDE * 2 ** (len(cost_volume_widths) - 1) if cost_volume_unet else 1,
             2 ** (len(refinement_widths) - 1) if depth_refinement else 1,
         )
-        self.cnn = ConvolutionalEncoder(cnn_widths, d_feature)
-        self.transformer: nn.Module
+        self.cnn = ConvolutionalEncoder((stem, middle, last), d_feature)
+        self.transformer: EpipolarTransformer | MultiViewTransformer
         if cross_view_attention == "epipolar":
             self.transformer = EpipolarTransformer(
                 d_feature, transformer_blocks, transformer_expansion, checkpointing
@@ -151,12 +152,12 @@ class CostVolumeEncoder(Encoder):
             checkpointing,
         )
         self.adapter = GaussianAdapter(
-            sh_degree, tuple(scale_range), published_ray_depth, published_harmonics_rotation
+            sh_degree, (lowest, highest), published_ray_depth, published_harmonics_rotation
         )
         self.gaussian_head = Head(
             refinement_widths[0] + 3 + d_feature, gaussian_head_width, self.adapter.channels
         )
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         initialize(self, initialization)
 
     def forward(self, views: Views) -> Gaussians:

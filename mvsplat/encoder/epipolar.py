@@ -88,7 +88,7 @@ class EpipolarTransformer(nn.Module):
         near, far = views.near.flatten().float(), views.far.flatten().float()
         centers = pixel_centers(height, width, near.device).flatten(0, 1)
         origins, directions = world_rays(centers.expand(len(near), -1, -1), *cameras)
-        start, end, seen = epipolar_segments(origins, directions, *others, near, far)
+        start, end, seen = epipolar_segments(origins, directions, others[0], others[1], near, far)
         steps = (torch.arange(SAMPLES, device=near.device) + 0.5) / SAMPLES
         points = start[:, :, None] + steps[:, None] * (end - start)[:, :, None]
         other_origins, other_directions = world_rays(points.flatten(1, 2), *others)

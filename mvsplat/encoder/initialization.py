@@ -7,6 +7,7 @@ raw correlation reaches the depth logits, and the image the harmonics' constant 
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,7 +44,11 @@ def initialize(encoder: nn.Module, kind: str) -> None:
             _splat_pixels(encoder)
 
 
-def _initialize_as_published(encoder: nn.Module) -> None:
+# The encoder's parts are Any below: of a module's attributes mypy knows only that they may be
+# tensors or modules.
+
+
+def _initialize_as_published(encoder: Any) -> None:
     for module in encoder.cnn.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -61,7 +66,7 @@ def _initialize_as_published(encoder: nn.Module) -> None:
                     nn.init.xavier_uniform_(part)
 
 
-def _match_raw_features(encoder: nn.Module) -> None:
+def _match_raw_features(encoder: Any) -> None:
     """Features that tell pixels apart: few random layers, no aliasing, no common mean."""
     for block in encoder.cnn.blocks:
         if block.shortcut is None:
@@ -83,7 +88,7 @@ def _match_raw_features(encoder: nn.Module) -> None:
                 nn.init.constant_(message.last_norm.weight, MESSAGE_NORM)
 
 
-def _follow_correlation(coarse: nn.Module, volume: bool) -> None:
+def _follow_correlation(coarse: Any, volume: bool) -> None:
     """Coarse logits are the cost volume, plus little."""
     coarse.project.weight *= NOISE
     nn.init.zeros_(coarse.project.bias)
@@ -107,10 +112,11 @@ def _pass_through(conv: nn.Conv2d, gain: float) -> None:
     channel = torch.arange(conv.out_channels)
     conv.weight[:, : conv.out_channels] = 0
     conv.weight[channel, channel, center, center] = gain
+    assert conv.bias is not None
     nn.init.zeros_(conv.bias)
 
 
-def _splat_pixels(encoder: nn.Module) -> None:
+def _splat_pixels(encoder: Any) -> None:
     """Small round Gaussians of the pixels' colours at the coarse depth."""
     if encoder.refinement.unet is not None:
         last = encoder.refinement.head[2]

@@ -94,13 +94,12 @@ def attend_self(
     """Attention of each token to its own window of its own view."""
     results = []
     for start, count, length in layout.groups:
-        parts = [
-            rearrange(
-                x[:, :, start : start + count * length], "b v (w l) c -> (b v) w l c", w=count
-            )
+        window = slice(start, start + count * length)
+        own, keys, values = [
+            rearrange(x[:, :, window], "b v (w l) c -> (b v) w l c", w=count)
             for x in (query, key, value)
         ]
-        results.append(F.scaled_dot_product_attention(*parts).flatten(1, 2))
+        results.append(F.scaled_dot_product_attention(own, keys, values).flatten(1, 2))
     return _join(results).view(query.shape)
 
 
@@ -116,11 +115,11 @@ def attend_others(
     for start, count, length in layout.groups:
         window = slice(start, start + count * length)
         own = rearrange(query[:, :, window], "b v (w l) c -> (b v) w l c", w=count)
-        context = [
+        keys, values = [
             rearrange(x[:, others, window], "b v u (w l) c -> (b v) w (u l) c", w=count)
             for x in (key, value)
         ]
-        results.append(F.scaled_dot_product_attention(own, *context).flatten(1, 2))
+        results.append(F.scaled_dot_product_attention(own, keys, values).flatten(1, 2))
     return _join(results).view(query.shape)
 
 
@@ -137,12 +136,12 @@ def attend_tiled(
     for order, mask in zip(*rolled):
         tokens = layout.inverse[order]
         own = rearrange(query[:, :, tokens], "b v l c -> (b v) 1 l c")
-        context = [
+        keys, values = [
             rearrange(x[:, :, tokens][:, others], "b v u l c -> (b v) 1 (l u) c")
             for x in (key, value)
         ]
         bias = mask.to(own.dtype).repeat(1, others.shape[1])[None, None]
-        attended = F.scaled_dot_product_attention(own, *context, attn_mask=bias)
+        attended = F.scaled_dot_product_attention(own, keys, values, attn_mask=bias)
         result[:, :, tokens] = attended.view(*query.shape[:2], *attended.shape[2:])
     return result
 
