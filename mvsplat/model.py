@@ -94,7 +94,12 @@ class MVSplat(LightningModule):
         if self.backbone_weights is not None and self.trainer.ckpt_path is None:
             from mvsplat.published import load_backbone
 
-            load_backbone(self.encoder, self.backbone_weights)  # type: ignore[arg-type]
+            if not isinstance(self.encoder, CostVolumeEncoder):
+                raise ValueError(
+                    f"model.backbone_weights are CostVolumeEncoder's, this encoder is a "
+                    f"{type(self.encoder).__name__}"
+                )
+            load_backbone(self.encoder, self.backbone_weights)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         gaussians = self.encoder(batch.context)
