@@ -1,6 +1,7 @@
 """The program: ``python -m mvsplat COMMAND ...``, also installed as ``mvsplat``."""
 
 import os
+import re
 import sys
 import traceback
 from difflib import get_close_matches
@@ -57,10 +58,11 @@ def main(argv: list[str] | None = None) -> int:
             run(argv)
         else:
             import_module(f"mvsplat.commands.{argv[0]}").main(argv[1:])
-    except (ValueError, OSError) as error:
-        if os.environ.get("MVSPLAT_TRACEBACK") or not _deliberate(error):
+    except (ValueError, OSError, RuntimeError) as error:
+        message = _for_the_user(error)
+        if os.environ.get("MVSPLAT_TRACEBACK") or message is None:
             raise
-        return _fail(str(error))
+        return _fail(message)
     return 0
 
 
@@ -71,10 +73,15 @@ def _unknown(name: str) -> str:
     return f"no command {name!r}; {hint}Commands: {', '.join(names)}"
 
 
-def _deliberate(error: BaseException) -> bool:
-    """Whether our own code raised it for the user to read, rather than stumbled over it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
+def _for_the_user(error: BaseException) -> str | None:
+    """The message, if our own code raised it for the user to read, rather than stumbled over it."""
+    message, package = str(error), Path(__file__).parent
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if "in DataLoader worker process" in message:
+        # torch raises a worker's error again, with the worker's traceback as text before it.
+        files = re.findall(r'^  File "([^"]+)"', message, flags=re.MULTILINE)
+        message = re.split(rf"^{type(error).__name__}: ", message, flags=re.MULTILINE)[-1]
+    return message if files and Path(files[-1]).is_relative_to(package) else None
 
 
 def _fail(message: str) -> int:

@@ -56,16 +56,21 @@ def scene_depth(
 ) -> Float[Tensor, " b"]:
     """Each scene's median depth, over the pixels of all views: exact where the data has it.
 
+    A scene of a mixed batch that has no exact depth takes the estimate.
+
     Raises:
-        ValueError: There is no depth, or no pixel has one.
+        ValueError: A scene has neither.
     """
-    depth = estimate if views.depth is None else views.depth
-    if depth is None:
-        raise ValueError("the data has no exact depth: the plane needs an estimated one")
-    medians = [scene[known_depth(scene)].float() for scene in depth]
-    if not all(len(values) for values in medians):
-        raise ValueError("a scene's depth is unknown everywhere: the plane needs an estimated one")
-    return torch.stack([values.median() for values in medians])
+    medians = []
+    for scene in range(len(views.near)):
+        for depth in (views.depth, estimate):
+            known = None if depth is None else depth[scene][known_depth(depth[scene])]
+            if known is not None and len(known):
+                medians.append(known.float().median())
+                break
+        else:
+            raise ValueError(f"scene {scene} of the batch has no exact depth and no estimated one")
+    return torch.stack(medians)
 
 
 def rank_context_views(batch: Batch) -> Int[Tensor, "b target context"]:

@@ -11,16 +11,16 @@ from lightning.pytorch import Trainer
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mvsplat import config_files
 from mvsplat.callbacks import ImageLogger, PredictionWriter, ProgressBar, TestResults
 from mvsplat.callbacks.checkpoints import (
     BestCheckpoint,
+    EarlierRun,
     LatestCheckpoint,
     find_checkpoint,
-    set_aside,
 )
 from mvsplat.cli_errors import ShortErrors
 from mvsplat.data.data_module import SceneDataModule
@@ -77,9 +77,10 @@ def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     for name, loss in above.items():
         loss, under = _as_dict(loss), _as_dict(below.get(name))
         loss = {"class_path": loss} if isinstance(loss, str) else loss
-        same = isinstance(loss, dict) and isinstance(under, dict)
-        if same and _class_name(loss.get("class_path", under["class_path"])) == _class_name(
-            under["class_path"]
+        if (
+            isinstance(loss, dict)
+            and isinstance(under, dict)
+            and _same_class(loss.get("class_path", under["class_path"]), under["class_path"])
         ):
             arguments = {**(under.get("init_args") or {}), **(loss.get("init_args") or {})}
             loss = {"class_path": under["class_path"], "init_args": arguments}
@@ -87,8 +88,11 @@ def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _class_name(path: str) -> str:
-    return path.rpartition(".")[2]
+def _same_class(path: str, other: str) -> bool:
+    """Whether two class paths, either of which may be a short name, mean the same class."""
+    if "." in path and "." in other:
+        return path == other
+    return path.rpartition(".")[2] == other.rpartition(".")[2]
 
 
 class Parser(ShortErrors, LightningArgumentParser):
@@ -204,10 +208,18 @@ class TrainerCLI(LightningCLI):
                 "--model.published_checkpoint with a released one"
             )
 
-    def before_fit(self) -> None:
-        resumed = self._get(self.config, "ckpt_path") is not None
-        if self.trainer.is_global_zero and not resumed and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-            set_aside(Path(self.trainer.default_root_dir))
+    def fit(self, model: MVSplat, **kwargs: Any) -> None:
+        """Train; a new run sets an earlier one in its folder aside, unless it fails to start."""
+        fresh = kwargs.get("ckpt_path") is None and not self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        earlier = EarlierRun(Path(self.trainer.default_root_dir))
+        if fresh and self.trainer.is_global_zero:
+            earlier.set_aside()
+        try:
+            self.trainer.fit(model, **kwargs)
+        except BaseException:
+            if self.trainer.global_step == 0:
+                earlier.put_back()
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self._get(self.config_init, "trainer")
@@ -216,11 +228,14 @@ class TrainerCLI(LightningCLI):
             # Lightning counts batches there; people, schedules and checkpoints count steps.
             kwargs["val_check_interval"] = interval * accumulate
             rank_zero_info(f"Validation every {interval} steps ({interval * accumulate} batches).")
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise ValueError(f"trainer: {error}") from error
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         logger = config.get("logger")
-        if isinstance(logger, Logger) or (isinstance(logger, list) and logger):
+        if logger is not False and logger is not None and logger != []:
             callbacks = [*callbacks, LearningRateMonitor("step")]
         theirs = config["callbacks"] if isinstance(config["callbacks"], list) else []
         if config["enable_progress_bar"] is not False and not any(

@@ -12,9 +12,13 @@ class Configurable:
 
     def __new__(cls, *args: Any, **kwargs: Any):
         self = super().__new__(cls)
-        bound = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs).arguments
+        signature = inspect.signature(cls.__init__)
+        bound = dict(list(signature.bind_partial(self, *args, **kwargs).arguments.items())[1:])
+        for name, parameter in signature.parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                bound |= bound.pop(name, {})
         # Straight into __dict__: torch modules refuse attributes before their own __init__.
-        self.__dict__["_init_args"] = dict(list(bound.items())[1:])
+        self.__dict__["_init_args"] = bound
         return self
 
     @property

@@ -127,6 +127,10 @@ class MVSplat(LightningModule):
     def _evaluate(self, batch: Batch, stage: str) -> dict[str, Any]:
         gaussians = self.encoder(batch.context)
         rendering = self.render(gaussians, batch.target)
+        if stage == "test" and self.trainer.world_size > 1:
+            # A process may have no scene to test, and would not meet the others here: TestResults
+            # gathers all scores.
+            return {"gaussians": gaussians, "rendering": rendering}
         truth = batch.target.image
         self._log(
             f"{stage}/psnr", metrics.psnr(rendering.color, truth).mean(), batch, prog_bar=True
@@ -138,14 +142,7 @@ class MVSplat(LightningModule):
         return {"gaussians": gaussians, "rendering": rendering}
 
     def _log(self, name: str, value: Tensor | float, batch: Batch, prog_bar: bool = False) -> None:
-        # Training values are of one process, evaluations of all: only those may wait for others.
-        self.log(
-            name,
-            value,
-            prog_bar=prog_bar,
-            batch_size=len(batch.scene),
-            sync_dist=not self.trainer.training,
-        )
+        self.log(name, value, prog_bar=prog_bar, batch_size=len(batch.scene), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.build_optimizer(p for p in self.parameters() if p.requires_grad)

@@ -1,11 +1,15 @@
 """How the learning rate changes over the optimizer steps of a run."""
 
+import math
 from abc import ABC, abstractmethod
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from mvsplat.configurable import Configurable
+
+# The first learning rate is so much smaller than the peak, and the last so much than the first.
+_START, _END = 25.0, 1e4
 
 
 class Schedule(Configurable, ABC):
@@ -37,14 +41,20 @@ class OneCycle(Schedule):
                 f"a OneCycle schedule needs the length of the run: set trainer.max_steps (it is "
                 f"{max_steps}), or use the LinearWarmup schedule"
             )
-        return OneCycleLR(
-            optimizer,
-            max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=max_steps + 10,
-            pct_start=self.warmup_fraction,
-            cycle_momentum=False,
-            anneal_strategy="cos",
-        )
+        last = max_steps + 10 - 1
+        peak = self.warmup_fraction * (max_steps + 10) - 1
+
+        def factor(step: int) -> float:
+            if step <= peak:
+                return _cosine(1 / _START, 1.0, step / peak if peak else 1.0)
+            return _cosine(1.0, 1 / (_START * _END), min(1.0, (step - peak) / (last - peak)))
+
+        # torch's OneCycleLR is the same curve, but resumed it keeps the length it was saved with.
+        return LambdaLR(optimizer, factor)
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 
 
 class LinearWarmup(Schedule):

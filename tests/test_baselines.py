@@ -83,7 +83,7 @@ def test_plane_needs_a_depth():
     context = make_views([make_camera(0.3)], 4.0)
     batch = Batch(context, make_views([make_camera(0)], 4.0), ["scene"])
     context.depth = torch.zeros_like(context.depth)
-    with pytest.raises(ValueError, match="unknown everywhere"):
+    with pytest.raises(ValueError, match="no exact depth"):
         median_plane(batch)
     context.depth = None
     with pytest.raises(ValueError, match="no exact depth"):

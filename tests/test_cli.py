@@ -338,3 +338,48 @@ def test_commands(program):
     assert out.strip().endswith(f"mvsplat {__version__}")
     assert main(["fitt"]) == 2
     assert "did you mean 'fit'" in program.capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"foreign", {"state_dict": {}}])
+def test_damaged_and_foreign_checkpoints_are_named(program, tmp_path, content):
+    file = tmp_path / "odd.ckpt"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        torch.save(content, file)
+    for command in ("fit", "test"):
+        assert program(command, "--ckpt_path", file) == 2
+        assert_short(program.err)
+        assert "odd.ckpt" in program.err
+
+
+def test_a_run_that_fails_to_start_leaves_the_earlier_one(program):
+    assert program("fit", "--trainer.max_steps=1") == 0, program.err
+    before = program.checkpoint().read_bytes()
+    assert program("fit", "--model.backbone_weights=nowhere.pth") == 2
+    assert program.checkpoint().read_bytes() == before
+    assert not list(program.run_dir.glob("earlier-*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--trainer.devices=two"], "trainer"),
+        (["--trainer.precision=17"], "precision"),
+        (["--data.min_baseline=1e6", "--data.train_loader.num_workers=0"], "baseline"),
+        (["--data.min_baseline=1e6", "--data.train_loader.num_workers=1"], "baseline"),
+    ],
+)
+def test_mistakes_that_show_late_are_short_too(program, arguments, expected):
+    assert program("fit", *arguments) == 2
+    assert_short(program.err[program.err.index("error: ") :])
+    assert expected in program.err
+
+
+def test_a_class_of_the_same_name_is_another_class(program, tmp_path, monkeypatch):
+    source = "import mvsplat.losses\nclass MSE(mvsplat.losses.MSE):\n    pass\n"
+    write(tmp_path / "others.py", source)
+    monkeypatch.syspath_prepend(tmp_path)
+    file = write(tmp_path / "o.yaml", "model: {losses: {mse: {class_path: others.MSE}}}")
+    losses = printed_config(program, "--config", file)["model"]["losses"]
+    assert losses["mse"]["class_path"] == "others.MSE"

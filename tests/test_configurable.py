@@ -38,6 +38,16 @@ def test_config_holds_primitives_and_rebuilds():
     assert again.config == config
 
 
+class Open(Configurable):
+    def __init__(self, size: int = 1, **settings: int):
+        self.size, self.settings = size, settings
+
+
+def test_open_keywords_are_kept():
+    again = from_config(Open(size=2, depth=3).config)
+    assert (again.size, again.settings) == (2, {"depth": 3})
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
 def test_copies_keep_their_configuration(copied):
     assert copied(Leaf(5)).config == Leaf(5).config

@@ -40,10 +40,37 @@ def test_one_cycle_is_the_published_curve():
     assert rates[-1] < 1e-3 * 2e-4
 
 
-def test_one_cycle_outlasts_the_run_by_ten_steps():
-    learning_rates(OneCycle(), 50, 60)
-    with pytest.raises(ValueError):
-        learning_rates(OneCycle(), 50, 61)
+def test_one_cycle_is_torchs():
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=3e-4)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 3e-4, 210, pct_start=0.1, cycle_momentum=False, anneal_strategy="cos"
+    )
+    rates = []
+    for _ in range(210):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(rates) < 210:
+            scheduler.step()
+    assert learning_rates(OneCycle(0.1), 200, 210, lr=3e-4) == pytest.approx(rates, rel=1e-6)
+
+
+def test_one_cycle_resumed_for_longer_takes_the_new_length():
+    def resumed(schedule):
+        parameters = [torch.nn.Parameter(torch.zeros(1))]
+        optimizer = torch.optim.Adam(parameters, lr=2e-4)
+        short = schedule.build(optimizer, 4)
+        for _ in range(4):
+            optimizer.step()
+            short.step()
+        again = torch.optim.Adam(parameters, lr=2e-4)
+        long = schedule.build(again, 1000)
+        again.load_state_dict(optimizer.state_dict())
+        long.load_state_dict(short.state_dict())
+        again.step()
+        long.step()
+        return again.param_groups[0]["lr"]
+
+    assert resumed(OneCycle()) == pytest.approx(one_cycle(5, 1000, 2e-4), rel=1e-6)
 
 
 def test_one_cycle_without_a_length_says_what_to_set():

@@ -1,9 +1,11 @@
 """Checkpoints of a run: the latest few by step, the best few by validation, and ``last``."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
@@ -84,6 +86,7 @@ def find_checkpoint(run: Path, which: str, mode: str = "max") -> Path:
 
     Raises:
         FileNotFoundError: There is no such checkpoint; names what there is.
+        ValueError: The file is damaged, or is no checkpoint of this program.
     """
     folder = run / FOLDER
     if which == "last":
@@ -100,7 +103,22 @@ def find_checkpoint(run: Path, which: str, mode: str = "max") -> Path:
         raise FileNotFoundError(
             f"no checkpoint at {found}" + (f"; there are {', '.join(there)}" if there else "")
         )
+    _check(found)
     return found
+
+
+def _check(path: Path) -> None:
+    """Raise ValueError for a file that Lightning could not resume from, with the way out."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} is damaged or not a checkpoint: {first[:200]}") from error
+    if not isinstance(content, dict) or not {"state_dict", "loops"} <= content.keys():
+        raise ValueError(
+            f"{path} is not a checkpoint of this program; if it is a released MVSplat checkpoint, "
+            "give it as --model.published_checkpoint"
+        )
 
 
 def _score(path: Path) -> Any:
@@ -108,19 +126,47 @@ def _score(path: Path) -> Any:
     return (float(match[1]), int(match[2])) if match else None
 
 
-def set_aside(run: Path) -> None:
-    """Before a new run: move what an earlier one left in its folder to ``earlier-1`` (2, ...)."""
-    if not any((run / FOLDER).glob("*.ckpt")):
-        return
-    number = 1
-    while (run / f"earlier-{number}").exists():
-        number += 1
-    target = run / f"earlier-{number}"
-    target.mkdir()
+class EarlierRun:
+    """What an earlier ``fit`` left in a run folder, which a new one must not mix with or lose.
+
+    Args:
+        run: The run folder.
+    """
+
+    def __init__(self, run: Path):
+        self.run = run
+        self.target: Path | None = None
+
+    def set_aside(self) -> None:
+        """Move it to ``earlier-1`` (2, ...), if it has checkpoints."""
+        if not any((self.run / FOLDER).glob("*.ckpt")):
+            return
+        number = 1
+        while (self.run / f"earlier-{number}").exists():
+            number += 1
+        self.target = self.run / f"earlier-{number}"
+        self.target.mkdir()
+        _move(self.run, self.target)
+        rank_zero_info(
+            f"A new run starts in {self.run}; the earlier one was moved to {self.target} "
+            "(--ckpt_path last would have resumed it)."
+        )
+
+    def put_back(self) -> None:
+        """Undo it, where the new run did not even begin."""
+        if self.target is None:
+            return
+        for name in _OF_A_RUN:
+            left = self.run / name
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
+        _move(self.target, self.run)
+        self.target.rmdir()
+
+
+def _move(source: Path, target: Path) -> None:
     for name in _OF_A_RUN:
-        if (run / name).exists():
-            (run / name).rename(target / name)
-    rank_zero_info(
-        f"A new run starts in {run}; the earlier one was moved to {target} "
-        "(--ckpt_path last would have resumed it)."
-    )
+        if (source / name).exists():
+            (source / name).rename(target / name)

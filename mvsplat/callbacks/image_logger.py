@@ -64,7 +64,7 @@ class ImageLogger(Callback):
             self._validation_rows += self._rows(outputs, batch, missing)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._validation_rows:
+        if not self._validation_rows or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         picture = _log(trainer, "val/pictures", self._validation_rows)
         self._validation_rows = []

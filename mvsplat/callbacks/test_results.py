@@ -93,7 +93,11 @@ class TestResults(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         results = evaluation.merge(_gather(self._results))
-        if not trainer.is_global_zero or not results:
+        if not results:
+            raise ValueError(
+                "no test scene could be used, on any process; the reasons are in the log above"
+            )
+        if not trainer.is_global_zero:
             return
         path = Path(trainer.default_root_dir) / self.folder / "scores.json"
         evaluation.write_scores(path, results, self._settings(trainer))

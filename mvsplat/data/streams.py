@@ -131,7 +131,9 @@ class Once(Plan):
         if self.count is None:
             raise TypeError("the number of samples is not known")
         batches = math.ceil(self.count / self.share.batch_size)
-        return len(range(self.share.rank, batches, self.share.world_size))
+        mine = len(range(self.share.rank, batches, self.share.world_size))
+        # Lightning leaves a loop over nothing at once, and the other processes would wait for it.
+        return max(mine, 1) if self.share.world_size > 1 else mine
 
     def __iter__(self) -> Iterator[list[Request]]:
         end = float("inf") if self.count is None else self.count

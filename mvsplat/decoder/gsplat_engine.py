@@ -1,13 +1,16 @@
 """The CUDA engine: gsplat through its public API, its build made visible and diagnosable."""
 
+import os
 import shutil
 import subprocess
 import sys
 import time
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from mvsplat.types import Gaussians
@@ -93,9 +96,17 @@ def load_gsplat() -> Any:
         file=sys.stderr,
         flush=True,
     )
+    # torch starts ninja by name, which a virtual environment that is not activated would hide; and
+    # processes that build at the same time would delete each other's files.
+    binaries = str(Path(sys.executable).parent)
+    if binaries not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([binaries, os.environ.get("PATH", "")])
+    lock = Path.home() / ".cache" / "mvsplat" / "gsplat-build.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        import gsplat
-        from gsplat.cuda import _backend
+        with FileLock(lock):
+            import gsplat
+            from gsplat.cuda import _backend
     except Exception as error:  # a failing compiler surfaces as many kinds of exceptions
         raise RuntimeError(_diagnosis(f"{type(error).__name__}: {error}")) from error
     if _backend._C is None:
