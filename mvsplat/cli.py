@@ -80,7 +80,7 @@ def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         if (
             isinstance(loss, dict)
             and isinstance(under, dict)
-            and _same_class(loss.get("class_path", under["class_path"]), under["class_path"])
+            and _same_class(loss.get("class_path") or under["class_path"], under["class_path"])
         ):
             arguments = {**(under.get("init_args") or {}), **(loss.get("init_args") or {})}
             loss = {"class_path": under["class_path"], "init_args": arguments}
