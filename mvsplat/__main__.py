@@ -74,14 +74,20 @@ def _unknown(name: str) -> str:
 
 
 def _for_the_user(error: BaseException) -> str | None:
-    """The message, if our own code raised it for the user to read, rather than stumbled over it."""
-    message, package = str(error), Path(__file__).parent
-    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    """The message, if a ``raise`` of our own code made it, rather than a stumble over something."""
+    message = str(error)
+    sources = [
+        (frame.filename, frame.line or "") for frame in traceback.extract_tb(error.__traceback__)
+    ]
     if "in DataLoader worker process" in message:
         # torch raises a worker's error again, with the worker's traceback as text before it.
-        files = re.findall(r'^  File "([^"]+)"', message, flags=re.MULTILINE)
+        sources = re.findall(r'^  File "([^"]+)", .*\n +(.*)', message, flags=re.MULTILINE)
         message = re.split(rf"^{type(error).__name__}: ", message, flags=re.MULTILINE)[-1]
-    return message if files and Path(files[-1]).is_relative_to(package) else None
+    if not sources:
+        return None
+    file, line = sources[-1]
+    ours = Path(file).is_relative_to(Path(__file__).parent) and line.startswith("raise")
+    return message if ours else None
 
 
 def _fail(message: str) -> int:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from io import StringIO
-from itertools import chain
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
@@ -124,16 +123,17 @@ def _depth_errors(batch: Batch, prediction: Prediction) -> list[float] | None:
 def merge(of_processes: Iterable[list[Result]]) -> list[Result]:
     """All processes' results, each exactly once, ordered by scene.
 
-    Samplers that give all processes equally many scenes repeat some: what is of the same
-    scene and frames counts once. A scene tested on other frames too becomes ``scene#2``.
+    Samplers that give all processes equally many scenes repeat some: what several processes have of
+    the same scene and frames counts once. A scene that is tested twice becomes ``scene#2``.
     """
     merged: dict[str, Result] = {}
-    seen = set()
-    for result in sorted(chain.from_iterable(of_processes), key=lambda result: result["scene"]):
-        identity = (result["scene"], *result["context"], None, *result["target"])
-        if identity in seen:
-            continue
-        seen.add(identity)
+    kept: list[Result] = []
+    seen: set[tuple] = set()
+    for results in of_processes:
+        identities = [(r["scene"], *r["context"], None, *r["target"]) for r in results]
+        kept += [r for r, known in zip(results, identities, strict=True) if known not in seen]
+        seen.update(identities)
+    for result in sorted(kept, key=lambda result: result["scene"]):
         name, number = result["scene"], 1
         while name in merged:
             number += 1

@@ -383,3 +383,63 @@ def test_a_class_of_the_same_name_is_another_class(program, tmp_path, monkeypatc
     file = write(tmp_path / "o.yaml", "model: {losses: {mse: {class_path: others.MSE}}}")
     losses = printed_config(program, "--config", file)["model"]["losses"]
     assert losses["mse"]["class_path"] == "others.MSE"
+
+
+# Values that reach the run
+
+
+def csv_rows(program):
+    """The rows of the run's newest CSV log, as dicts of what they hold."""
+    import csv
+
+    path = max(program.run_dir.rglob("metrics.csv"), key=lambda path: path.stat().st_mtime)
+    with path.open() as file:
+        return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def test_the_schedule_has_the_trainers_length(program):
+    """trainer.max_steps reaches the schedule; the learning rate of every step is logged."""
+    arguments = ["--trainer.max_steps=6", "--trainer.logger=CSVLogger", "--model.optimizer.lr=0.01"]
+    assert program("fit", *arguments, "--model.schedule.warmup_fraction=0.25") == 0, program.err
+    rates = [float(row["lr-Adam"]) for row in csv_rows(program) if "lr-Adam" in row]
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.Adam([parameter], lr=0.01)
+    expected = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.01, 16, pct_start=0.25, cycle_momentum=False
+    )
+    for rate in rates:
+        assert rate == pytest.approx(expected.get_last_lr()[0], rel=1e-5)
+        optimizer.step()
+        expected.step()
+    assert len(rates) == 6
+
+
+def test_validation_means_count_scenes_not_batches(program):
+    """Three scenes in batches of two: without the batch size the last would count double."""
+    assert program("fit", "--trainer.max_steps=1") == 0, program.err
+    values = []
+    for size in (1, 2):
+        arguments = ["--data.val_scenes=3", f"--data.val_loader.batch_size={size}"]
+        arguments += ["--ckpt_path=last", "--trainer.logger=CSVLogger"]
+        assert program("validate", *arguments) == 0, program.err
+        values.append(float(csv_rows(program)[-1]["val/psnr"]))
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
+def test_a_published_checkpoint_serves_every_command(program, tmp_path):
+    from golden.cases import published_state
+
+    state = {f"encoder.{name}": value for name, value in published_state("tiny_2views").items()}
+    file = tmp_path / "released.ckpt"
+    torch.save({"state_dict": state, "global_step": 300_000}, file)
+    given = ["--model.published_checkpoint", file, "--data.image_shape=[64, 64]"]
+    for command in ("validate", "test", "predict"):
+        assert program(command, *given) == 0, program.err
+    assert program("fit", *given, "--trainer.max_steps=1") == 0, program.err
+    # It replaces the configured encoder, and the result stands on its own.
+    import mvsplat
+
+    encoder = mvsplat.load_model(program.checkpoint()).encoder
+    assert encoder.config["init_args"]["published_harmonics_rotation"] is True
+    assert program("fit", "--ckpt_path", file) == 2
+    assert "--model.published_checkpoint" in program.err

@@ -131,6 +131,9 @@ def test_two_processes_train_validate_and_test(tmp_path, scenes_root):
     for command in (
         ["fit", *common, *two, "--trainer.num_sanity_val_steps=1"],
         ["test", *common, *two, "--ckpt_path=last"],
+        # The second process has nothing to test.
+        ["test", *common, *two, "--ckpt_path=last", "--data.source.test_scenes=1"]
+        + ["--results.folder=one"],
     ):
         result = subprocess.run(
             [sys.executable, "-m", "mvsplat", *command],
@@ -142,7 +145,8 @@ def test_two_processes_train_validate_and_test(tmp_path, scenes_root):
         assert result.returncode == 0, result.stderr[-3000:]
     import json
 
-    scores = json.loads((run / "test" / "scores.json").read_text())
-    assert len(scores["scenes"]) == 3
+    for folder, count in (("test", 3), ("one", 1)):
+        scores = json.loads((run / folder / "scores.json").read_text())
+        assert len(scores["scenes"]) == count
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["global_step"] == 2

@@ -151,6 +151,7 @@ def _join(results: list[Tensor]) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def other_views(views: int, device: torch.device) -> Tensor:
     """For each view, the indices of the others [views, views - 1]."""
     offsets = torch.arange(views)[:, None] + torch.arange(1, views)

@@ -4,6 +4,8 @@ Swin's shifted windows (Liu et al., 2021) roll the map by half a window and mask
 belong together. The mask cuts the rolled map exactly where the image's borders are, so what is
 left are plain rectangles: the map cut at half a window, then at every whole one. Keeping tokens
 sorted by rectangle makes attention dense, needs neither roll nor mask, and skips the masked work.
+
+What is cached is made outside of inference mode, so that training after a prediction can use it.
 """
 
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ class WindowLayout:
     groups: tuple[tuple[int, int, int], ...]
 
     @cached_property
+    @torch.inference_mode(False)
     def inverse(self) -> Int[Tensor, " n"]:
         """The index that brings tokens in this order back to raster order."""
         return torch.argsort(self.order)
@@ -41,6 +44,7 @@ def _cuts(size: int, splits: int, shifted: bool) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def window_layout(
     height: int, width: int, splits: int, shifted: bool, device: torch.device
 ) -> WindowLayout:
@@ -61,6 +65,7 @@ def window_layout(
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def rolled_windows(
     height: int, width: int, splits: int, device: torch.device
 ) -> tuple[Int[Tensor, "w l"], Float[Tensor, "w l l"]]:
@@ -78,6 +83,7 @@ def rolled_windows(
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def position_encoding(
     height: int, width: int, splits: int, channels: int, device: torch.device
 ) -> Float[Tensor, "p c"]:

@@ -22,6 +22,7 @@ def harmonics_rotation(
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def _samples(degree: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Directions on a Fibonacci spiral, and the pseudo-inverse of the basis at them."""
     index = torch.arange(64, dtype=torch.float64) + 0.5

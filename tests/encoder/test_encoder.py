@@ -188,3 +188,13 @@ def test_divisor_follows_the_sizes():
 def test_repeated_gaussians_need_refinement():
     with pytest.raises(ValueError, match="gaussians_per_pixel is 3 without depth refinement"):
         small_encoder(gaussians_per_pixel=3, depth_refinement=False)
+
+
+def test_training_works_after_inference_mode():
+    """What the encoder caches in inference mode must serve a backward pass as well."""
+    encoder = small_encoder(published_harmonics_rotation=True)
+    # A size that no other test uses: nothing is cached yet.
+    views = random_views(height=48, width=80)
+    with torch.inference_mode():
+        encoder(views)
+    objective(encoder(views)).backward()
