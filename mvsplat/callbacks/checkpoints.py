@@ -164,6 +164,7 @@ class EarlierRun:
                 left.unlink(missing_ok=True)
         _move(self.target, self.run)
         self.target.rmdir()
+        rank_zero_info(f"The new run did not begin; the earlier one is back in {self.run}.")
 
 
 def _move(source: Path, target: Path) -> None:
