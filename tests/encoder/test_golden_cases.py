@@ -7,6 +7,7 @@ from golden.cases import Golden, published_state, shapes
 from golden.fill_weights import fill
 
 from mvsplat import published
+from mvsplat.published_names import Entry, correspondence
 
 CASES = [name for name in shapes() if name != "tiny_epipolar"]
 
@@ -87,13 +88,13 @@ def test_gradients_agree(case, checkpointing):
     loss.backward()
     assert loss.item() == pytest.approx(float(golden.values["probe_loss"]), rel=1e-4)
     golden.check("gradient.image", views.image.grad, mean=1e-4, maximum=1e-2)
-    for name, entry in published.correspondence(encoder):
+    for name, entry in correspondence(encoder):
         if f"gradient.{name}" in golden:
             gradient = published_gradient(encoder.get_parameter(entry.target).grad, entry)
             golden.check(f"gradient.{name}", gradient, mean=1e-4, maximum=1e-2)
 
 
-def published_gradient(gradient: torch.Tensor, entry: published.Entry) -> torch.Tensor:
+def published_gradient(gradient: torch.Tensor, entry: Entry) -> torch.Tensor:
     """Gradient with respect to the published tensor that fills a part of ours."""
     gradient = gradient.chunk(entry.parts)[entry.part]
     if entry.convert is None:
