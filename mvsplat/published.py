@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mvsplat.encoder.adapter import OFFSET, ROTATION, SCALE
 from mvsplat.encoder.cost_volume_encoder import CostVolumeEncoder
 from mvsplat.published_names import Entry, correspondence
 
