@@ -58,7 +58,9 @@ def test_testing_takes_everything_exactly_once(world, size, count):
     for rank in range(world):
         plan = Once(Share(size, rank, world), count)
         batches = list(plan)
-        assert len(plan) == len(batches) and all(0 < len(batch) <= size for batch in batches)
+        # Among several ranks none claims to have nothing: it would leave before the others meet.
+        assert len(plan) == max(len(batches), 1 if world > 1 else 0)
+        assert all(0 < len(batch) <= size for batch in batches)
         lengths.append(len(batches))
         taken += positions(batches)
     assert sorted(taken) == list(range(count))
