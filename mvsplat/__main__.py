@@ -17,13 +17,21 @@ TRAINER_COMMANDS = {
     "predict": "write the Gaussians of every scene as PLY files",
 }
 COMMANDS: dict[str, str] = {
+    "reconstruct": "a folder of photos, a video or a COLMAP model to a scene: splat, video, report",
+    "view": "walk around in a splat or in a run's results, in the browser",
+    "compare": "the results of two or more runs, scene by scene",
     "scenes": "write generated scenes to train, test and try things on",
+    "convert": "write data of any kind as chunks to train and test on",
+    "verify": "check a converted or downloaded data set",
+    "index": "choose a data set's context and target views for evaluation",
+    "import-checkpoint": "convert a released MVSplat checkpoint to one of this package",
+    "doctor": "check this installation: versions, devices, rasterizers, weights",
 }
 
 
 def usage() -> str:
     """The text of ``--help``: every command in a line."""
-    rows = [f"  {name:<12}{text}" for name, text in (TRAINER_COMMANDS | COMMANDS).items()]
+    rows = [f"  {name:<19}{text}" for name, text in (TRAINER_COMMANDS | COMMANDS).items()]
     return "\n".join(
         [
             "usage: mvsplat COMMAND [--config NAME_OR_FILE] [options]",
@@ -57,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
             keep_freed_memory()
             run(argv)
         else:
-            import_module(f"mvsplat.commands.{argv[0]}").main(argv[1:])
+            module = argv[0].replace("-", "_")
+            import_module(f"mvsplat.commands.{module}").main(argv[1:])
     except (ValueError, OSError, RuntimeError) as error:
         message = _for_the_user(error)
         if os.environ.get("MVSPLAT_TRACEBACK") or message is None:

@@ -26,6 +26,9 @@ class Scene(ABC):
         extrinsics: Camera-to-world matrices of all frames (OpenCV axes).
         intrinsics: Normalised intrinsics of all frames.
         near, far: Depth bounds, where the data has them.
+        frame_names: The frames' file names or time stamps, where the data has them.
+        points: Sparse scene points in world space (structure from motion's, say), where the data
+            has them.
     """
 
     key: str
@@ -33,6 +36,8 @@ class Scene(ABC):
     intrinsics: Float[Tensor, "n 3 3"]
     near: float | None = None
     far: float | None = None
+    frame_names: Sequence[str] | None = None
+    points: Float[Tensor, "p 3"] | None = None
 
     def __len__(self) -> int:
         """Number of frames."""
