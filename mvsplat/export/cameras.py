@@ -1,0 +1,151 @@
+"""The cameras beside a splat file: what the viewer shows as frusta, in plain JSON.
+
+``scene.ply`` goes with ``scene.cameras.json``, or with the folder's ``cameras.json``::
+
+    {"near": 1.0, "far": 100.0,
+     "frames": [{"name": "IMG_1.jpg", "image": "images/IMG_1.jpg", "width": 480, "height": 719,
+                 "extrinsics": [[...], [...], [...], [...]], "intrinsics": [[...], [...], [...]]}]}
+
+Conventions are those of :mod:`mvsplat.types`: OpenCV camera-to-world matrices in the PLY file's
+frame and unit, normalised intrinsics. ``image`` is relative to the JSON file, or null.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from os.path import relpath
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mvsplat.export.files import replacing
+
+FILE_NAME = "cameras.json"
+
+
+@dataclass
+class Frame:
+    """One camera and, where there is one, its photograph.
+
+    Args:
+        name: What to call it, for instance the photograph's file name.
+        extrinsics: Camera-to-world matrix.
+        intrinsics: Normalised intrinsics.
+        width: Of the photograph, in pixels.
+        height: Of the photograph, in pixels.
+        image: The photograph's file, if it is at hand.
+    """
+
+    name: str
+    extrinsics: Float[Tensor, "4 4"]
+    intrinsics: Float[Tensor, "3 3"]
+    width: int
+    height: int
+    image: Path | None = None
+
+
+@dataclass
+class Cameras:
+    """The cameras of a scene, in the order of its camera path.
+
+    Args:
+        frames: At least one.
+        near: Nearest depth of the scene, in its unit.
+        far: Farthest depth of the scene.
+    """
+
+    frames: list[Frame]
+    near: float
+    far: float
+
+
+def save_cameras(cameras: Cameras, path: str | Path) -> None:
+    """Write cameras as JSON; paths of photographs become relative to the file's folder."""
+    path = Path(path)
+    frames = [
+        {
+            "name": frame.name,
+            "image": None if frame.image is None else relpath(frame.image, path.parent),
+            "width": frame.width,
+            "height": frame.height,
+            "extrinsics": frame.extrinsics.tolist(),
+            "intrinsics": frame.intrinsics.tolist(),
+        }
+        for frame in cameras.frames
+    ]
+    content = {"near": float(cameras.near), "far": float(cameras.far), "frames": frames}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def load_cameras(path: str | Path) -> Cameras:
+    """Read cameras; photographs that are not there become None.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged; says which frame and field.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file of cameras at {path}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, or no JSON file: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
+        raise ValueError(f"{path} holds no cameras: it has no list named frames")
+    near, far = (_number(content, key, str(path)) for key in ("near", "far"))
+    if not 0 < near < far:
+        raise ValueError(f"{path}: near {near} and far {far} found, expected 0 < near < far")
+    frames = [_frame(entry, i, path) for i, entry in enumerate(content["frames"])]
+    if not frames:
+        raise ValueError(f"{path} holds no cameras: its list of frames is empty")
+    return Cameras(frames, near, far)
+
+
+def cameras_of(ply: str | Path) -> Path | None:
+    """The file of cameras that goes with a PLY file, if there is one."""
+    ply = Path(ply)
+    candidates = (ply.with_suffix(f".{FILE_NAME}"), ply.with_name(FILE_NAME))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _frame(entry: Any, number: int, path: Path) -> Frame:
+    where = f"{path}: frame {number}"
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where} is no JSON object")
+    extrinsics = _matrix(entry, "extrinsics", 4, where)
+    rotation = extrinsics[:3, :3].double()
+    if not torch.allclose(rotation @ rotation.mT, torch.eye(3).double(), atol=1e-3):
+        raise ValueError(f"{where}: the upper left 3x3 of extrinsics is no rotation")
+    intrinsics = _matrix(entry, "intrinsics", 3, where)
+    if not (intrinsics[0, 0] > 0 and intrinsics[1, 1] > 0):
+        raise ValueError(f"{where}: intrinsics have focal lengths that are not positive")
+    width, height = (int(_number(entry, key, where)) for key in ("width", "height"))
+    if width < 1 or height < 1:
+        raise ValueError(f"{where}: a size of {width}x{height} pixels found")
+    image = entry.get("image")
+    image = path.parent / image if isinstance(image, str) else None
+    if image is not None and not image.is_file():
+        image = None
+    return Frame(str(entry.get("name", number)), extrinsics, intrinsics, width, height, image)
+
+
+def _number(entry: dict[str, Any], key: str, where: str) -> float:
+    value = entry.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{where}: {key} is {value!r}, expected a number")
+    return float(value)
+
+
+def _matrix(entry: dict[str, Any], key: str, size: int, where: str) -> Tensor:
+    try:
+        matrix = torch.tensor(entry.get(key), dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        matrix = torch.zeros(0)
+    if matrix.shape != (size, size) or not matrix.isfinite().all():
+        raise ValueError(f"{where}: {key} is not a {size}x{size} matrix of finite numbers")
+    return matrix
