@@ -4,6 +4,9 @@ import inspect
 from importlib import import_module
 from typing import Any
 
+CONFIG_KEY = "mvsplat"
+"""Where a checkpoint keeps the parts' configurations: numbers, strings, lists and dicts."""
+
 _PRIMITIVES = (bool, int, float, str, type(None))
 
 

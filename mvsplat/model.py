@@ -11,15 +11,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from mvsplat import __version__, metrics
-from mvsplat.configurable import from_config
+from mvsplat.configurable import CONFIG_KEY, from_config
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.encoder import CostVolumeEncoder, Encoder
 from mvsplat.losses import LPIPS, MSE, Loss
 from mvsplat.schedules import OneCycle, Schedule
 from mvsplat.types import Batch, Gaussians, Rendering, Views
-
-CONFIG_KEY = "mvsplat"
-"""Where a checkpoint keeps what :func:`load_model` needs: numbers, strings, lists and dicts."""
 
 
 class MVSplat(LightningModule):
@@ -171,12 +168,30 @@ class MVSplat(LightningModule):
             if name not in mine or name not in theirs or mine[name].shape != theirs[name].shape
         ]
         if not wrong:
+            self._check_behaviours(checkpoint.get(CONFIG_KEY))
             return
         raise ValueError(
             f"the checkpoint is of another model: {len(wrong)} tensors do not fit, {wrong[0]} "
             f"first. {self._difference(checkpoint.get(CONFIG_KEY))} Use the configuration it was "
             "trained with (config.yaml in its run folder)."
         )
+
+    def _check_behaviours(self, stored: dict[str, Any] | None) -> None:
+        """Refuse weights that fit, but were trained with switches this encoder does not have."""
+        if stored is None or not self.encoder.behaviours:
+            return
+        theirs, mine = stored["encoder"]["init_args"], self.encoder.config["init_args"]
+        names = [
+            name
+            for name in self.encoder.behaviours
+            if theirs.get(name, False) != mine.get(name, False)
+        ]
+        if names:
+            options = " ".join(f"--model.encoder.{n} {theirs.get(n, False)}" for n in names).lower()
+            raise ValueError(
+                f"the checkpoint's weights belong to an encoder with other settings: add {options} "
+                "or use the configuration they were trained with"
+            )
 
     def _difference(self, stored: dict[str, Any] | None) -> str:
         if stored is None:

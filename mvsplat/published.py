@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mvsplat.configurable import CONFIG_KEY
 from mvsplat.encoder.adapter import OFFSET, ROTATION, SCALE
 from mvsplat.encoder.cost_volume_encoder import CostVolumeEncoder
 from mvsplat.published_names import Entry, correspondence
 
-BEHAVIOURS = ("published_harmonics_rotation", "published_ray_depth", "published_shifted_mask")
 PREFIX = "encoder."
 # The published renderer ignores higher degrees.
 RENDERED_DEGREE = 3
@@ -51,7 +51,11 @@ def load_encoder(
             all of them are named in one message.
     """
     state = _encoder_state(checkpoint)
-    arguments = {**dict.fromkeys(BEHAVIOURS, True), **infer_arguments(state), **encoder_arguments}
+    arguments = {
+        **dict.fromkeys(CostVolumeEncoder.behaviours, True),
+        **infer_arguments(state),
+        **encoder_arguments,
+    }
     encoder = CostVolumeEncoder(**arguments)
     entries = dict(correspondence(encoder))
     _check(state, entries, "the published checkpoint")
@@ -174,6 +178,11 @@ def _encoder_state(checkpoint: Mapping[str, Any] | str | os.PathLike) -> dict[st
     if isinstance(checkpoint, (str, os.PathLike)):
         origin, checkpoint = str(checkpoint), _load(checkpoint)
     content: Any = checkpoint
+    if isinstance(content, Mapping) and CONFIG_KEY in content:
+        raise ValueError(
+            f"{origin} is already a checkpoint of this package: mvsplat.load_model opens it, and "
+            "--ckpt_path of the commands"
+        )
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not any(isinstance(x, Tensor) for x in content.values()):

@@ -59,11 +59,12 @@ def test_default_arguments_are_the_published_sizes():
 
 
 def test_published_behaviours_are_on_and_can_be_switched_off(state):
-    assert all(published.load_encoder(state).config["init_args"][x] for x in published.BEHAVIOURS)
+    switches = CostVolumeEncoder.behaviours
+    assert all(published.load_encoder(state).config["init_args"][name] for name in switches)
     views = Golden(CASE).views
     with torch.no_grad():
         gaussians = published.load_encoder(state)(views)
-        right = published.load_encoder(state, **dict.fromkeys(published.BEHAVIOURS, False))(views)
+        right = published.load_encoder(state, **dict.fromkeys(switches, False))(views)
     # The constant colour and the opacity have no direction: only the rest changes.
     torch.testing.assert_close(right.harmonics[..., 0], gaussians.harmonics[..., 0])
     assert not torch.allclose(right.harmonics[..., 1:], gaussians.harmonics[..., 1:], atol=1e-3)

@@ -1,6 +1,7 @@
 """What every encoder is: a network from views to Gaussians."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import nn
 
@@ -10,6 +11,10 @@ from mvsplat.types import Gaussians, Views
 
 class Encoder(Configurable, nn.Module, ABC):
     """Turns context views into Gaussians; derive from it to plug in another network."""
+
+    behaviours: ClassVar[tuple[str, ...]] = ()
+    """Switches that change what weights mean but not their shapes: a checkpoint of an encoder whose
+    switches differ is refused."""
 
     @abstractmethod
     def forward(self, views: Views) -> Gaussians:

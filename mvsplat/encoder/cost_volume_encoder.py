@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +70,12 @@ class CostVolumeEncoder(Encoder):
         published_shifted_mask: With more than two views, tile the mask of shifted cross-attention
             view by view although keys run token by token.
     """
+
+    behaviours: ClassVar[tuple[str, ...]] = (
+        "published_harmonics_rotation",
+        "published_ray_depth",
+        "published_shifted_mask",
+    )
 
     def __init__(
         self,
