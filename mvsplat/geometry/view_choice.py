@@ -1,0 +1,198 @@
+"""Choosing context views: pairs that can be matched, which together see as much as possible.
+
+Two views reconstruct what they share if they overlap and see it from angles that differ neither
+too little (no parallax) nor too much (nothing looks alike). A set of views is judged by how much
+of every view's content is seen, from a similar side, by a chosen view that has a good partner.
+Nothing here is random, and equal choices are decided in favour of the lower frame number.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mvsplat.geometry.overlap import ViewPairs, compare_views, frustum_points, visible_points
+
+# The best triangulation angle and how fast views get worse below and above it, in degrees: the
+# shape of the view score of Yao et al., "MVSNet", ECCV 2018, with gentler flanks.
+_BEST_ANGLE, _BELOW, _ABOVE = 8.0, 4.0, 15.0
+_ENOUGH_OVERLAP = 0.6  # more overlap makes a pair no better
+_OTHER_SIDE = 45.0  # degrees from which on content counts as another side of things
+_MOST_CANDIDATES = 200
+_MOST_ROUNDS = 20
+
+# Below these, a context view has no partner to speak of.
+LITTLE_OVERLAP, LITTLE_ANGLE, NO_ANGLE = 0.15, 0.5, 0.02
+
+
+def choose_context(
+    extrinsics: Float[Tensor, "n 4 4"],
+    intrinsics: Float[Tensor, "n 3 3"],
+    near: float,
+    far: float,
+    count: int = 2,
+    points: Float[Tensor, "p 3"] | None = None,
+) -> Int[Tensor, " count"]:
+    """The context views to reconstruct a scene from, in ascending order.
+
+    Works for turntables, walks, forward motion and captures from several sides: far-apart sides
+    get pairs of their own. Without any parallax (a camera that only turns, or none at all) the
+    views are those that cover most; :func:`context_problems` says so. Of more than 200 views, 200
+    evenly spaced ones are candidates.
+
+    Args:
+        extrinsics: Camera-to-world matrices of the views to choose from.
+        intrinsics: Their normalised intrinsics.
+        near: Nearest depth of the scene; the overlap depends on it.
+        far: Farthest depth.
+        count: Number of context views.
+        points: Sparse points of the scene, which tell the overlap better than the bounds do.
+
+    Raises:
+        ValueError: There are fewer views than ``count``, or the bounds make no sense.
+    """
+    chosen = torch.linspace(0, len(extrinsics) - 1, min(len(extrinsics), _MOST_CANDIDATES))
+    if count > len(chosen) > 0 and len(chosen) == _MOST_CANDIDATES:
+        chosen = torch.arange(len(extrinsics))
+    candidates = chosen.round().long()
+    pose, camera = extrinsics[candidates], intrinsics[candidates]
+    shown = frustum_points(pose, camera, near, far)
+    if points is not None and len(points):
+        shown = visible_points(points, pose, camera)
+    return candidates[best_context(compare_views(shown, pose, camera), count)]
+
+
+def best_context(pairs: ViewPairs, count: int) -> Int[Tensor, " count"]:
+    """The choice of :func:`choose_context`, from the measures of all pairs of views.
+
+    Raises:
+        ValueError: There are fewer views than ``count``, or fewer than one is asked for.
+    """
+    total = len(pairs.overlap)
+    if not 1 <= count <= total:
+        raise ValueError(f"{count} context views are asked for, of {total} views")
+    coverage, quality = _coverage(pairs), pair_quality(pairs)
+    chosen: list[int] = []
+    while len(chosen) < count:
+        chosen += _next(chosen, min(2, count - len(chosen)), coverage, quality)
+    return torch.tensor(sorted(_improved(chosen, coverage, quality)))
+
+
+def pair_quality(pairs: ViewPairs) -> Float[Tensor, "n n"]:
+    """How well each two views can be matched, in [0, 1]; 0 for a view with itself."""
+    angle = pairs.angle.nan_to_num(180.0)
+    angle = torch.maximum(angle, angle.mT)
+    width = torch.where(angle < _BEST_ANGLE, _BELOW, _ABOVE)
+    by_angle = torch.exp(-((angle - _BEST_ANGLE) ** 2) / (2 * width**2))
+    quality = by_angle * (pairs.mutual / _ENOUGH_OVERLAP).clamp(max=1)
+    return quality.fill_diagonal_(0)
+
+
+def context_problems(pairs: ViewPairs, context: Int[Tensor, " v"] | list[int]) -> list[str]:
+    """What is wrong with context views, in sentences; empty if nothing is.
+
+    Args:
+        pairs: Measures of all pairs of views.
+        context: The chosen ones.
+    """
+    index = torch.as_tensor(context)
+    if len(index) < 2:
+        return ["a single context view leaves nothing to match"]
+    overlap = pairs.mutual[index][:, index].clone().fill_diagonal_(-1)
+    angle = pairs.angle.nan_to_num(0)[index][:, index].clone().fill_diagonal_(-1)
+    angle = torch.minimum(angle, angle.mT)
+    if bool((angle.max() < NO_ANGLE) & (overlap.max() > 0)):
+        return ["the cameras are all in one place: without parallax depth is a guess"]
+    problems = []
+    for row, view in enumerate(index.tolist()):
+        best = int(overlap[row].argmax())
+        share, partner = float(overlap[row, best]), int(index[best])
+        if share < LITTLE_OVERLAP:
+            problems.append(
+                f"view {view} overlaps with no other context view by more than {share:.0%}"
+            )
+        elif float(angle[row].max()) < LITTLE_ANGLE:
+            problems.append(
+                f"view {view} and view {partner} see everything from less than "
+                f"{LITTLE_ANGLE} degrees apart: too little parallax for depth"
+            )
+    return problems
+
+
+def _coverage(pairs: ViewPairs) -> Float[Tensor, "n n"]:
+    """How much of the row's content the column shows from a similar side."""
+    angle = (pairs.angle.nan_to_num(180.0) / _OTHER_SIDE).clamp(max=1)
+    return (pairs.overlap * (angle * torch.pi / 2).cos()).fill_diagonal_(1)
+
+
+def _next(
+    chosen: list[int],
+    room: int,
+    coverage: Float[Tensor, "n n"],
+    quality: Float[Tensor, "n n"],
+) -> list[int]:
+    """The view, or (where there is room) the pair of views a view, that adds most."""
+    total = len(coverage)
+    free = [view for view in range(total) if view not in chosen]
+    base = _score(chosen, coverage, quality)
+    singles = [_score([*chosen, view], coverage, quality) - base for view in free]
+    best = _first_largest(torch.tensor(singles))
+    if room < 2:
+        return [free[best]]
+    covered = _covered(chosen, coverage, quality)
+    gains = torch.full((total, total), -torch.inf, dtype=torch.float64)
+    for view in free:
+        pair = torch.maximum(coverage[:, view, None], coverage) * quality[view]  # [n, others]
+        gains[view] = torch.maximum(covered[:, None], pair).sum(0) - covered.sum()
+    gains[:, chosen] = -torch.inf
+    gains.fill_diagonal_(-torch.inf)
+    place = _first_largest(gains.flatten())
+    first, second = divmod(place, total)
+    if chosen and singles[best] >= float(gains[first, second]) / 2:
+        return [free[best]]
+    return [first, second]
+
+
+def _improved(
+    chosen: list[int], coverage: Float[Tensor, "n n"], quality: Float[Tensor, "n n"]
+) -> list[int]:
+    """Exchange one view at a time for a better one until there is none."""
+    best = _score(chosen, coverage, quality)
+    for _ in range(_MOST_ROUNDS):
+        before = best
+        for place in range(len(chosen)):
+            for view in range(len(coverage)):
+                if view in chosen:
+                    continue
+                changed = [*chosen[:place], view, *chosen[place + 1 :]]
+                score = _score(changed, coverage, quality)
+                if score > best * (1 + 1e-6):
+                    chosen, best = changed, score
+        if best == before:
+            break
+    return chosen
+
+
+def _score(
+    chosen: list[int], coverage: Float[Tensor, "n n"], quality: Float[Tensor, "n n"]
+) -> float:
+    """Content covered by views with good partners; a little for coverage alone breaks ties."""
+    if not chosen:
+        return 0.0
+    alone = coverage[:, chosen].max(-1).values.sum()
+    return float(_covered(chosen, coverage, quality).sum() + 1e-4 * alone)
+
+
+def _covered(
+    chosen: list[int], coverage: Float[Tensor, "n n"], quality: Float[Tensor, "n n"]
+) -> Float[Tensor, " n"]:
+    """How much of every view's content is covered, by views as good as their best partner."""
+    if not chosen:
+        return coverage.new_zeros(len(coverage))
+    partner = quality[chosen][:, chosen].max(-1).values
+    return (coverage[:, chosen] * partner).max(-1).values
+
+
+def _first_largest(values: Float[Tensor, " n"]) -> int:
+    """The first of the values that are largest but for rounding."""
+    top = values.max()
+    return int((values >= top - 1e-6 * top.abs()).nonzero()[0, 0])
