@@ -3,16 +3,20 @@
 from mvsplat.export.cameras import Cameras, Frame, load_cameras, save_cameras
 from mvsplat.export.images import color_depth, color_error, save_png, sheet
 from mvsplat.export.ply import load_ply, save_ply
+from mvsplat.export.video import RenderedFrame, render_path, save_video
 
 __all__ = [
     "Cameras",
     "Frame",
+    "RenderedFrame",
     "color_depth",
     "color_error",
     "load_cameras",
     "load_ply",
+    "render_path",
     "save_cameras",
     "save_ply",
     "save_png",
+    "save_video",
     "sheet",
 ]

@@ -45,3 +45,41 @@ def quaternion_product(
         w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2,
     )
     return torch.stack(product, dim=-1)
+
+
+def axis_angle_to_quaternion(turn: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4"]:
+    """Unit quaternion of a rotation given as its axis times its angle in radians."""
+    angle = turn.norm(dim=-1, keepdim=True)
+    # sin(x) / x without dividing by zero; torch.sinc(x) is sin(pi x) / (pi x).
+    imaginary = 0.5 * torch.sinc(angle / (2 * torch.pi)) * turn
+    return torch.cat([(angle / 2).cos(), imaginary], dim=-1)
+
+
+def quaternion_to_axis_angle(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3"]:
+    """Axis times angle, in [0, pi], of a unit quaternion's rotation."""
+    shortest = torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    length = shortest[..., 1:].norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(length, shortest[..., :1])
+    # A small rotation is 2 q; the angle over a length of 0 would be undefined.
+    factor = torch.where(length > 1e-12, angle / length.clamp(min=1e-12), 2.0)
+    return shortest[..., 1:] * factor
+
+
+def relative_rotation(
+    start: Float[Tensor, "*#batch 4"], end: Float[Tensor, "*#batch 4"]
+) -> Float[Tensor, "*batch 4"]:
+    """The unit quaternion that turns ``start`` into ``end``, in the world frame."""
+    return quaternion_product(end, start * start.new_tensor([1.0, -1.0, -1.0, -1.0]))
+
+
+def slerp(
+    start: Float[Tensor, "*#batch 4"],
+    end: Float[Tensor, "*#batch 4"],
+    share: Float[Tensor, "*#batch 1"],
+) -> Float[Tensor, "*batch 4"]:
+    """Rotations on the shortest way from ``start`` (share 0) to ``end`` (share 1), at even speed.
+
+    Spherical linear interpolation of unit quaternions (Shoemake, SIGGRAPH 1985).
+    """
+    turn = quaternion_to_axis_angle(relative_rotation(start, end))
+    return quaternion_product(axis_angle_to_quaternion(share * turn), start)
