@@ -16,6 +16,7 @@ from mvsplat.geometry.overlap import ViewPairs, compare_views, frustum_points, v
 # shape of the view score of Yao et al., "MVSNet", ECCV 2018, with gentler flanks.
 _BEST_ANGLE, _BELOW, _ABOVE = 8.0, 4.0, 15.0
 _ENOUGH_OVERLAP = 0.6  # more overlap makes a pair no better
+_NO_PAIR = 0.01  # a quality below this is none
 _OTHER_SIDE = 45.0  # degrees from which on content counts as another side of things
 _MOST_CANDIDATES = 200
 _MOST_ROUNDS = 20
@@ -84,7 +85,7 @@ def pair_quality(pairs: ViewPairs) -> Float[Tensor, "n n"]:
     width = torch.where(angle < _BEST_ANGLE, _BELOW, _ABOVE)
     by_angle = torch.exp(-((angle - _BEST_ANGLE) ** 2) / (2 * width**2))
     quality = by_angle * (pairs.mutual / _ENOUGH_OVERLAP).clamp(max=1)
-    return quality.fill_diagonal_(0)
+    return quality.where(quality > _NO_PAIR, 0).fill_diagonal_(0)
 
 
 def context_problems(pairs: ViewPairs, context: Int[Tensor, " v"] | list[int]) -> list[str]:
@@ -175,11 +176,11 @@ def _improved(
 def _score(
     chosen: list[int], coverage: Float[Tensor, "n n"], quality: Float[Tensor, "n n"]
 ) -> float:
-    """Content covered by views with good partners; a little for coverage alone breaks ties."""
+    """Content covered by views with good partners; where that is the same, the partners count."""
     if not chosen:
         return 0.0
-    alone = coverage[:, chosen].max(-1).values.sum()
-    return float(_covered(chosen, coverage, quality).sum() + 1e-4 * alone)
+    partners = quality[chosen][:, chosen].max(-1).values.sum()
+    return float(_covered(chosen, coverage, quality).sum() + 1e-3 * partners)
 
 
 def _covered(
