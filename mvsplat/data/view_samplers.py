@@ -1,15 +1,14 @@
 """Which frames of a scene become context and which become targets."""
 
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from mvsplat.configurable import Configurable
+from mvsplat.data.evaluation_index import EvaluationIndex, read_evaluation_index, scene_of
 from mvsplat.data.scenes import Scene
 
 
@@ -44,6 +43,18 @@ class ViewSampler(Configurable, ABC):
             And the number of scenes that are left out, by reason.
         """
         return {key: key for key in keys}, {}
+
+    def notes(self, name: str) -> dict[str, float | str]:
+        """What is known of a sample's views beforehand; results are kept and grouped with it.
+
+        Args:
+            name: The sample's name, as in :meth:`choose`.
+
+        Returns:
+            ``overlap``, a number from 0 to 1, and ``tier``, a group's name, as far as they are
+            known.
+        """
+        return {}
 
 
 class BoundedViewSampler(ViewSampler):
@@ -215,7 +226,10 @@ class EvaluationViewSampler(ViewSampler):
 
     The index is a JSON object from scene key to {"context": [frames], "target": [frames]}, or to
     null for a scene that is left out. Scenes that are not in it are left out, too. With names like
-    scan1_00, scan1_01 there are several runs of the scene scan1, each with its own views.
+    scan1_00, scan1_01 there are several runs of the scene scan1, each with its own views. The
+    number of context views may differ from entry to entry if batches are of one scene. Indices for
+    your data are made by the command ``mvsplat index``; the format is described in
+    mvsplat.data.evaluation_index.
 
     Args:
         index_path: The index file.
@@ -223,10 +237,10 @@ class EvaluationViewSampler(ViewSampler):
 
     def __init__(self, index_path: str) -> None:
         self.index_path = index_path
-        self._index: Mapping[str, dict | None] | None = None
+        self._index: EvaluationIndex | None = None
 
     @property
-    def index(self) -> Mapping[str, dict | None]:
+    def index(self) -> EvaluationIndex:
         """The file's content, read on first use.
 
         Raises:
@@ -234,12 +248,12 @@ class EvaluationViewSampler(ViewSampler):
             ValueError: It is no evaluation index; names the scene.
         """
         if self._index is None:
-            self._index = _read_evaluation_index(Path(self.index_path))
+            self._index = read_evaluation_index(self.index_path)
         return self._index
 
     def choose(self, keys: Sequence[str]) -> tuple[dict[str, str], dict[str, int]]:
         known = set(keys)
-        scenes = {name: _scene_of(name, known) for name in self.index}
+        scenes = {name: scene_of(name, entry, known) for name, entry in self.index.items()}
         chosen = {
             name: scene
             for name, scene in scenes.items()
@@ -258,53 +272,18 @@ class EvaluationViewSampler(ViewSampler):
     ) -> tuple[Int[Tensor, " context"], Int[Tensor, " target"]]:
         if scene.key not in self.index:
             raise UnsuitableScene("not in the evaluation index")
-        views = self.index[scene.key]
-        if views is None:
+        entry = self.index[scene.key]
+        if entry is None:
             raise UnsuitableScene("null in the evaluation index")
-        if max(*views["context"], *views["target"]) >= len(scene):
+        if max(*entry.context, *entry.target) >= len(scene):
             raise UnsuitableScene("has fewer frames than the evaluation index names")
-        return torch.tensor(views["context"]), torch.tensor(views["target"])
+        return torch.tensor(entry.context), torch.tensor(entry.target)
+
+    def notes(self, name: str) -> dict[str, float | str]:
+        entry = self.index.get(name)
+        return {} if entry is None else entry.notes()
 
 
 def _draw(low: int, high: int, generator: torch.Generator) -> int:
     """A whole number from low to high, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator))
-
-
-def _read_evaluation_index(path: Path) -> dict[str, dict | None]:
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no evaluation index {path}") from None
-    except ValueError as error:
-        raise ValueError(f"the evaluation index {path} is not JSON: {error}") from error
-    if not isinstance(index, dict):
-        raise ValueError(f"{path} holds a {type(index).__name__}, expected {{scene: views}}")
-    for key, entry in index.items():
-        if entry is None:
-            continue
-        frames = [
-            entry.get(kind) if isinstance(entry, dict) else None for kind in ("context", "target")
-        ]
-        if not all(_is_frame_list(numbers) for numbers in frames):
-            raise ValueError(
-                f"{path}, scene {key!r}: expected null or "
-                '{"context": [frame, ...], "target": [frame, ...]} with frames counted from 0'
-            )
-    return index
-
-
-def _scene_of(name: str, known: set[str]) -> str | None:
-    """The scene that an index's name means: itself, or what it is a numbered run of."""
-    scene, _, run = name.rpartition("_")
-    if name in known:
-        return name
-    return scene if run.isdigit() and scene in known else None
-
-
-def _is_frame_list(numbers: object) -> bool:
-    return (
-        isinstance(numbers, list)
-        and len(numbers) > 0
-        and all(type(number) is int and number >= 0 for number in numbers)
-    )

@@ -137,14 +137,16 @@ def compare_views(
     """
     overlaps, angles = [], []
     centers = extrinsics[:, :3, 3].double()
+    near_origin = (centers - centers.mean(0)).float()
     for start, seen in _looks(shown, extrinsics, intrinsics, depth):
         rows = slice(start, start + len(seen))
         known = shown.known[rows]
         seen &= known[:, None]
         overlaps.append(seen.sum(-1) / known.sum(-1).clamp(min=1)[:, None])
-        angles.append(_mean_angle(shown.position[rows], seen, centers[rows], centers))
+        points = (shown.position[rows] - centers.mean(0)).float()
+        angles.append(_mean_angle(points, seen, near_origin[rows], near_origin))
     baseline = torch.cdist(centers, centers, compute_mode="donot_use_mm_for_euclid_dist")
-    return ViewPairs(torch.cat(overlaps).double(), torch.cat(angles), baseline)
+    return ViewPairs(torch.cat(overlaps).double(), torch.cat(angles).double(), baseline)
 
 
 def _looks(
