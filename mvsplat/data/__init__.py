@@ -8,18 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 _EXPORTS = {
     "AllViewSampler": "view_samplers",
+    "AnyScenes": "readers.opening",
     "ArbitraryViewSampler": "view_samplers",
     "BoundedViewSampler": "view_samplers",
     "ChunkScenes": "chunks",
+    "ColmapScenes": "readers.colmap",
+    "DTUScenes": "readers.dtu",
     "EvaluationViewSampler": "view_samplers",
     "GeneratedScenes": "generated",
     "LoaderSettings": "loading",
     "MiddleViewSampler": "view_samplers",
+    "RealEstate10KScenes": "readers.realestate10k",
     "Scene": "scenes",
     "SceneDataModule": "data_module",
     "SceneSource": "scenes",
+    "TransformsScenes": "readers.transforms_json",
     "UnsuitableScene": "view_samplers",
     "ViewSampler": "view_samplers",
+    "open_scenes": "readers.opening",
     "write_chunks": "chunks",
 }
 
@@ -30,6 +36,11 @@ if TYPE_CHECKING:
     from mvsplat.data.data_module import SceneDataModule
     from mvsplat.data.generated import GeneratedScenes
     from mvsplat.data.loading import LoaderSettings
+    from mvsplat.data.readers.colmap import ColmapScenes
+    from mvsplat.data.readers.dtu import DTUScenes
+    from mvsplat.data.readers.opening import AnyScenes, open_scenes
+    from mvsplat.data.readers.realestate10k import RealEstate10KScenes
+    from mvsplat.data.readers.transforms_json import TransformsScenes
     from mvsplat.data.scenes import Scene, SceneSource
     from mvsplat.data.view_samplers import (
         AllViewSampler,

@@ -1,6 +1,7 @@
 """How a chunk stores cameras, pictures and depth; the inverse functions side by side."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -35,23 +36,46 @@ def unpack_cameras(
     Raises:
         ValueError: A number is not finite, a focal length not positive, or a matrix no rotation.
     """
-    frames = torch.arange(len(cameras))
+    world_to_camera = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
+    world_to_camera[:, :3] = cameras[:, 6:].double().unflatten(1, (3, 4))
+    intrinsics = torch.eye(3).repeat(len(cameras), 1, 1)
+    intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = cameras[:, :4]
+    check_cameras(world_to_camera, intrinsics)
+    return torch.linalg.inv(world_to_camera).float(), intrinsics
+
+
+def check_cameras(
+    extrinsics: Float[Tensor, "n 4 4"],
+    intrinsics: Float[Tensor, "n 3 3"],
+    names: Sequence[str] | None = None,
+) -> None:
+    """Check that every matrix is a rotation and translation, every focal length positive.
+
+    Args:
+        extrinsics: Camera-to-world or world-to-camera matrices.
+        intrinsics: Intrinsics, normalised or in pixels.
+        names: What to call the frames; by default their numbers.
+
+    Raises:
+        ValueError: Names the first frame that is wrong, and what is wrong with it.
+    """
 
     def check(good: Tensor, problem: str) -> None:
         if not good.all():
-            raise ValueError(f"the camera of frame {int(frames[~good][0])} {problem}")
+            number = int((~good).nonzero()[0])
+            frame = number if names is None else repr(names[number])
+            raise ValueError(f"the camera of frame {frame} {problem}")
 
-    check(cameras.isfinite().all(-1), "has a number that is not finite")
-    check((cameras[:, :2] > 0).all(-1), "has a focal length that is not positive")
-    world_to_camera = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
-    world_to_camera[:, :3] = cameras[:, 6:].double().unflatten(1, (3, 4))
-    rotation = world_to_camera[:, :3, :3]
+    numbers = torch.cat([extrinsics.flatten(1).double(), intrinsics.flatten(1).double()], 1)
+    check(numbers.isfinite().all(-1), "has a number that is not finite")
+    focal = intrinsics[:, [0, 1], [0, 1]]
+    check((focal > 0).all(-1), "has a focal length that is not positive")
+    rotation = extrinsics[:, :3, :3].double()
     skew = (rotation @ rotation.mT - torch.eye(3, dtype=torch.float64)).abs().amax((1, 2))
     proper = (skew < _ROTATION_TOLERANCE) & (torch.linalg.det(rotation) > 0)
+    last_row = extrinsics.new_tensor([0.0, 0.0, 0.0, 1.0])
+    proper &= (extrinsics[:, 3] - last_row).abs().amax(-1) < _ROTATION_TOLERANCE
     check(proper, "is no rotation and translation")
-    intrinsics = torch.eye(3).repeat(len(cameras), 1, 1)
-    intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = cameras[:, :4]
-    return torch.linalg.inv(world_to_camera).float(), intrinsics
 
 
 def encode_depth(depth: np.ndarray, near: float) -> UInt8[Tensor, " bytes"]:

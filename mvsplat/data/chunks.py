@@ -123,6 +123,45 @@ class ChunkScenes(SceneSource):
         return {**self.__dict__, "_chunks": OrderedDict()}
 
 
+class ChunkFiles(ChunkScenes):
+    """Scenes of single chunk files, without an index.
+
+    Args:
+        files: The .torch files.
+        split: The split their scenes are in.
+        open_chunks: How many chunks each loader worker keeps open.
+    """
+
+    def __init__(self, files: list[str], split: Split = "test", open_chunks: int = 8) -> None:
+        if not files:
+            raise ValueError("files is empty; name at least one .torch file")
+        super().__init__(sorted({str(Path(file).parent) for file in files}), open_chunks)
+        self.files = [Path(file) for file in files]
+        self.split = split
+
+    def _index(self, split: Split) -> dict[str, Path]:
+        if split != self.split:
+            return {}
+        if split not in self._indices:
+            self._indices[split] = build_index(self.files)
+        return self._indices[split]
+
+
+def build_index(files: Iterable[Path]) -> dict[str, Path]:
+    """Scene key to chunk file, from the files themselves.
+
+    Raises:
+        ValueError: A file is damaged, or a key is there twice.
+    """
+    index: dict[str, Path] = {}
+    for path in files:
+        for key in load_chunk(path):
+            if key in index:
+                raise ValueError(f"scene {key!r} is both in {index[key]} and in {path}")
+            index[key] = path
+    return index
+
+
 class ChunkScene(Scene):
     """A scene of a chunk; pictures stay compressed until asked for.
 
@@ -267,7 +306,8 @@ def _read_index(folder: Path) -> dict[str, Path]:
         index = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{path} is missing; every split needs one beside its chunks"
+            f"{path} is missing; every split needs one beside its chunks (mvsplat verify "
+            "--rebuild_index makes it)"
         ) from None
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error

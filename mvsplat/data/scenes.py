@@ -5,7 +5,8 @@ A source is all a new kind of data needs: it says which scenes there are and han
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -29,6 +30,8 @@ class Scene(ABC):
         frame_names: The frames' file names or time stamps, where the data has them.
         points: Sparse scene points in world space (structure from motion's, say), where the data
             has them.
+        left_out: Frames of the data that cannot be used (their pictures are missing, say): from
+            the reason to the frames' names.
     """
 
     key: str
@@ -38,6 +41,7 @@ class Scene(ABC):
     far: float | None = None
     frame_names: Sequence[str] | None = None
     points: Float[Tensor, "p 3"] | None = None
+    left_out: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -53,6 +57,10 @@ class Scene(ABC):
 
     def depth(self, index: int) -> np.ndarray | None:
         """Exact depth of frame ``index`` along the optical axis [h, w], or None if not known."""
+        return None
+
+    def encoded(self, index: int) -> bytes | None:
+        """The JPEG, PNG or WebP file whose pixels are exactly those of ``image(index)``, if any."""
         return None
 
 
