@@ -75,18 +75,57 @@ def _start_backward(
 
 
 @inlined
+def _unblend(state, at, alpha, drawn, record):
+    """Undo the blending of one block of pixels, whose state is at ``at``.
+
+    Returns the weight that the Gaussian had, the gradient of its alpha, and those of the output's
+    red, green, blue and depth.
+    """
+    through, behind = load(state, at), load(state, BEHIND * PLANE + at)
+    red, green = load(state, GRAD_RED * PLANE + at), load(state, GRAD_GREEN * PLANE + at)
+    blue, depth = load(state, GRAD_BLUE * PLANE + at), load(state, GRAD_DEPTH * PLANE + at)
+    inverse = spread(1.0) / (1.0 - alpha)
+    before = through * inverse
+    weight = select(drawn, alpha * before, 0.0)
+    gain = fma(green, record[fp.GREEN], red * record[fp.RED])
+    gain = fma(depth, record[fp.DEPTH], fma(blue, record[fp.BLUE], gain))
+    store(state, at, select(drawn, before, through))
+    store(state, BEHIND * PLANE + at, fma(weight, gain, behind))
+    return weight, before * gain - behind * inverse, red, green, blue, depth
+
+
+@inlined
+def _write_pair(grads, record, color, moments):
+    """The ten gradients of a record, from sums over the tile's pixels.
+
+    ``color``: of red, green, blue and depth.  ``moments``: of 1, dx, dy, dx^2, dx dy and dy^2,
+    weighted by minus the gradient of the exponent.
+    """
+    slope, spread_x, spread_y = record[fp.SLOPE], record[fp.SPREAD_X], record[fp.SPREAD_Y]
+    along = 2 * spread_x * total(moments[1])
+    grads[fp.X] = along
+    grads[fp.Y] = 2 * spread_y * total(moments[2]) - slope * along
+    grads[fp.SLOPE] = 2 * spread_x * total(moments[4])
+    grads[fp.SPREAD_X] = -total(moments[3])
+    grads[fp.SPREAD_Y] = -total(moments[5])
+    grads[fp.OPACITY] = total(moments[0]) / record[fp.OPACITY]
+    grads[fp.RED] = total(color[0])
+    grads[fp.GREEN] = total(color[1])
+    grads[fp.BLUE] = total(color[2])
+    grads[fp.DEPTH] = total(color[3])
+
+
+@inlined
 def _draw_backward(record, state, position, tile_x, tile_y, grads):
     """Undo one Gaussian's blending and write the ten gradients of its record."""
     left, right, top, bottom = block_range(record, tile_x, tile_y)
     line, below = tile_frame(record, tile_x, tile_y)
     slope, spread_x, spread_y = record[fp.SLOPE], record[fp.SPREAD_X], record[fp.SPREAD_Y]
-    opacity = record[fp.OPACITY]
-    red, green, blue, z = record[fp.RED], record[fp.GREEN], record[fp.BLUE], record[fp.DEPTH]
     lane_y = lane_rows()
     slanted = fma(lane_y, -slope, lane_columns())
     to_red, to_green, to_blue, to_depth = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
-    sum_1, sum_y, sum_yy = spread(0.0), spread(0.0), spread(0.0)
-    sum_x, sum_xy, sum_xx = spread(0.0), spread(0.0), spread(0.0)
+    sum_1, sum_x, sum_y = spread(0.0), spread(0.0), spread(0.0)
+    sum_xx, sum_xy, sum_yy = spread(0.0), spread(0.0), spread(0.0)
     for row in range(top, bottom):
         dy = lane_y + (below + np.float32(BLOCK * row))
         shift = line + slope * np.float32(BLOCK * row)
@@ -94,49 +133,23 @@ def _draw_backward(record, state, position, tile_x, tile_y, grads):
             at = (row * BLOCKS + column) * WIDTH
             dx = slanted - (shift - np.float32(BLOCK * column))
             fall, near = falloff(dx, dy, spread_x, spread_y)
-            full = fall * opacity
+            full = fall * record[fp.OPACITY]
             alpha = smaller(full, ALPHA_MAX)
             drawn = both(near, alpha >= ALPHA_CUT)
             drawn = both(drawn, load(state, LAST * PLANE + at) >= position)
             if not anywhere(drawn):
                 continue
-            through, behind = load(state, at), load(state, BEHIND * PLANE + at)
-            grad_red = load(state, GRAD_RED * PLANE + at)
-            grad_green = load(state, GRAD_GREEN * PLANE + at)
-            grad_blue = load(state, GRAD_BLUE * PLANE + at)
-            grad_depth = load(state, GRAD_DEPTH * PLANE + at)
-            inverse = spread(1.0) / (1.0 - alpha)
-            before = through * inverse
-            weight = select(drawn, alpha * before, 0.0)
-            gain = fma(grad_green, green, grad_red * red)
-            gain = fma(grad_depth, z, fma(grad_blue, blue, gain))
-            grad_alpha = before * gain - behind * inverse
-            store(state, at, select(drawn, before, through))
-            store(state, BEHIND * PLANE + at, fma(weight, gain, behind))
-            to_red = fma(weight, grad_red, to_red)
-            to_green = fma(weight, grad_green, to_green)
-            to_blue = fma(weight, grad_blue, to_blue)
-            to_depth = fma(weight, grad_depth, to_depth)
+            weight, to_alpha, red, green, blue, depth = _unblend(state, at, alpha, drawn, record)
+            to_red, to_green = fma(weight, red, to_red), fma(weight, green, to_green)
+            to_blue, to_depth = fma(weight, blue, to_blue), fma(weight, depth, to_depth)
             # alpha = opacity exp(-s), so this is minus the gradient of the exponent s.
-            pull = select(both(drawn, full <= ALPHA_MAX), full * grad_alpha, 0.0)
+            pull = select(both(drawn, full <= ALPHA_MAX), full * to_alpha, 0.0)
             pull_x, pull_y = pull * dx, pull * dy
-            sum_1 = sum_1 + pull
-            sum_x = sum_x + pull_x
-            sum_y = sum_y + pull_y
-            sum_xx = fma(pull_x, dx, sum_xx)
-            sum_xy = fma(pull_x, dy, sum_xy)
+            sum_1, sum_x, sum_y = sum_1 + pull, sum_x + pull_x, sum_y + pull_y
+            sum_xx, sum_xy = fma(pull_x, dx, sum_xx), fma(pull_x, dy, sum_xy)
             sum_yy = fma(pull_y, dy, sum_yy)
-    along = 2 * spread_x * total(sum_x)
-    grads[fp.X] = along
-    grads[fp.Y] = 2 * spread_y * total(sum_y) - slope * along
-    grads[fp.SLOPE] = 2 * spread_x * total(sum_xy)
-    grads[fp.SPREAD_X] = -total(sum_xx)
-    grads[fp.SPREAD_Y] = -total(sum_yy)
-    grads[fp.OPACITY] = total(sum_1) / opacity
-    grads[fp.RED] = total(to_red)
-    grads[fp.GREEN] = total(to_green)
-    grads[fp.BLUE] = total(to_blue)
-    grads[fp.DEPTH] = total(to_depth)
+    color = to_red, to_green, to_blue, to_depth
+    _write_pair(grads, record, color, (sum_1, sum_x, sum_y, sum_xx, sum_xy, sum_yy))
 
 
 @kernel

@@ -87,6 +87,35 @@ def _axes_gradient(rows, axes, to_xx, to_xy, to_yy, grad_axes):
 
 
 @inlined
+def _footprint_backward(rows, axes, opacity, antialiased, grads, grad_axes):
+    """Add to the world axes' gradients; return those of the projected rows, and the opacity's."""
+    xx, xy, yy, determinant, sharp = fp.covariance(fp.projected_axes(rows, axes))
+    to_xx, to_xy, to_yy = _covariance_gradient(grads, xx, xy, yy, determinant)
+    grad_opacity = grads[fp.OPACITY]
+    if antialiased:
+        a, b, c = _compensation_gradient(grad_opacity * opacity, xx, xy, yy, determinant, sharp)
+        to_xx, to_xy, to_yy = to_xx + a, to_xy + b, to_yy + c
+        grad_opacity *= math.sqrt(sharp / determinant)
+    return _axes_gradient(rows, axes, to_xx, to_xy, to_yy, grad_axes), grad_opacity
+
+
+@inlined
+def _jacobian_backward(rows, grad_rows, camera, lens, u, v, nearer, grad_camera):
+    """Add to the camera's gradients; return those of u, v (as clamped) and of -log z."""
+    fx, fy = lens[0] * nearer, lens[1] * nearer
+    grad_u, grad_v, grad_nearer = 0.0, 0.0, 0.0
+    for i in range(3):
+        p, q = grad_rows[i], grad_rows[3 + i]
+        grad_camera[i] += fx * p
+        grad_camera[4 + i] += fy * q
+        grad_camera[8 + i] -= fx * u * p + fy * v * q
+        grad_u -= fx * camera[2, i] * p
+        grad_v -= fy * camera[2, i] * q
+        grad_nearer += rows[i] * p + rows[3 + i] * q
+    return grad_u, grad_v, grad_nearer
+
+
+@inlined
 def _geometry_backward(
     mean, axes, opacity, camera, lens, antialiased, grads,
     grad_mean, grad_axes, grad_camera,
@@ -95,37 +124,19 @@ def _geometry_backward(
     x, y, z = fp.to_camera(camera, mean)
     nearer = 1 / z
     free_u, free_v = x * nearer, y * nearer
-    rows = fp.projected_rows(camera, lens, free_u, free_v, nearer)
     u, v = min(lens[5], max(lens[4], free_u)), min(lens[7], max(lens[6], free_v))
-    xx, xy, yy, determinant, sharp = fp.covariance(fp.projected_axes(rows, axes))
-    to_xx, to_xy, to_yy = _covariance_gradient(grads, xx, xy, yy, determinant)
-    grad_opacity = grads[fp.OPACITY]
-    if antialiased:
-        a, b, c = _compensation_gradient(grad_opacity * opacity, xx, xy, yy, determinant, sharp)
-        to_xx, to_xy, to_yy = to_xx + a, to_xy + b, to_yy + c
-        grad_opacity *= math.sqrt(sharp / determinant)
-    g = _axes_gradient(rows, axes, to_xx, to_xy, to_yy, grad_axes)
-    fx, fy = lens[0] * nearer, lens[1] * nearer
-    grad_u, grad_v = 0.0, 0.0
-    for i in range(3):
-        grad_camera[i] += fx * g[i]
-        grad_camera[4 + i] += fy * g[3 + i]
-        grad_camera[8 + i] -= fx * u * g[i] + fy * v * g[3 + i]
-        grad_u -= fx * camera[2, i] * g[i]
-        grad_v -= fy * camera[2, i] * g[3 + i]
-    grad_x, grad_y = grads[fp.X] * fx, grads[fp.Y] * fy
-    if u == free_u:
-        grad_x += grad_u * nearer
-    else:
-        grad_u = 0.0
-    if v == free_v:
-        grad_y += grad_v * nearer
-    else:
-        grad_v = 0.0
-    scale = rows[0] * g[0] + rows[1] * g[1] + rows[2] * g[2]
-    scale += rows[3] * g[3] + rows[4] * g[4] + rows[5] * g[5]
-    grad_z = grads[fp.DEPTH] - (scale + grad_u * u + grad_v * v) * nearer
-    grad_z -= grads[fp.X] * fx * free_u + grads[fp.Y] * fy * free_v
+    rows = fp.projected_rows(camera, lens, free_u, free_v, nearer)
+    grad_rows, grad_opacity = _footprint_backward(
+        rows, axes, opacity, antialiased, grads, grad_axes
+    )
+    grad_u, grad_v, grad_nearer = _jacobian_backward(
+        rows, grad_rows, camera, lens, u, v, nearer, grad_camera
+    )
+    # Where the Jacobian's u or v is clamped, it does not depend on the centre.
+    grad_u = (grad_u if u == free_u else 0.0) + grads[fp.X] * lens[0]
+    grad_v = (grad_v if v == free_v else 0.0) + grads[fp.Y] * lens[1]
+    grad_x, grad_y = grad_u * nearer, grad_v * nearer
+    grad_z = grads[fp.DEPTH] - (grad_nearer + grad_u * free_u + grad_v * free_v) * nearer
     for i in range(3):
         grad_mean[i] += camera[0, i] * grad_x + camera[1, i] * grad_y + camera[2, i] * grad_z
         grad_camera[i] += grad_x * mean[i]

@@ -60,20 +60,8 @@ def build_lists(scene: Scene) -> TileLists:
             for c, (start, stop) in enumerate(chunks)
         ],
     )
-    # Places in tile order, chunk by chunk within a tile; slots in the order of the Gaussians.
-    by_tile = np.ascontiguousarray(counts.transpose(0, 2, 3, 1))
-    ends = np.cumsum(by_tile, dtype=np.int64).reshape(by_tile.shape)
-    pairs = int(ends[-1, -1, -1, -1]) if ends.size else 0
-    if pairs >= 2**31:
-        raise ValueError(
-            f"{pairs} pairs of a Gaussian and a tile of 16 x 16 pixels, at most 2^31 fit: the "
-            f"Gaussians are far too large for the image, or too many views are rendered at once"
-        )
-    places = np.ascontiguousarray((ends - by_tile).transpose(0, 3, 1, 2))
-    tile_starts = np.append((ends - by_tile)[..., 0].reshape(-1), pairs)
-    by_chunk = counts.sum(-1, dtype=np.int64).transpose(0, 2, 1)
-    first_slots = (np.cumsum(by_chunk) - by_chunk.reshape(-1)).reshape(by_chunk.shape)
-    first_slots = np.ascontiguousarray(first_slots.transpose(0, 2, 1))
+    places, first_slots, tile_starts = _arrange(counts)
+    pairs = tile_starts[-1]
     words, owner = np.empty(pairs, dtype=np.uint64), np.empty(pairs, dtype=np.int32)
     slots = np.zeros((scenes, views, gaussians + 1), dtype=np.int32)
     run_all(
@@ -98,6 +86,34 @@ def build_lists(scene: Scene) -> TileLists:
         ],
     )  # fmt: skip
     return TileLists(records, slots, words, tile_starts)
+
+
+def _arrange(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each chunk's words of every tile begin, its slots, and each tile's words.
+
+    Words are in the order of the tiles, chunk by chunk within a tile; slots in that of the
+    Gaussians.  ``counts`` [scenes, chunks, views, tiles].
+
+    Returns:
+        [scenes, chunks, views, tiles], [scenes, chunks, views], [scenes * views * tiles + 1].
+    """
+    by_tile = np.ascontiguousarray(counts.transpose(0, 2, 3, 1))
+    ends = np.cumsum(by_tile, dtype=np.int64).reshape(by_tile.shape)
+    pairs = int(ends[-1, -1, -1, -1]) if ends.size else 0
+    if pairs >= 2**31:
+        raise ValueError(
+            f"{pairs} pairs of a Gaussian and a tile of 16 x 16 pixels, at most 2^31 fit: the "
+            f"Gaussians are far too large for the image, or too many views are rendered at once"
+        )
+    starts = ends - by_tile
+    tile_starts = np.append(starts[..., 0].reshape(-1), pairs)
+    by_chunk = counts.sum(-1, dtype=np.int64).transpose(0, 2, 1)
+    first_slots = (np.cumsum(by_chunk) - by_chunk.reshape(-1)).reshape(by_chunk.shape)
+    return (
+        np.ascontiguousarray(starts.transpose(0, 3, 1, 2)),
+        np.ascontiguousarray(first_slots.transpose(0, 2, 1)),
+        tile_starts,
+    )
 
 
 def render(
