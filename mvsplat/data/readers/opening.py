@@ -22,6 +22,10 @@ _EXPECTED = (
 )
 
 
+class UnknownFormat(ValueError):
+    """What is at a path is none of the formats."""
+
+
 def open_scenes(path: str | Path, format: Format = "auto", split: Split = "test") -> SceneSource:
     """The scenes at a path, whatever format they have.
 
@@ -36,7 +40,7 @@ def open_scenes(path: str | Path, format: Format = "auto", split: Split = "test"
 
     Raises:
         FileNotFoundError: There is nothing at the path.
-        ValueError: It is none of the formats.
+        UnknownFormat: It is none of the formats.
     """
     path = Path(path)
     if not is_folder(path) and not is_file(path):
@@ -49,7 +53,9 @@ def open_scenes(path: str | Path, format: Format = "auto", split: Split = "test"
     found = [name for name, _ in islice(_children(path, split), 1)]
     if found:
         return GatheredScenes(str(path), split)
-    raise ValueError(f"{path} is no data of a known kind: expected {_EXPECTED}; {_listing(path)}")
+    raise UnknownFormat(
+        f"{path} is no data of a known kind: expected {_EXPECTED}; {_listing(path)}"
+    )
 
 
 class GatheredScenes(SceneSource):
