@@ -16,15 +16,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mvsplat import config_files
 from mvsplat.callbacks import ImageLogger, PredictionWriter, ProgressBar, TestResults
-from mvsplat.callbacks.checkpoints import (
-    BestCheckpoint,
-    EarlierRun,
-    LatestCheckpoint,
-    find_checkpoint,
-)
+from mvsplat.callbacks.checkpoints import BestCheckpoint, LatestCheckpoint
+from mvsplat.callbacks.finite_steps import FiniteSteps
+from mvsplat.callbacks.preemption import Preemption
 from mvsplat.cli_errors import ShortErrors
 from mvsplat.data.data_module import SceneDataModule
 from mvsplat.model import MVSplat
+from mvsplat.run_folder import EarlierRun, find_checkpoint
 
 LOSSES = "model.losses"
 
@@ -167,6 +165,7 @@ class TrainerCLI(LightningCLI):
         for callback, key in (
             (LatestCheckpoint, "checkpoint"),
             (BestCheckpoint, "best_checkpoint"),
+            (FiniteSteps, "finite_steps"),
             (ImageLogger, "images"),
             (TestResults, "results"),
             (PredictionWriter, "predictions"),
@@ -237,6 +236,7 @@ class TrainerCLI(LightningCLI):
         logger = config.get("logger")
         if logger is not False and logger is not None and logger != []:
             callbacks = [*callbacks, LearningRateMonitor("step")]
+        callbacks = [*callbacks, Preemption()]
         theirs = config["callbacks"] if isinstance(config["callbacks"], list) else []
         if config["enable_progress_bar"] is not False and not any(
             isinstance(callback, lightning_callbacks.ProgressBar) for callback in theirs

@@ -1,6 +1,7 @@
 """Where encoder, decoder, losses and optimizer meet: the LightningModule, and loading it back."""
 
 import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mvsplat.configurable import CONFIG_KEY, from_config
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.encoder import CostVolumeEncoder, Encoder
 from mvsplat.losses import LPIPS, MSE, Loss
+from mvsplat.resuming import ACCUMULATED, rewind_to_step
 from mvsplat.schedules import OneCycle, Schedule
 from mvsplat.types import Batch, Gaussians, Rendering, Views
 
@@ -70,7 +72,17 @@ class MVSplat(LightningModule):
         return self.encoder(views)
 
     def render(self, gaussians: Gaussians, views: Views) -> Rendering:
-        """The Gaussians seen by the views' cameras, at the size of the views' images."""
+        """The Gaussians seen by the views' cameras, at the size of the views' images.
+
+        Gaussians with NaN or infinite values give NaN pictures, and NaN gradients.
+        """
+        values = (getattr(gaussians, field.name) for field in fields(gaussians))
+        parts = [value for value in values if isinstance(value, Tensor)]
+        if not torch.stack([part.detach().isfinite().all() for part in parts]).all():
+            # With every part in it, so that processes that wait for gradients get all of them.
+            nan = torch.stack([part.sum() for part in parts]).sum() * torch.nan
+            color = nan.expand_as(views.image)
+            return Rendering(color, color[:, :, 0], color[:, :, 0])
         size = (views.image.shape[-2], views.image.shape[-1])
         return self.decoder(
             gaussians, views.extrinsics, views.intrinsics, views.near, views.far, size
@@ -152,6 +164,7 @@ class MVSplat(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[ACCUMULATED] = self.trainer.accumulate_grad_batches
         try:
             parts = {"encoder": self.encoder.config, "decoder": self.decoder.config}
         except TypeError as error:
@@ -160,7 +173,10 @@ class MVSplat(LightningModule):
         checkpoint[CONFIG_KEY] = {"version": __version__, **parts}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse another model's weights with the settings that differ, not with tensor names."""
+        """Refuse another model's weights with the settings that differ, not with tensor names.
+
+        What fits goes on from its last complete optimizer step.
+        """
         mine, theirs = self.state_dict(), checkpoint["state_dict"]
         wrong = [
             name

@@ -1,6 +1,7 @@
 """What happens around the loop: pictures in the logs, test results, predictions, checkpoints."""
 
 from mvsplat.callbacks.checkpoints import BestCheckpoint, LatestCheckpoint
+from mvsplat.callbacks.finite_steps import FiniteSteps
 from mvsplat.callbacks.image_logger import ImageLogger
 from mvsplat.callbacks.prediction_writer import PredictionWriter
 from mvsplat.callbacks.progress_bar import ProgressBar
@@ -8,6 +9,7 @@ from mvsplat.callbacks.test_results import TestResults
 
 __all__ = [
     "BestCheckpoint",
+    "FiniteSteps",
     "ImageLogger",
     "LatestCheckpoint",
     "PredictionWriter",

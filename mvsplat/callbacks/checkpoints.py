@@ -1,173 +1,257 @@
-"""Checkpoints of a run: the latest few by step, the best few by validation, and ``last``."""
+"""Checkpoints of a run: the latest few by step, the best few by validation, and ``last``.
 
-import re
+The folder is the only record of what has been saved. A checkpoint has its name only when it is
+complete on disk, and an older one is removed only after that, so that a run can be killed at any
+moment, or its disk be full, without losing what it could go on from.
+"""
+
+import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-FOLDER = "checkpoints"
-"""Name of the folder in a run folder."""
+from mvsplat.callbacks.finite_steps import FiniteSteps
+from mvsplat.export.files import replacing
+from mvsplat.run_folder import CHECKPOINTS, LAST, best_checkpoints, latest_checkpoints, score_of
 
-_OF_A_RUN = (FOLDER, "logs", "images", "config.yaml")
-"""What ``fit`` leaves in a run folder."""
+_log = logging.getLogger("mvsplat.checkpoints")
 
 
-class LatestCheckpoint(ModelCheckpoint):
-    """Saves ``checkpoints/step-*.ckpt`` every few optimizer steps, and ``checkpoints/last.ckpt``.
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint under a temporary name beside its own, which it gets once it is on disk.
+
+    Lightning's own goes through the system's temporary folder, which may be another disk: there,
+    the last move is a copy that can be interrupted.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write ``checkpoint``.
+
+        Raises:
+            OSError: The disk is full, say; what was at ``path`` before is still there.
+        """
+        try:
+            with replacing(path) as temporary, open(temporary, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except RuntimeError as error:
+            # torch's writer raises its own error on top of the file's.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+        _sync_folder(Path(path).parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a folder's entries to disk, where the system can do that."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class _RunCheckpoints(Checkpoint):
+    """Writes and removes checkpoints in the run folder, in all processes alike."""
+
+    folder: Path
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.folder = (Path(trainer.default_root_dir) / CHECKPOINTS).absolute()
+        if stage != "fit":
+            return
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        if trainer.is_global_zero:
+            for unfinished in self.folder.glob(".*.tmp.ckpt"):  # of a run that was killed
+                unfinished.unlink(missing_ok=True)
+
+    def write(self, trainer: Trainer, name: str) -> str | None:
+        """Save ``name``; returns what went wrong, in every process the same."""
+        problem = None
+        try:
+            trainer.save_checkpoint(self.folder / name, weights_only=False)
+        except OSError as error:
+            problem = str(error)
+            trainer.strategy.barrier()  # where the other processes wait, in save_checkpoint
+        return trainer.strategy.broadcast(problem)
+
+    def is_due(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """Whether there is anything now that is worth saving."""
+        if trainer.fast_dev_run or trainer.sanity_checking:  # type: ignore[attr-defined]
+            return False
+        if trainer.state.fn != TrainerFn.FITTING:
+            return False
+        # Steps are being skipped: the run would not get on from here.
+        if any(isinstance(c, FiniteSteps) and c.in_a_row for c in trainer.callbacks):  # type: ignore[attr-defined]
+            return False
+        finite = all(bool(p.isfinite().all()) for p in pl_module.parameters())
+        if not trainer.strategy.broadcast(finite):
+            _log.warning("step %d is not saved: weights are not finite", trainer.global_step)
+            return False
+        return True
+
+
+class LatestCheckpoint(_RunCheckpoints):
+    """Saves ``checkpoints/step-*.ckpt`` every few optimizer steps; ``last.ckpt`` is the newest.
+
+    The end of a run and SIGTERM (preemption) save one as well. Where one cannot be written,
+    because the disk is full, training goes on, and it is tried again soon.
 
     Args:
-        every_n_steps: Optimizer steps between two checkpoints; the end of a run saves one as well.
+        every_n_steps: Optimizer steps between two checkpoints.
         keep: How many of the latest are kept; -1 keeps all.
     """
 
     def __init__(self, every_n_steps: int = 5000, keep: int = 3):
-        super().__init__(
-            filename="step-{step:07d}",
-            monitor="step",
-            mode="max",
-            save_top_k=keep,
-            every_n_train_steps=every_n_steps,
-            save_last=True,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-        )
+        if every_n_steps < 1 or keep < -1:
+            raise ValueError(
+                f"every_n_steps is {every_n_steps} and keep {keep}; expected at least 1, and -1 "
+                "(all) or more"
+            )
+        self.every_n_steps = every_n_steps
+        self.keep = keep
+        self._saved = 0
+        self._wait_until = 0
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.dirpath = str((Path(trainer.default_root_dir) / FOLDER).absolute())
-        super().setup(trainer, pl_module, stage)
+    @property
+    def best_model_path(self) -> str:
+        """The newest one, where Lightning asks for it; empty without any."""
+        return next(map(str, reversed(latest_checkpoints(self.folder))), "")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved, self._wait_until = trainer.global_step, 0
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        step = trainer.global_step
+        passed = step // self.every_n_steps > self._saved // self.every_n_steps
+        if passed and step >= self._wait_until and self.is_due(trainer, pl_module):
+            self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # The last step need not be a multiple of every_n_steps.
-        unsaved = trainer.global_step > self._last_global_step_saved
-        if unsaved and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            path = Path(self.dirpath or ".") / f"{self.CHECKPOINT_NAME_LAST}.ckpt"
-            trainer.save_checkpoint(path, weights_only=False)
+        if trainer.global_step > self._saved and self.is_due(trainer, pl_module):
+            if problem := self._save(trainer):
+                raise OSError(f"the end of the run could not be saved: {problem}")
 
-    @property
-    def state_key(self) -> str:
-        return "LatestCheckpoint"
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        preempted = isinstance(exception, SIGTERMException)
+        if preempted and trainer.global_step > self._saved and self.is_due(trainer, pl_module):
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> str | None:
+        step = trainer.global_step
+        name = f"step-{step:07d}.ckpt"
+        problem = self.write(trainer, name)
+        if problem is None and trainer.is_global_zero:
+            problem = self._make_last(name)
+        if problem := trainer.strategy.broadcast(problem):
+            self._wait_until = step + max(self.every_n_steps // 10, 1)
+            _log.error(
+                "step %d could not be saved: %s. The earlier checkpoints in %s are as they were.",
+                step,
+                problem,
+                self.folder,
+            )
+            return problem
+        self._saved = step
+        if trainer.is_global_zero and self.keep >= 0:
+            latest = latest_checkpoints(self.folder)
+            for old in latest[: max(len(latest) - self.keep, 0)]:
+                _remove(old)
+        return None
+
+    def _make_last(self, name: str) -> str | None:
+        """Let ``last.ckpt`` be another name of a checkpoint: no second copy on disk."""
+        try:
+            with replacing(self.folder / LAST) as temporary:
+                _link_or_copy(self.folder / name, temporary)
+        except OSError as error:
+            return str(error)
+        return None
 
 
-class BestCheckpoint(ModelCheckpoint):
+class BestCheckpoint(_RunCheckpoints):
     """Saves ``checkpoints/best-*.ckpt`` after validations.
 
     Args:
         monitor: The logged value that tells good from bad.
         mode: Whether large (``max``) or small (``min``) is good.
-        keep: How many of the best are kept; 0 saves none.
+        keep: How many of the best are kept; 0 saves none, -1 keeps all.
     """
 
     def __init__(self, monitor: str = "val/psnr", mode: str = "max", keep: int = 1):
-        super().__init__(
-            filename=f"best-{{{monitor}:.3f}}-step-{{step:07d}}",
-            monitor=monitor,
-            mode=mode,
-            save_top_k=keep,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-        )
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.dirpath = str((Path(trainer.default_root_dir) / FOLDER).absolute())
-        super().setup(trainer, pl_module, stage)
+        if mode not in ("max", "min") or keep < -1:
+            raise ValueError(
+                f"mode is {mode!r} and keep {keep}; expected max or min, and -1 or more"
+            )
+        self.monitor = monitor
+        self.mode = mode
+        self.keep = keep
 
     @property
-    def state_key(self) -> str:
-        return "BestCheckpoint"
+    def best_model_path(self) -> str:
+        """The best one, where Lightning asks for it; empty without any."""
+        return next(map(str, reversed(best_checkpoints(self.folder, self.mode))), "")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.keep == 0 or not self.is_due(trainer, pl_module):
+            return
+        if self.monitor not in trainer.callback_metrics:
+            known = ", ".join(sorted(trainer.callback_metrics))
+            raise ValueError(f"best_checkpoint.monitor: no {self.monitor!r} is logged, but {known}")
+        score = float(trainer.callback_metrics[self.monitor])
+        name = f"best-{score:.6g}-step-{trainer.global_step:07d}.ckpt"
+        better = self._among_the_best(name)
+        if trainer.strategy.broadcast(better) and (problem := self.write(trainer, name)):
+            _log.error("%s could not be saved: %s", name, problem)
+        elif better and trainer.is_global_zero and self.keep > 0:
+            for worse in best_checkpoints(self.folder, self.mode)[: -self.keep]:
+                _remove(worse)
+
+    def _among_the_best(self, name: str) -> bool:
+        score = score_of(Path(name))
+        if score is None:  # it is NaN
+            return False
+        saved = best_checkpoints(self.folder, self.mode)
+        if self.keep < 0 or len(saved) < self.keep:
+            return True
+        worst = score_of(saved[-self.keep])
+        assert worst is not None
+        return score > worst if self.mode == "max" else score < worst
 
 
-def find_checkpoint(run: Path, which: str, mode: str = "max") -> Path:
-    """The file that ``last`` or ``best`` means in a run folder; a path is only checked.
-
-    Raises:
-        FileNotFoundError: There is no such checkpoint; names what there is.
-        ValueError: The file is damaged, or is no checkpoint of this program.
-    """
-    folder = run / FOLDER
-    if which == "last":
-        found = folder / "last.ckpt"
-    elif which == "best":
-        scored = [(m, path) for path in folder.glob("best-*.ckpt") if (m := _score(path))]
-        if not scored:
-            raise FileNotFoundError(f"no best-*.ckpt in {folder}: no validation has been saved")
-        found = (max if mode == "max" else min)(scored)[1]
-    else:
-        found = Path(which)
-    if not found.is_file():
-        there = sorted(path.name for path in found.parent.glob("*.ckpt"))[:5]
-        raise FileNotFoundError(
-            f"no checkpoint at {found}" + (f"; there are {', '.join(there)}" if there else "")
-        )
-    _check(found)
-    return found
-
-
-def _check(path: Path) -> None:
-    """Raise ValueError for a file that Lightning could not resume from, with the way out."""
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Make ``target`` the same file, or a copy where the file system has no hard links."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is damaged or not a checkpoint: {first[:200]}") from error
-    if not isinstance(content, dict) or not {"state_dict", "loops"} <= content.keys():
-        raise ValueError(
-            f"{path} is not a checkpoint of this program; if it is a released MVSplat checkpoint, "
-            "give it as --model.published_checkpoint"
-        )
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
-def _score(path: Path) -> Any:
-    match = re.fullmatch(r"best-(-?[\d.]+)-step-(\d+)\.ckpt", path.name)
-    return (float(match[1]), int(match[2])) if match else None
-
-
-class EarlierRun:
-    """What an earlier ``fit`` left in a run folder, which a new one must not mix with or lose.
-
-    Args:
-        run: The run folder.
-    """
-
-    def __init__(self, run: Path):
-        self.run = run
-        self.target: Path | None = None
-
-    def set_aside(self) -> None:
-        """Move it to ``earlier-1`` (2, ...), if it has checkpoints."""
-        if not any((self.run / FOLDER).glob("*.ckpt")):
-            return
-        number = 1
-        while (self.run / f"earlier-{number}").exists():
-            number += 1
-        self.target = self.run / f"earlier-{number}"
-        self.target.mkdir()
-        _move(self.run, self.target)
-        rank_zero_info(
-            f"A new run starts in {self.run}; the earlier one was moved to {self.target} "
-            "(--ckpt_path last would have resumed it)."
-        )
-
-    def put_back(self) -> None:
-        """Undo it, where the new run did not even begin."""
-        if self.target is None:
-            return
-        for name in _OF_A_RUN:
-            left = self.run / name
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink(missing_ok=True)
-        _move(self.target, self.run)
-        self.target.rmdir()
-        rank_zero_info(f"The new run did not begin; the earlier one is back in {self.run}.")
-
-
-def _move(source: Path, target: Path) -> None:
-    for name in _OF_A_RUN:
-        if (source / name).exists():
-            (source / name).rename(target / name)
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("an old checkpoint stays: %s", error)

@@ -46,8 +46,9 @@ class SceneDataModule(LightningDataModule):
     Args:
         source: Where the scenes come from; null generates some.
         image_shape: Height and width of the views; frames are resized to cover it and cropped.
-        near: Nearest depth to consider; null takes each scene's own.
-        far: Farthest depth to consider; null takes each scene's own.
+        near: Nearest depth to consider; auto takes each scene's own or, where it has none,
+            estimates it from the scene's sparse points, else from its cameras.
+        far: Farthest depth to consider; auto as for near.
         train_views: Chooses views for training; null: BoundedViewSampler with the published gap.
         val_views: Chooses views for validation; null: MiddleViewSampler.
         test_views: Chooses views for testing; null: MiddleViewSampler.
@@ -79,8 +80,8 @@ class SceneDataModule(LightningDataModule):
         self,
         source: SceneSource | None = None,
         image_shape: tuple[int, int] = (256, 256),
-        near: float | None = None,
-        far: float | None = None,
+        near: float | Literal["auto"] = "auto",
+        far: float | Literal["auto"] = "auto",
         train_views: ViewSampler | None = None,
         val_views: ViewSampler | None = None,
         test_views: ViewSampler | None = None,
@@ -142,9 +143,10 @@ class SceneDataModule(LightningDataModule):
         self.seed = seed
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self._loaders_in_use: dict[Stage, BatchLoader] = {}
-        # The position in the training stream after so many training batches.
+        # The position in the training stream after so many training batches; these are known when
+        # the trainer has restored its counts.
         self._resumed_position = 0
-        self._resumed_batches = 0
+        self._resumed_batches: int | None = 0
 
     @property
     def skipped(self) -> dict[Stage, Counter[str]]:
@@ -179,13 +181,16 @@ class SceneDataModule(LightningDataModule):
             loader.report.summarize()
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the training stream is; batches that were only loaded ahead do not count."""
-        position, batches = self._position(), self._batches_done()
-        return {"position": position, "batches": batches, "seed": self.seed}
+        """Where the training stream is, by the batches that whole optimizer steps have used.
+
+        Batches that were only loaded ahead do not count, nor those of a step that is not complete:
+        their gradients are in no checkpoint.
+        """
+        return {"position": self._position(self._begun()), "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed_position = state_dict["position"]
-        self._resumed_batches = state_dict["batches"]
+        self._resumed_batches = None
         if state_dict["seed"] != self.seed:
             _log.warning(
                 "the checkpoint was trained with data seed %s, this run goes on with seed %s: "
@@ -261,23 +266,27 @@ class SceneDataModule(LightningDataModule):
 
     def _start(self) -> Start:
         """Where the training stream begins or, after an epoch's end or a resume, goes on."""
-        if self.trainer is None:
-            return Start(self._resumed_position)
-        progress = self._progress()
-        # Lightning ends an epoch with an optimizer step, whether or not all batches of it are in.
-        done = 0 if progress.is_last_batch else progress.current.processed
-        accumulated = done % self.trainer.accumulate_grad_batches
-        return Start(self._position(), self._step(), accumulated)
+        if self._resumed_batches is None:
+            self._resumed_batches = self._batches_done()
+        return Start(self._position(), self._step(), self._begun())
 
-    def _position(self) -> int:
-        batches = self._batches_done() - self._resumed_batches
+    def _begun(self) -> int:
+        """Batches that are done of an optimizer step that is not."""
+        if self.trainer is None or self._progress().is_last_batch:
+            # Lightning ends an epoch with an optimizer step, whether or not all its batches are in.
+            return 0
+        return self._progress().current.processed % self.trainer.accumulate_grad_batches
+
+    def _position(self, before: int = 0) -> int:
+        """The position that the stream has reached, or had ``before`` so many batches."""
+        if self._resumed_batches is None:
+            return self._resumed_position
+        batches = self._batches_done() - self._resumed_batches - before
         world = self.trainer.world_size if self.trainer is not None else 1
         return self._resumed_position + batches * self.loaders["train"].batch_size * world
 
     def _batches_done(self) -> int:
-        if self.trainer is None:
-            return self._resumed_batches
-        return self._progress().total.processed
+        return 0 if self.trainer is None else self._progress().total.processed
 
     def _progress(self) -> Any:
         """Lightning's count of training batches; processed ones only, so no prefetching in it."""

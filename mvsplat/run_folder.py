@@ -1,0 +1,184 @@
+"""A run's folder: which checkpoint in it is meant, and what an earlier run left there."""
+
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+CHECKPOINTS = "checkpoints"
+"""Name of the checkpoints' folder in a run folder."""
+
+LAST = "last.ckpt"
+
+_OF_A_RUN = (CHECKPOINTS, "logs", "images", "config.yaml")
+"""What ``fit`` leaves in a run folder."""
+
+
+def step_of(path: Path) -> int:
+    """The optimizer step in a checkpoint's name; -1 if there is none."""
+    match = re.fullmatch(r"(?:step|best-.+-step)-(\d+)\.ckpt", path.name)
+    return int(match[1]) if match else -1
+
+
+def score_of(path: Path) -> float | None:
+    """The score in the name of a ``best-*.ckpt``."""
+    match = re.fullmatch(r"best-(-?[\d.]+(?:e[+-]?\d+)?)-step-\d+\.ckpt", path.name)
+    return float(match[1]) if match else None
+
+
+def latest_checkpoints(folder: Path) -> list[Path]:
+    """``step-*.ckpt``, the oldest first: by time, because a run may go on from an earlier step."""
+    return sorted(folder.glob("step-*.ckpt"), key=_age)
+
+
+def best_checkpoints(folder: Path, mode: str) -> list[Path]:
+    """``best-*.ckpt``, the worst first; of equals the earlier step is the better one."""
+    sign = 1 if mode == "max" else -1
+    scored = [(score_of(path), path) for path in folder.glob("best-*.ckpt")]
+    ranked = [(sign * score, -step_of(path), path) for score, path in scored if score is not None]
+    return [path for *_, path in sorted(ranked)]
+
+
+def _age(path: Path) -> tuple[int, int]:
+    return path.stat().st_mtime_ns, step_of(path)
+
+
+def find_checkpoint(run: Path, which: str, mode: str = "max") -> Path:
+    """The file that ``last`` or ``best`` means in a run folder; a path is only checked.
+
+    ``last`` is the newest complete checkpoint there, whatever its name: an interruption may have
+    come before ``last.ckpt`` was written, and of a damaged one the predecessor is taken.
+
+    Args:
+        run: The run folder.
+        which: ``last``, ``best`` or a path.
+        mode: Whether large (``max``) or small (``min``) scores are the best ones.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint; names what there is.
+        ValueError: The file is damaged, or is no checkpoint of this program.
+    """
+    folder = run / CHECKPOINTS
+    if which == "last":
+        return _newest_complete(folder)
+    if which == "best":
+        scored = best_checkpoints(folder, mode)
+        if not scored:
+            raise FileNotFoundError(f"no best-*.ckpt in {folder}: no validation has been saved")
+        found = scored[-1]
+    else:
+        found = Path(which)
+    if not found.is_file():
+        raise FileNotFoundError(f"no checkpoint at {found}{_there(found.parent)}")
+    check_checkpoint(found)
+    return found
+
+
+def _newest_complete(folder: Path) -> Path:
+    newest = _candidates(folder)
+    if not newest:
+        raise FileNotFoundError(f"no checkpoint at {folder / LAST}")
+    problems = []
+    for path in newest:
+        try:
+            check_checkpoint(path)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            rank_zero_warn(f"{problem}; taking {path.name}, the newest complete checkpoint")
+        return path
+    raise ValueError(f"no checkpoint in {folder} is complete: {problems[0]}")
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """What ``last`` may be, the newest first."""
+    latest = latest_checkpoints(folder)[::-1]
+    last = folder / LAST
+    # Usually last.ckpt is another name of the newest step-*.ckpt.
+    if last.is_file() and (not latest or last.stat().st_mtime_ns >= latest[0].stat().st_mtime_ns):
+        latest.insert(0, last)
+    elif last.is_file():
+        latest.append(last)
+    # A best one is only of use where validations came later than all others.
+    reached = max(map(step_of, latest), default=-1)
+    best = sorted(folder.glob("best-*.ckpt"), key=_age, reverse=True)
+    newer = [path for path in best if step_of(path) > reached]
+    return newer + latest + [path for path in best if path not in newer]
+
+
+def _there(folder: Path) -> str:
+    names = sorted(path.name for path in folder.glob("*.ckpt") if path.name[0] != ".")[:5]
+    return f"; there are {', '.join(names)}" if names else ""
+
+
+def check_checkpoint(path: Path) -> None:
+    """Check that a run can go on from a file.
+
+    Raises:
+        ValueError: It is truncated, altered, or no checkpoint of this program.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with zipfile.ZipFile(path) as archive:
+            altered = archive.testzip()
+    except Exception as error:  # torch, zipfile and pickle raise a dozen kinds on damaged files
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is damaged or not a checkpoint: {first[:200]}") from error
+    if altered is not None:
+        raise ValueError(f"{path} is damaged: the checksum of {altered} is wrong")
+    if not isinstance(content, dict) or not {"state_dict", "loops"} <= content.keys():
+        raise ValueError(
+            f"{path} is not a checkpoint of this program; if it is a released MVSplat checkpoint, "
+            "give it as --model.published_checkpoint"
+        )
+
+
+class EarlierRun:
+    """What an earlier ``fit`` left in a run folder, which a new one must not mix with or lose.
+
+    Args:
+        run: The run folder.
+    """
+
+    def __init__(self, run: Path):
+        self.run = run
+        self.target: Path | None = None
+
+    def set_aside(self) -> None:
+        """Move it to ``earlier-1`` (2, ...), if it has checkpoints."""
+        if not any((self.run / CHECKPOINTS).glob("*.ckpt")):
+            return
+        number = 1
+        while (self.run / f"earlier-{number}").exists():
+            number += 1
+        self.target = self.run / f"earlier-{number}"
+        self.target.mkdir()
+        _move(self.run, self.target)
+        rank_zero_info(
+            f"A new run starts in {self.run}; the earlier one was moved to {self.target} "
+            "(--ckpt_path last would have resumed it)."
+        )
+
+    def put_back(self) -> None:
+        """Undo it, where the new run did not even begin."""
+        if self.target is None:
+            return
+        for name in _OF_A_RUN:
+            left = self.run / name
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
+        _move(self.target, self.run)
+        self.target.rmdir()
+        rank_zero_info(f"The new run did not begin; the earlier one is back in {self.run}.")
+
+
+def _move(source: Path, target: Path) -> None:
+    for name in _OF_A_RUN:
+        if (source / name).exists():
+            (source / name).rename(target / name)
