@@ -1,18 +1,20 @@
 """Samples of one scene: chosen views, cropped pictures, cameras, bounds; and their batches."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mvsplat.data.bounds import Bounds, UnknownBounds, find_bounds
 from mvsplat.data.scenes import Scene, SceneSource, Split
 from mvsplat.data.transforms import (
     Shape,
@@ -24,6 +26,8 @@ from mvsplat.data.transforms import (
 )
 from mvsplat.data.view_samplers import UnsuitableScene, ViewSampler
 from mvsplat.types import Batch, Views
+
+_log = logging.getLogger("mvsplat.data")
 
 
 class Examples(Dataset, ABC):
@@ -60,8 +64,8 @@ class ExampleSettings:
     """What every stage does to a scene's views; see :class:`mvsplat.data.SceneDataModule`."""
 
     image_shape: Shape = (256, 256)
-    near: float | None = None
-    far: float | None = None
+    near: float | Literal["auto"] = "auto"
+    far: float | Literal["auto"] = "auto"
     frame_shape: Shape | None = None
     max_field_of_view: float | None = 100.0
     min_baseline: float | None = None
@@ -72,9 +76,9 @@ class ExampleSettings:
             raise ValueError(f"image_shape is {list(self.image_shape)}; expected height and width")
         for name in ("near", "far"):
             bound = getattr(self, name)
-            if bound is not None and not 0 < bound < float("inf"):
-                raise ValueError(f"{name} is {bound}; expected a positive number or null")
-        if self.near is not None and self.far is not None and self.near >= self.far:
+            if bound != "auto" and not 0 < bound < float("inf"):
+                raise ValueError(f"{name} is {bound}; expected a positive number or auto")
+        if self.near != "auto" and self.far != "auto" and self.near >= self.far:
             raise ValueError(f"near is {self.near} and far is {self.far}; expected near < far")
 
 
@@ -137,6 +141,7 @@ class SceneExamples(Examples):
         ]
         self._group_sizes = [len(group) for group in groups if group]
         self._samples = [sample for group in groups for sample in group]
+        self._bounds_of: dict[str, Bounds] = {}
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -198,18 +203,26 @@ class SceneExamples(Examples):
         )
 
     def _bounds(self, scene: Scene) -> tuple[float, float]:
-        near = scene.near if self.settings.near is None else self.settings.near
-        far = scene.far if self.settings.far is None else self.settings.far
-        if near is None or far is None:
-            raise ValueError(
-                f"scene {scene.key!r} has no depth bounds of its own; set near and far of the data "
-                "(RealEstate10K and ACID: 1 and 100)"
+        """Near and far; what is estimated is kept, and said the first time."""
+        if scene.key not in self._bounds_of:
+            near, far = (
+                None if bound == "auto" else bound
+                for bound in (self.settings.near, self.settings.far)
             )
-        if near >= far:
-            raise ValueError(
-                f"near is {near} and far is {far} in {scene.key!r}; expected near < far"
-            )
-        return near, far
+            try:
+                bounds = find_bounds(scene, near, far)
+            except UnknownBounds as error:
+                raise UnsuitableScene("no depth bounds") from error
+            estimated = bounds.origin in ("sparse points", "cameras")
+            if estimated and not any(b.origin == bounds.origin for b in self._bounds_of.values()):
+                _log.warning(
+                    "%s: no depth bounds of its own; %.3g to %.3g estimated from its %s (set near "
+                    "and far of the data to give them)",
+                    *(scene.key, bounds.near, bounds.far, bounds.origin),
+                )
+            self._bounds_of[scene.key] = bounds
+        bounds = self._bounds_of[scene.key]
+        return bounds.near, bounds.far
 
     def _check_field_of_view(self, scene: Scene) -> None:
         limit = self.settings.max_field_of_view

@@ -91,8 +91,8 @@ def test_bounds_are_overridden_one_by_one(source, tmp_path):
     del entry["near"], entry["far"]
     write_chunks(tmp_path / "train", [entry])
     without = ChunkScenes(str(tmp_path))
-    with pytest.raises(ValueError, match="'one' has no depth bounds of its own; set near and far"):
-        examples(without, near=1.0).sample(0, 0, generator())
+    estimated = examples(without, near=1.0).sample(0, 0, generator()).context
+    assert estimated.near[0, 0] == 1 and 1 < estimated.far[0, 0] < 1000
     assert examples(without, near=1.0, far=100.0).sample(0, 0, generator()).context.far[0, 1] == 100
     with pytest.raises(ValueError, match=r"near is 20\.0 and far is 10\.0 in 'a00'"):
         examples(source, near=20.0).sample(0, 0, generator())
