@@ -185,6 +185,7 @@ class MVSplat(LightningModule):
         ]
         if not wrong:
             self._check_behaviours(checkpoint.get(CONFIG_KEY))
+            rewind_to_step(checkpoint, self.trainer.accumulate_grad_batches)
             return
         raise ValueError(
             f"the checkpoint is of another model: {len(wrong)} tensors do not fit, {wrong[0]} "
