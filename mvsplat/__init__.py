@@ -22,12 +22,12 @@ _EXPORTS = {
     "Views": "mvsplat.types",
     "load_model": "mvsplat.model",
 }
-_MODULES = ("data", "export", "geometry", "published")
+_MODULES = ("data", "evaluation", "export", "geometry", "published")
 
 __all__ = [*_EXPORTS, *_MODULES, "__version__"]
 
 if TYPE_CHECKING:
-    from mvsplat import data, export, geometry, published
+    from mvsplat import data, evaluation, export, geometry, published
     from mvsplat.decoder import SplattingDecoder
     from mvsplat.encoder import CostVolumeEncoder, Encoder
     from mvsplat.losses import Loss

@@ -15,7 +15,7 @@ def overview_row(batch: Batch, scene: int, gaussians: Gaussians, rendering: Rend
     images = batch.context.image[scene].cpu()
     last, middle = len(images) - 1, batch.target.image.shape[1] // 2
     row = [(_label("context", batch.context.index, scene, v), images[v]) for v in sorted({0, last})]
-    bounds = _bounds(batch, scene, gaussians, rendering)
+    bounds = depth_range(batch, scene, gaussians, rendering)
     row += _target_row(batch, scene, middle, rendering, bounds)
     return row + _depths(batch, scene, 0, gaussians, bounds, " of first view")
 
@@ -24,7 +24,7 @@ def scene_rows(
     batch: Batch, scene: int, gaussians: Gaussians, rendering: Rendering, targets: int = 4
 ) -> list[Row]:
     """A row for every context view and for a few target views, spread over all of them."""
-    bounds = _bounds(batch, scene, gaussians, rendering)
+    bounds = depth_range(batch, scene, gaussians, rendering)
     views, available = range(batch.context.image.shape[1]), batch.target.image.shape[1]
     chosen = torch.linspace(0, available - 1, min(targets, available)).round().long().tolist()
     return [
@@ -84,7 +84,7 @@ def _label(kind: str, index: Tensor | None, scene: int, view: int) -> str:
     return f"{kind} {view if index is None else int(index[scene, view])}"
 
 
-def _bounds(
+def depth_range(
     batch: Batch, scene: int, gaussians: Gaussians, rendering: Rendering
 ) -> tuple[float, float]:
     """One range of depths for all of a scene's pictures, so that colours can be compared."""

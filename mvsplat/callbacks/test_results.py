@@ -1,6 +1,8 @@
-"""What ``test`` leaves behind: a table, scores of every view, pictures of the scenes."""
+"""What ``test`` leaves behind: a table, scores of every view, pictures and films of the scenes."""
 
 import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,21 +11,21 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import distributed, nn
 
-from mvsplat import __version__, evaluation
-from mvsplat.callbacks.pictures import scene_rows
-from mvsplat.callbacks.stopwatch import Stopwatch
-from mvsplat.evaluation import Prediction, Result
+from mvsplat import __version__
+from mvsplat.callbacks.scene_files import Picture, save_pictures
+from mvsplat.evaluation import Result, Results, merge, print_results, save_results, scoring
+from mvsplat.evaluation.benchmark import Benchmark
 from mvsplat.export.files import file_name
-from mvsplat.export.images import save_png, sheet
-from mvsplat.types import Batch
+from mvsplat.export.films import Film, FilmSettings, save_film
+from mvsplat.types import Batch, Gaussians, Rendering
 
 
 class TestResults(Callback):
-    """Prints a table and writes ``scores.json``, ``scores.csv`` and ``images`` to the run folder.
+    """Prints a table and writes scores, pictures and films to the folder ``test`` of the run.
 
     Scores are PSNR, SSIM and LPIPS of the target views, and the relative error (AbsRel) of the
     context views' depth where the data has exact depth. Each scene's views are averaged first,
-    then the scenes.
+    then the scenes. Time and memory a scene, and the number of Gaussians, go with them.
 
     Args:
         baselines: Also score the nearest context view copied, the mean colour, the context views
@@ -31,7 +33,13 @@ class TestResults(Callback):
         lpips: Network of the LPIPS score: "vgg", as published, or "alex"; null leaves it out.
         lpips_weights: File with that network's weights; by default PyTorch's hub cache, and a
             download into it.
-        images: Scenes (of each process) to make a picture of; -1 for all.
+        images: Scenes (of each process) to make pictures and films of; -1 for all, 0 for none.
+        pictures: Which: "sheets" (everything side by side), "images" (renderings and targets),
+            "errors" (absolute differences in colours), and rendered depth as "depth_png" (16 bits
+            in a unit that the file states), "depth_npy" (exact) and "depth_color".
+        films: Which: "interpolation" (from the first context view through all of them), "wobble",
+            "spin", "file" (along the camera path that film.file names).
+        film: How films are made.
         folder: Where in the run folder the results go; name another one for another data set.
     """
 
@@ -39,30 +47,35 @@ class TestResults(Callback):
 
     def __init__(
         self,
-        baselines: bool = True,
+        baselines: bool = False,
         lpips: Literal["vgg", "alex"] | None = None,
         lpips_weights: str | None = None,
         images: int = 100,
+        pictures: Sequence[Picture] = ("sheets", "images"),
+        films: Sequence[Film] = (),
+        film: FilmSettings = FilmSettings(),  # noqa: B008 (immutable)
         folder: str = "test",
     ):
         self.baselines = baselines
         self.lpips = lpips
         self.lpips_weights = lpips_weights
         self.images = images
+        self.pictures = tuple(pictures)
+        self.films = tuple(films)
+        self.film = film
         self.folder = folder
         self._results: list[Result] = []
-        self._stopwatches: dict[str, Stopwatch] = {}
+        self._names: Counter[str] = Counter()
+        self._benchmark: Benchmark | None = None
         self._distance: nn.Module | None = None
+        if "file" in films and film.file is None:
+            raise ValueError('films has "file": name the camera path with film.file')
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._results = []
-        self._stopwatches = {
-            name: Stopwatch(getattr(pl_module, name)) for name in ("encoder", "decoder")
-        }
+        self._results, self._names = [], Counter()
+        self._benchmark = Benchmark(pl_module)
         if self.lpips is not None:
             self._distance = _perceptual_distance(self.lpips, self.lpips_weights)
-        if torch.cuda.is_initialized():
-            torch.cuda.reset_peak_memory_stats()
 
     def on_test_batch_end(
         self,
@@ -74,54 +87,70 @@ class TestResults(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         gaussians, rendering = outputs["gaussians"], outputs["rendering"]
-        timing = self._timing(batch, warm_up=not self._results)
-        timing["gaussians"] = gaussians.means.shape[1]
-        predictions = {"model": evaluation.model_prediction(gaussians, rendering)}
+        assert self._benchmark is not None  # made at the start
+        timing = self._benchmark.of_last(batch, gaussians.means.shape[1])
+        predictions = {"model": scoring.model_prediction(gaussians, rendering)}
         if self.baselines:
             estimate = predictions["model"].context_depth
-            predictions |= evaluation.baseline_predictions(batch, estimate)
+            predictions |= scoring.baseline_predictions(batch, estimate)
             with trainer.precision_plugin.forward_context():
-                predictions |= zeroed_prediction(pl_module, batch)
+                predictions |= scoring.zeroed_prediction(pl_module, batch)
         distance = None if self._distance is None else self._distance.to(rendering.color.device)
-        results = evaluation.score_batch(batch, predictions, distance)
-        for scene, result in enumerate(results):
+        for scene, result in enumerate(scoring.score_batch(batch, predictions, distance)):
+            result |= {"timing": timing} | _view_choice(trainer, result["scene"])
             if self.images < 0 or len(self._results) < self.images:
-                name = f"{file_name(result['scene'])}.png"
-                picture = sheet(scene_rows(batch, scene, gaussians, rendering))
-                save_png(picture, Path(trainer.default_root_dir) / self.folder / "images" / name)
-            self._results.append(result | {"timing": timing})
+                folder = Path(trainer.default_root_dir) / self.folder
+                result |= self._show(folder, pl_module, batch, scene, gaussians, rendering)
+            self._results.append(result)
+
+    def _show(
+        self,
+        folder: Path,
+        model: Any,
+        batch: Batch,
+        scene: int,
+        gaussians: Gaussians,
+        rendering: Rendering,
+    ) -> dict[str, Any]:
+        """Pictures and films of a scene; where they are, for the results."""
+        name = batch.scene[scene]
+        self._names[name] += 1
+        if self._names[name] > 1:  # tested again, with other views
+            name = f"{name}#{self._names[name]}"
+        written: dict[str, Any] = dict(
+            save_pictures(folder, self.pictures, batch, scene, gaussians, rendering, name)
+        )
+        for kind in self.films:
+            path = f"films/{file_name(name)}_{kind}.mp4"
+            arguments = (model.decoder, gaussians, batch.context, scene, name, self.film)
+            save_film(kind, folder / path, *arguments)
+            written.setdefault("films", []).append(path)
+        return {"files": written} if written else {}
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        results = evaluation.merge(_gather(self._results))
+        results = merge(_gather(self._results))
         if not results:
             raise ValueError(
                 "no test scene could be used, on any process; the reasons are in the log above"
             )
         if not trainer.is_global_zero:
             return
-        path = Path(trainer.default_root_dir) / self.folder / "scores.json"
-        evaluation.write_scores(path, results, self._settings(trainer))
-        _print(results, path)
+        folder = Path(trainer.default_root_dir) / self.folder
+        save_results(Results(results, self._settings(trainer)), folder / "scores.json")
+        from rich.console import Console
+
+        console = Console()
+        print_results(results, console)
+        console.print(f"scores and pictures: {folder}", markup=False, soft_wrap=True)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for stopwatch in self._stopwatches.values():
-            stopwatch.remove()
+        if self._benchmark is not None:
+            self._benchmark.stop()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         self.on_test_end(trainer, pl_module)
-
-    def _timing(self, batch: Batch, warm_up: bool) -> dict[str, Any]:
-        """Seconds a scene, of the batch that has just been tested."""
-        views = batch.target.image.shape[1]
-        scenes = len(batch.scene)
-        return {
-            "encoder_seconds": self._stopwatches["encoder"].seconds / scenes,
-            "decoder_seconds": self._stopwatches["decoder"].seconds / scenes,
-            "decoder_seconds_a_view": self._stopwatches["decoder"].seconds / (scenes * views),
-            "warm_up": warm_up,
-        }
 
     def _settings(self, trainer: Trainer) -> dict[str, Any]:
         cuda = torch.cuda.is_initialized()
@@ -132,22 +161,15 @@ class TestResults(Callback):
             "precision": str(trainer.precision),
             "processes": trainer.world_size,
             "device": torch.cuda.get_device_name() if cuda else "cpu",
-            "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if cuda else None,
         }
 
 
-def zeroed_prediction(model: Any, batch: Batch) -> dict[str, Prediction]:
-    """What the model says if it cannot match: its cost volume is zeros (nothing, without one)."""
-    cost_volume = getattr(model.encoder, "cost_volume", None)
-    if not isinstance(cost_volume, nn.Module):
-        return {}
-    hook = cost_volume.register_forward_hook(lambda _, __, volume: torch.zeros_like(volume))
-    try:
-        gaussians = model.encoder(batch.context)
-        rendering = model.render(gaussians, batch.target)
-    finally:
-        hook.remove()
-    return {"zeroed_cost_volume": evaluation.model_prediction(gaussians, rendering)}
+def _view_choice(trainer: Trainer, scene: str) -> dict[str, Any]:
+    """What the evaluation index says of a scene's views, if there is one: overlap and tier."""
+    views = getattr(getattr(trainer, "datamodule", None), "views", {}).get("test")
+    index = getattr(views, "index", None)
+    entry = index.get(scene) if isinstance(index, Mapping) else None
+    return {} if entry is None else entry.notes()
 
 
 def _perceptual_distance(net: Literal["vgg", "alex"], weights: str | None) -> nn.Module | None:
@@ -167,19 +189,3 @@ def _gather(results: list[Result]) -> list[list[Result]]:
     gathered: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(gathered, results)
     return gathered
-
-
-def _print(results: list[Result], path: Path) -> None:
-    from rich.console import Console
-
-    console = Console()
-    console.print(evaluation.results_table(results))
-    timing = evaluation.median_timing(results)
-    console.print(
-        f"encoder {1000 * timing['encoder_seconds']:.0f} ms a scene, decoder "
-        f"{1000 * timing['decoder_seconds_a_view']:.1f} ms a view, "
-        f"{timing['gaussians']:,.0f} Gaussians (medians)"
-    )
-    for line in evaluation.extreme_scenes(results):
-        console.print(line, markup=False, highlight=False)
-    console.print(f"scores and pictures: {path.parent}", markup=False, soft_wrap=True)

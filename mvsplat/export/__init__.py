@@ -1,6 +1,7 @@
 """Files made from Gaussians and renderings."""
 
 from mvsplat.export.cameras import Cameras, Frame, load_cameras, save_cameras
+from mvsplat.export.depth import depth_unit, load_depth_png, save_depth_npy, save_depth_png
 from mvsplat.export.images import color_depth, color_error, save_png, sheet
 from mvsplat.export.ply import load_ply, save_ply
 from mvsplat.export.video import RenderedFrame, render_path, save_video
@@ -11,10 +12,14 @@ __all__ = [
     "RenderedFrame",
     "color_depth",
     "color_error",
+    "depth_unit",
     "load_cameras",
+    "load_depth_png",
     "load_ply",
     "render_path",
     "save_cameras",
+    "save_depth_npy",
+    "save_depth_png",
     "save_ply",
     "save_png",
     "save_video",

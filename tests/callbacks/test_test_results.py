@@ -20,7 +20,7 @@ def run(make_trainer, tmp_path, loader, **settings):
 
 
 def test_scores_are_complete_and_right(make_trainer, tmp_path, capsys):
-    scores = run(make_trainer, tmp_path, make_loader(range(3)))
+    scores = run(make_trainer, tmp_path, make_loader(range(3)), baselines=True)
     assert list(scores["scenes"]) == ["scene/0", "scene/1", "scene/2"]
     methods = ["model", "zeroed_cost_volume", "median_plane", "nearest_view", "mean_color"]
     assert list(scores["mean"]) == methods
@@ -49,7 +49,7 @@ def test_scores_are_complete_and_right(make_trainer, tmp_path, capsys):
 
 
 def test_every_view_is_a_line_of_the_csv(make_trainer, tmp_path):
-    scores = run(make_trainer, tmp_path, make_loader(range(2)), baselines=False)
+    scores = run(make_trainer, tmp_path, make_loader(range(2)))
     with (tmp_path / "test" / "scores.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [(line["scene"], line["frame"]) for line in lines] == [
@@ -61,19 +61,19 @@ def test_every_view_is_a_line_of_the_csv(make_trainer, tmp_path):
 
 def test_a_picture_for_as_many_scenes_as_asked(make_trainer, tmp_path):
     run(make_trainer, tmp_path, make_loader(range(3)), images=2)
-    pictures = sorted((tmp_path / "test" / "images").iterdir())
+    pictures = sorted((tmp_path / "test" / "sheets").iterdir())
     assert len(pictures) == 2 and all(p.name.startswith("scene_") for p in pictures)
     assert Image.open(pictures[0]).width > 4 * 160
 
 
 def test_without_exact_depth_the_plane_takes_the_models(make_trainer, tmp_path):
-    scores = run(make_trainer, tmp_path, make_loader(range(1), depth=False))
+    scores = run(make_trainer, tmp_path, make_loader(range(1), depth=False), baselines=True)
     assert "median_plane" in scores["mean"]
     assert all("abs_rel" not in row for row in scores["mean"].values())
 
 
 def test_times_leave_the_first_batch_out(make_trainer, tmp_path):
-    scores = run(make_trainer, tmp_path, make_loader(range(4)), baselines=False)
+    scores = run(make_trainer, tmp_path, make_loader(range(4)))
     timings = [scene["timing"] for scene in scores["scenes"].values()]
     assert [timing["warm_up"] for timing in timings] == [True, False, False, False]
     warm = sorted(timing["encoder_seconds"] for timing in timings[1:])
@@ -95,7 +95,7 @@ def test_missing_lpips_weights_are_a_warning(make_trainer, tmp_path):
 
 def test_lpips_is_a_column_where_asked_for(make_trainer, tmp_path, monkeypatch):
     monkeypatch.setattr(PerceptualDistance, "pretrained", lambda net, _: PerceptualDistance(net))
-    make_trainer(TestResults(lpips="vgg", folder="elsewhere")).test(
+    make_trainer(TestResults(lpips="vgg", baselines=True, folder="elsewhere")).test(
         ToyModel(), make_loader(range(1)), verbose=False
     )
     scores = json.loads((tmp_path / "elsewhere" / "scores.json").read_text())
@@ -109,7 +109,7 @@ def test_lpips_is_a_column_where_asked_for(make_trainer, tmp_path, monkeypatch):
 def test_broken_pictures_become_null(make_trainer, tmp_path):
     model = ToyModel()
     torch.nn.init.constant_(model.encoder.brightness, torch.nan)
-    trainer = make_trainer(TestResults(baselines=False))
+    trainer = make_trainer(TestResults())
     trainer.test(model, make_loader(range(1)), verbose=False)
     scores = json.loads((tmp_path / "test" / "scores.json").read_text())
     assert scores["mean"]["model"]["psnr"] is None
@@ -117,7 +117,7 @@ def test_broken_pictures_become_null(make_trainer, tmp_path):
 
 def test_the_model_is_left_as_it_was(make_trainer):
     model = ToyModel()
-    make_trainer(TestResults()).test(model, make_loader(range(1)), verbose=False)
+    make_trainer(TestResults(baselines=True)).test(model, make_loader(range(1)), verbose=False)
     for module in (model.encoder, model.decoder, model.encoder.cost_volume):
         assert not module._forward_hooks and not module._forward_pre_hooks
 
@@ -125,9 +125,9 @@ def test_the_model_is_left_as_it_was(make_trainer):
 @pytest.mark.slow
 def test_two_processes_count_every_scene_once(make_trainer, tmp_path):
     # Five scenes for two processes: Lightning's sampler repeats one.
-    trainer = make_trainer(TestResults(baselines=False), strategy="ddp_spawn", devices=2)
+    trainer = make_trainer(TestResults(), strategy="ddp_spawn", devices=2)
     trainer.test(ToyModel(), make_loader(range(5)), verbose=False)
     scores = json.loads((tmp_path / "test" / "scores.json").read_text())
     assert list(scores["scenes"]) == [f"scene/{number}" for number in range(5)]
     assert scores["scenes_tested"] == 5 and scores["settings"]["processes"] == 2
-    assert len(list((tmp_path / "test" / "images").iterdir())) == 5
+    assert len(list((tmp_path / "test" / "sheets").iterdir())) == 5

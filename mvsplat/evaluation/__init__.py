@@ -1,0 +1,34 @@
+"""How good a model is: scores of every view, means, groups, files, tables, comparisons."""
+
+from mvsplat.evaluation.files import Results, load_results, save_results
+from mvsplat.evaluation.means import (
+    METHODS,
+    METRICS,
+    extreme_scenes,
+    groups,
+    mean_scores,
+    median_timing,
+    merge,
+)
+from mvsplat.evaluation.scoring import Prediction, Result, evaluate, score_batch
+from mvsplat.evaluation.tables import group_table, print_results, results_table
+
+__all__ = [
+    "METHODS",
+    "METRICS",
+    "Prediction",
+    "Result",
+    "Results",
+    "evaluate",
+    "extreme_scenes",
+    "group_table",
+    "groups",
+    "load_results",
+    "mean_scores",
+    "median_timing",
+    "merge",
+    "print_results",
+    "results_table",
+    "save_results",
+    "score_batch",
+]
