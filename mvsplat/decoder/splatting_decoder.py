@@ -128,10 +128,8 @@ class SplattingDecoder(Configurable, nn.Module):
         cameras = torch.linalg.inv_ex(pose)[0][..., :3, :] / unit[..., None, None]
         lenses = torch.stack((k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]), dim=-1)
         lenses = lenses * lenses.new_tensor([width, height, width, height])
-        if on_cuda:
-            parts = self._on_cuda(gaussians, cameras, lenses, height, width)
-        else:
-            parts = self._on_cpu(gaussians, cameras, pose[..., :3, 3], lenses, height, width)
+        engine = self._on_cuda if on_cuda else self._on_cpu
+        parts = engine(gaussians, cameras, pose[..., :3, 3], lenses, height, width)
         device = gaussians.means.device
         color, depth, transmittance = (part.to(device) for part in parts)
         return self._finish(color, depth * unit.to(depth)[..., None, None], transmittance)
@@ -169,11 +167,17 @@ class SplattingDecoder(Configurable, nn.Module):
         return color, depth, transmittance
 
     def _on_cuda(
-        self, gaussians: Gaussians, cameras: Tensor, lenses: Tensor, height: int, width: int
+        self,
+        gaussians: Gaussians,
+        cameras: Tensor,
+        centers: Tensor,
+        lenses: Tensor,
+        height: int,
+        width: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         from mvsplat.decoder.gsplat_engine import splat
 
-        degree = self._degree(gaussians)
         return splat(
-            gaussians, cameras, lenses, self.background, height, width, degree, self.antialiased
-        )
+            gaussians, cameras, centers, lenses, self.background, height, width,
+            self._degree(gaussians), self.antialiased,
+        )  # fmt: skip
