@@ -20,7 +20,9 @@ _EXPORTS = {
     "Rendering": "mvsplat.types",
     "SplattingDecoder": "mvsplat.decoder",
     "Views": "mvsplat.types",
+    "Reconstruction": "mvsplat.reconstruction.result",
     "load_model": "mvsplat.model",
+    "reconstruct": "mvsplat.reconstruction.pipeline",
 }
 _MODULES = ("data", "evaluation", "export", "geometry", "published")
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from mvsplat.encoder import CostVolumeEncoder, Encoder
     from mvsplat.losses import Loss
     from mvsplat.model import MVSplat, load_model
+    from mvsplat.reconstruction.pipeline import reconstruct
+    from mvsplat.reconstruction.result import Reconstruction
     from mvsplat.types import Batch, DepthEstimate, Gaussians, Rendering, Views
 
 

@@ -1,0 +1,102 @@
+"""The model of any checkpoint, ours or a released one, without Lightning, which takes seconds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from mvsplat.configurable import from_config
+from mvsplat.decoder import SplattingDecoder
+from mvsplat.encoder import Encoder
+
+# Of released checkpoints, and of ours that do not say.
+_USUAL_SHAPE, _USUAL_NEAR, _USUAL_FAR = (256, 256), 1.0, 100.0
+_SECTION = "mvsplat"
+
+
+@dataclass
+class TrainedModel:
+    """An encoder and a decoder, and what the encoder was trained on.
+
+    Args:
+        encoder: In eval mode.
+        decoder: Renders what it predicts.
+        image_shape: Height and width of the views in training.
+        near: Their near bound, which sets the scale of the scenes the encoder knows.
+        far: Their far bound.
+        name: What to call it.
+    """
+
+    encoder: Encoder
+    decoder: SplattingDecoder
+    image_shape: tuple[int, int] = _USUAL_SHAPE
+    near: float = _USUAL_NEAR
+    far: float = _USUAL_FAR
+    name: str = ""
+
+
+def load_trained(checkpoint: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
+    """Load a checkpoint of this package or a released one of MVSplat.
+
+    What the views were like in training stands in the checkpoint, or in ``config.yaml`` of its run
+    folder; released models saw 256x256 pixels and bounds of 1 and 100.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is neither, or damaged.
+    """
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch.load raises many kinds
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is damaged or not a checkpoint: {first[:200]}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a checkpoint: a {type(content).__name__} found in it")
+    if _SECTION in content:
+        model = _ours(content, path)
+    else:
+        from mvsplat.published import load_encoder
+
+        model = TrainedModel(load_encoder(path), SplattingDecoder())
+    model.name = path.name
+    model.encoder.to(device).eval().requires_grad_(False)
+    model.decoder.to(device).eval()
+    return model
+
+
+def _ours(content: dict[str, Any], path: Path) -> TrainedModel:
+    try:
+        described, weights = content[_SECTION], content["state_dict"]
+        encoder, decoder = from_config(described["encoder"]), from_config(described["decoder"])
+        for part, prefix in ((encoder, "encoder."), (decoder, "decoder.")):
+            part.load_state_dict(
+                {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+            )
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(f"{path} is damaged, or of another version: {first[:200]}") from error
+    return TrainedModel(encoder, decoder, *_views(described.get("views") or _run_views(path)))
+
+
+def _views(settings: dict[str, Any]) -> tuple[tuple[int, int], float, float]:
+    """What is known of the views in training, completed by what is usual."""
+    shape = settings.get("image_shape") or _USUAL_SHAPE
+    near, far = settings.get("near"), settings.get("far")
+    known = all(isinstance(bound, (int, float)) for bound in (near, far))
+    bounds = (float(near), float(far)) if known else (_USUAL_NEAR, _USUAL_FAR)
+    return (int(shape[0]), int(shape[1])), *bounds
+
+
+def _run_views(checkpoint: Path) -> dict[str, Any]:
+    """The data settings of ``config.yaml`` in the run folder that holds the checkpoint, if any."""
+    file = checkpoint.resolve().parent.parent / "config.yaml"
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return {}
+    return settings if isinstance(settings, dict) else {}

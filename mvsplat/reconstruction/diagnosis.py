@@ -1,0 +1,144 @@
+"""What a user should know about photographs that make a poor scene, in sentences."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mvsplat.data.bounds import Bounds, share_at_bounds
+from mvsplat.geometry.overlap import ViewPairs, compare_views, frustum_points
+from mvsplat.geometry.view_choice import LITTLE_ANGLE, NO_ANGLE
+from mvsplat.reconstruction.frames import Frame
+from mvsplat.reconstruction.moving import moved_share
+
+_BLURRED = 0.55  # sharp photographs have 0.3 to 0.45
+_LITTLE_OVERLAP = 0.3
+_MOVED = 0.01
+_UNSEEN = 0.3
+_PILED_UP = 0.2
+
+
+def all_warnings(
+    context: list[Frame],
+    left_out: list[Frame],
+    bounds: Bounds,
+    depth: Float[Tensor, "v h w"] | None,
+) -> list[str]:
+    """Everything that is worth a warning.
+
+    Args:
+        context: The photographs the scene is made from.
+        left_out: Those it was compared with.
+        bounds: The depth bounds.
+        depth: Estimated depth of the context photographs, in the scene's unit.
+    """
+    pairs = measure_pairs([*context, *left_out], bounds)
+    return [
+        *parallax_warnings(context, pairs),
+        *coverage_warnings(context, left_out, pairs),
+        *blur_warnings(context),
+        *motion_warnings(context, pairs),
+        *bounds_warnings(bounds, depth),
+    ]
+
+
+def measure_pairs(frames: list[Frame], bounds: Bounds) -> ViewPairs:
+    """Overlap and parallax of photographs."""
+    extrinsics = torch.stack([frame.extrinsics for frame in frames])
+    intrinsics = torch.stack([frame.intrinsics for frame in frames])
+    shown = frustum_points(extrinsics, intrinsics, bounds.near, bounds.far)
+    return compare_views(shown, extrinsics, intrinsics)
+
+
+def parallax_warnings(context: list[Frame], pairs: ViewPairs) -> list[str]:
+    """Photographs without a partner that shows the same from another place."""
+    count = len(context)
+    overlap = pairs.mutual[:count, :count].clone().fill_diagonal_(-1)
+    angle = torch.minimum(pairs.angle, pairs.angle.mT).nan_to_num(0)[:count, :count]
+    if bool((angle.max() < NO_ANGLE) & (overlap.max() > 0)):
+        return [
+            "Pure rotation: all photos were taken from one spot. Without moving sideways there is "
+            "no depth to be seen; what you get is a guess."
+        ]
+    found = []
+    for row, frame in enumerate(context):
+        best = int(overlap[row].argmax())
+        share, partner = float(overlap[row, best]), context[best].name
+        if share < _LITTLE_OVERLAP:
+            found.append(
+                f"Low overlap: {frame.name} shares only {share:.0%} of its view with {partner}, "
+                "and less with the others; expect holes and wrong depth. Add photos in between."
+            )
+        elif float(angle[row].max()) < LITTLE_ANGLE:
+            found.append(
+                f"Little parallax: {frame.name} and {partner} see everything from nearly the same "
+                "spot; their depth is uncertain. Step sideways between photos."
+            )
+    return found
+
+
+def coverage_warnings(context: list[Frame], left_out: list[Frame], pairs: ViewPairs) -> list[str]:
+    """Photographs that show what the context does not."""
+    count = len(context)
+    seen = pairs.overlap[count:, :count].amax(dim=-1).tolist()
+    unseen = [frame.name for frame, share in zip(left_out, seen, strict=True) if share < _UNSEEN]
+    if not unseen:
+        return []
+    more = f" ({_listed(unseen)})"
+    return [
+        f"Partly covered: {len(unseen)} of {len(left_out)} photos left out{more} show mostly what "
+        "the chosen ones do not. More --views cover more."
+    ]
+
+
+def blur_warnings(frames: list[Frame]) -> list[str]:
+    """Blurred photographs among those the scene is made from."""
+    blurred = [frame.name for frame in frames if frame.blur > _BLURRED]
+    if not blurred:
+        return []
+    return [
+        f"Blurred: {_listed(blurred)}. Blurred photos match badly; hold the camera still, or use "
+        "more light."
+    ]
+
+
+def motion_warnings(context: list[Frame], pairs: ViewPairs) -> list[str]:
+    """Pairs between which something in the scene moved."""
+    overlap = pairs.mutual[: len(context), : len(context)].clone().fill_diagonal_(-1)
+    seen: set[tuple[int, int]] = set()
+    found = []
+    for row, best in enumerate(overlap.argmax(dim=-1).tolist()):
+        if (best, row) in seen or row == best:
+            continue
+        seen.add((row, best))
+        two = [context[row], context[best]]
+        share = moved_share(
+            torch.stack([frame.pixels for frame in two]) / 255,
+            torch.stack([frame.extrinsics for frame in two]),
+            torch.stack([frame.intrinsics for frame in two]),
+        )
+        if share > _MOVED:
+            found.append(
+                f"Moving objects: {share:.0%} of what matches between {two[0].name} and "
+                f"{two[1].name} is not where a still scene would have it. Moving things are "
+                "smeared or doubled; wrong cameras look the same."
+            )
+    return found
+
+
+def bounds_warnings(bounds: Bounds, depth: Float[Tensor, "v h w"] | None) -> list[str]:
+    """Depths that pile up at a bound, which then cuts the scene off."""
+    if depth is None:
+        return []
+    at_near, at_far = share_at_bounds(
+        depth.flatten(), torch.tensor(bounds.near), torch.tensor(bounds.far)
+    )
+    if at_near <= _PILED_UP:
+        return []
+    return [
+        f"Depth bounds: {at_near:.0%} of the depths are at the near bound, {bounds.near:.3g}; a "
+        "smaller --near may help."
+    ]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

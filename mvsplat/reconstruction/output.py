@@ -1,0 +1,109 @@
+"""The folder of results: what may be in it beforehand, and how it says that it is not complete.
+
+Every file is written under another name and renamed, so none is ever half there. Before the first
+one, ``INCOMPLETE.txt`` is put beside them, which goes when the last one is written: whatever ends
+the program, a folder with that file in it is not the whole result.
+"""
+
+import shutil
+from pathlib import Path
+
+from mvsplat.export.files import replacing
+
+SPLAT, CAMERAS, VIDEO, REPORT = "scene.ply", "cameras.json", "video.mp4", "report.html"
+DEPTH, PHOTOS, COLMAP = "depth", "photos", "colmap"
+MARKER = "INCOMPLETE.txt"
+_FILES = (SPLAT, CAMERAS, VIDEO, REPORT)
+_FOLDERS = (DEPTH, PHOTOS, COLMAP)
+_IGNORED = frozenset([".DS_Store", "Thumbs.db", "desktop.ini"])
+
+
+class OutputFolder:
+    """A folder that one reconstruction is written to.
+
+    Args:
+        path: The folder; it is created when the first file is due.
+        overwrite: Whether an earlier reconstruction in it may be replaced.
+
+    Raises:
+        ValueError: There is something in it that must not be lost.
+        OSError: It cannot be written to.
+    """
+
+    def __init__(self, path: str | Path, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"--output {self.path} is a file; expected a folder")
+        there = self._content()
+        if there and not overwrite:
+            raise ValueError(
+                f"--output {self.path} has something in it already ({_listed(there)}); choose "
+                "another folder, or --overwrite an earlier reconstruction"
+            )
+        if there and MARKER not in there and not {SPLAT, CAMERAS, REPORT} <= set(there):
+            raise ValueError(
+                f"--output {self.path} holds no earlier reconstruction but {_listed(there)}: "
+                "--overwrite would mix the results with other files; choose another folder"
+            )
+        self._was_complete = MARKER not in there
+        self._created = _try_writing(self.path)
+
+    def begin(self) -> None:
+        """Mark the folder as incomplete; from here on an earlier result is not whole any more."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path / MARKER) as temporary:
+            temporary.write_text(
+                "mvsplat reconstruct has not finished writing this folder: each file in it is "
+                "complete, but others are missing or of an earlier reconstruction.\n",
+                encoding="utf-8",
+            )
+
+    def remove_earlier(self) -> None:
+        """Remove what an earlier reconstruction wrote, but for its splat, which is replaced."""
+        for name in _FILES:
+            if name != SPLAT:
+                (self.path / name).unlink(missing_ok=True)
+        for name in _FOLDERS:
+            if (self.path / name).is_dir():
+                shutil.rmtree(self.path / name)
+
+    def finish(self) -> None:
+        """All is written."""
+        (self.path / MARKER).unlink(missing_ok=True)
+
+    def give_up(self) -> None:
+        """Nothing could be written: leave what was there before as it was."""
+        if self._was_complete:
+            (self.path / MARKER).unlink(missing_ok=True)
+        for folder in self._created:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+    def _content(self) -> list[str]:
+        if not self.path.is_dir():
+            return []
+        return sorted(p.name for p in self.path.iterdir() if p.name not in _IGNORED)
+
+
+def _try_writing(path: Path) -> list[Path]:
+    """Find out now, not after minutes, whether files can be written; returns the new folders."""
+    created = []
+    for folder in (path, *path.parents):
+        if folder.exists():
+            break
+        created.append(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".mvsplat-probe"
+        probe.write_bytes(b"\0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"--output {path} cannot be written to: {error}") from error
+    return created
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

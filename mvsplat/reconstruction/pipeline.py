@@ -1,0 +1,185 @@
+"""From photographs to Gaussians: the steps of ``mvsplat.reconstruct``."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mvsplat.data.bounds import Bounds, find_bounds
+from mvsplat.data.scenes import Scene
+from mvsplat.data.transforms import Shape
+from mvsplat.geometry.view_choice import choose_context
+from mvsplat.reconstruction.checkpoint import TrainedModel, load_trained
+from mvsplat.reconstruction.frames import Frame, as_views
+from mvsplat.reconstruction.inputs import open_input
+from mvsplat.reconstruction.result import Reconstruction
+from mvsplat.reconstruction.scaling import scaling_to
+from mvsplat.reconstruction.stages import Stages
+from mvsplat.types import Gaussians
+
+
+def reconstruct(
+    photos: Any,
+    checkpoint: str | Path,
+    views: int | Literal["all"] = 2,
+    size: int | tuple[int, int] | None = None,
+    near: float | None = None,
+    far: float | None = None,
+    scene: str | None = None,
+    frames: int = 40,
+    held_out: int = 12,
+    device: str = "auto",
+    seed: int = 0,
+    stages: Stages | None = None,
+) -> Reconstruction:
+    """Make a 3-D scene from photographs.
+
+    Cameras that come with the photographs are used; without, they are estimated by structure from
+    motion, which needs pycolmap (``pip install 'mvsplat[photos]'``).
+
+    Args:
+        photos: A folder of photos, a video, a COLMAP model, a transforms.json, a chunk file, or
+            a folder of these; from Python also a Scene, or a list of paths, PIL pictures or uint8
+            arrays.
+        checkpoint: Weights of this package (runs/.../last.ckpt) or a released MVSplat checkpoint.
+        views: How many photos to make the scene from, 2 or more, chosen by overlap, baseline and
+            coverage; or all.
+        size: Height and width in pixels to which photos are cropped for the model, one number for
+            a square; null takes the size it was trained with.
+        near: Nearest depth of the scene, in the unit of the cameras; null estimates it.
+        far: Farthest depth; null estimates it.
+        scene: Which scene, where the data has several; null takes the first.
+        frames: How many frames of a video to look at, evenly spread, the sharpest ones around.
+        held_out: How many of the other photos to compare the scene with.
+        device: Where to compute: cpu, cuda, or auto.
+        seed: Of everything random; the same seed gives the same scene.
+        stages: Told about progress, and asked for times afterwards.
+
+    Raises:
+        FileNotFoundError: There is no such input or checkpoint.
+        ValueError: The input cannot be reconstructed; says why and what to do.
+        RuntimeError: Structure from motion failed.
+
+    Example::
+
+        scene = mvsplat.reconstruct("photos", checkpoint="re10k.ckpt")
+        scene.save("scene")                         # scene.ply, video.mp4, report.html, ...
+        picture = scene.render(scene.cameras.frames[0].extrinsics).color
+    """
+    stages = stages or Stages()
+    if views != "all" and views < 2:
+        raise ValueError(f"views is {views}; at least 2 photos are needed to see depth")
+    with stages.stage("Loading the model"):
+        model = load_trained(checkpoint, _device(device))
+    shape = _shape(size, model)
+    work = tempfile.TemporaryDirectory(prefix="mvsplat-reconstruct-")
+    try:
+        with stages.stage("Opening the input"):
+            found = open_input(photos, Path(work.name), scene, frames, seed, stages.update)
+        with stages.stage("Choosing views"):
+            bounds = _bounds(found.scene, near, far, model)
+            context, left_out = choose_photos(found.scene, bounds, views, held_out)
+            _check_count(len(context), model)
+        with stages.stage("Reading photos"):
+            context_frames = [found.frame(index, shape) for index in context]
+        with stages.stage("Predicting Gaussians"):
+            gaussians = predict(model, context_frames, bounds)
+    except BaseException:
+        work.cleanup()
+        raise
+    return Reconstruction(
+        gaussians, model, found, context_frames, left_out, bounds, shape, stages, work
+    )
+
+
+def _check_count(count: int, model: TrainedModel) -> None:
+    most = getattr(model.encoder, "maximum_views", None)
+    if most is not None and count > most:
+        raise ValueError(f"views is {count}, but this model takes {most} at most")
+
+
+def choose_photos(
+    scene: Scene, bounds: Bounds, views: int | Literal["all"], held_out: int
+) -> tuple[list[int], list[int]]:
+    """Photographs to make the scene from, and others, evenly spread, to compare it with.
+
+    Raises:
+        ValueError: There are fewer photographs than asked for.
+    """
+    total = len(scene)
+    if views == "all":
+        return list(range(total)), []
+    if views > total:
+        raise ValueError(f"views is {views}, but only {total} photos have cameras")
+    context = choose_context(
+        scene.extrinsics, scene.intrinsics, bounds.near, bounds.far, views, scene.points
+    ).tolist()
+    others = [index for index in range(total) if index not in context]
+    places = torch.linspace(0, len(others) - 1, min(held_out, len(others))).round().long()
+    return context, [others[place] for place in places.tolist()]
+
+
+@torch.no_grad()
+def predict(model: TrainedModel, frames: list[Frame], bounds: Bounds) -> Gaussians:
+    """The Gaussians of photographs, in the scene's own frame and unit.
+
+    The model sees the scene at the scale it was trained with.
+
+    Raises:
+        ValueError: The photographs do not suit the model.
+    """
+    views = as_views(frames, bounds.near, bounds.far)
+    scaling = scaling_to(bounds.near, model.near, views.extrinsics[0])
+    scaled = replace(
+        views,
+        extrinsics=scaling.cameras(views.extrinsics),
+        near=views.near * scaling.factor,
+        far=views.far * scaling.factor,
+    )
+    device = next(model.encoder.parameters()).device
+    return scaling.undo(model.encoder(scaled.to(device)))
+
+
+def _bounds(scene: Scene, near: float | None, far: float | None, model: TrainedModel) -> Bounds:
+    """The scene's bounds; where nothing tells its size, such as cameras that only turn, any."""
+    centers = scene.extrinsics[:, :3, 3]
+    at_one_place = float((centers - centers[0]).norm(dim=-1).max()) < 1e-9
+    if at_one_place and scene.points is None and None in (near, far, scene.near, scene.far):
+        return Bounds(near or model.near, far or model.far, "nothing: the cameras only turn")
+    return find_bounds(scene, near, far)
+
+
+def _shape(size: int | tuple[int, int] | None, model: TrainedModel) -> Shape:
+    """Height and width for the model.
+
+    Raises:
+        ValueError: The model cannot take pictures of that size.
+    """
+    if size is None:
+        return model.image_shape
+    shape = (size, size) if isinstance(size, int) else (size[0], size[1])
+    divisor = getattr(model.encoder, "divisor", 1)
+    if min(shape) < 1 or any(side % divisor for side in shape):
+        fitting = [max(1, round(side / divisor)) * divisor for side in shape]
+        raise ValueError(
+            f"size is {shape[0]} x {shape[1]} pixels; this model takes multiples of {divisor}, "
+            f"for instance {fitting[0]} x {fitting[1]}"
+        )
+    return shape
+
+
+def _device(name: str) -> torch.device:
+    """The device that a user names.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used: {first}") from error

@@ -1,0 +1,112 @@
+"""The stages of the work: shown while they last, and their times."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Stages:
+    """Measures stages; shows nothing. One follows the other, and a nested one interrupts.
+
+    Attributes:
+        seconds: How long each took, by its title, in the order in which they began.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._title: str | None = None
+        self._since = 0.0
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[None]:
+        """The block is a stage; :meth:`update` inside begins another."""
+        self.update(title, 0, 0)
+        try:
+            yield
+        finally:
+            self.end()
+
+    def update(self, title: str, done: int, total: int) -> None:
+        """Say how far which stage is; a total of 0 is unknown."""
+        if title != self._title:
+            self.end()
+            self._title, self._since = title, time.perf_counter()
+            self.seconds.setdefault(title, 0.0)
+            self.begun(title)
+        self.advanced(title, done, total)
+
+    def end(self) -> None:
+        """The current stage is over."""
+        if self._title is not None:
+            self.seconds[self._title] += time.perf_counter() - self._since
+            self.ended(self._title)
+            self._title = None
+
+    def begun(self, title: str) -> None:
+        """Show it."""
+
+    def advanced(self, title: str, done: int, total: int) -> None:
+        """Show it."""
+
+    def ended(self, title: str) -> None:
+        """Show it."""
+
+
+class ShownStages(Stages):
+    """Stages as progress bars on a terminal, or as a line each in a log; on standard error.
+
+    Use it as a context manager.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bars: Progress | None = None
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> "ShownStages":
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+            )
+
+            self._bars = Progress(
+                TextColumn("{task.description:<20}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        if self._bars is not None:
+            self._bars.stop()
+
+    def begun(self, title: str) -> None:
+        if self._bars is None:
+            print(f"{title} ...", file=sys.stderr, flush=True)
+        elif title not in self._tasks:
+            self._tasks[title] = self._bars.add_task(title, total=None)
+
+    def advanced(self, title: str, done: int, total: int) -> None:
+        if self._bars is not None:
+            self._bars.update(self._tasks[title], completed=done, total=total or None)
+
+    def ended(self, title: str) -> None:
+        if self._bars is not None:
+            task = self._bars.tasks[self._tasks[title]]
+            total = task.total or 1
+            self._bars.update(task.id, completed=total, total=total)
+            self._bars.stop_task(task.id)
