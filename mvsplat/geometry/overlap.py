@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mvsplat.geometry.projection import camera_rays, homogeneous, invert_rigid, pixel_centers
 
 _ENTRIES = 2**23  # points times views handled at a time
+_CELLS = 12  # parts of a frame, along each side, in which sparse points count the same
 _HIDDEN = 1.02  # a point this much deeper than what a view shows there is hidden behind it
 
 
@@ -26,11 +27,15 @@ class SamplePoints:
 
     Args:
         position: World-space points of every view.
-        known: Which of them are there; the others fill up.
+        weight: How much each counts; 0 where the view does not show it.
     """
 
     position: Float[Tensor, "n s 3"]
-    known: Bool[Tensor, "n s"]
+    weight: Float[Tensor, "n s"]
+
+    def __getitem__(self, views: slice | Int[Tensor, " v"]) -> "SamplePoints":
+        """The points of some of the views."""
+        return SamplePoints(self.position[views], self.weight[views])
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def frustum_points(
     coordinates = pixel_centers(grid, grid, torch.device("cpu")).view(-1, 2)
     rays = camera_rays(coordinates.expand(len(extrinsics), -1, 2), intrinsics).double()
     points = _to_world((depth[:, :, None, None] * rays[:, None]).flatten(1, 2), extrinsics)
-    return SamplePoints(points, torch.ones(points.shape[:2], dtype=torch.bool))
+    return SamplePoints(points, torch.ones(points.shape[:2]))
 
 
 def visible_points(
@@ -90,6 +95,9 @@ def visible_points(
 ) -> SamplePoints:
     """The sparse points (evenly thinned out to ``most``) in front of each camera and in its frame.
 
+    Structure from motion finds many points where there is texture and few elsewhere; all parts of
+    a frame that have points count the same.
+
     Raises:
         ValueError: There are no finite points.
     """
@@ -97,9 +105,12 @@ def visible_points(
     if not len(points):
         raise ValueError("there are no points with finite coordinates")
     points = points[torch.linspace(0, len(points) - 1, min(most, len(points))).round().long()]
-    shown = SamplePoints(points[None], torch.ones(1, len(points), dtype=torch.bool))
-    (_, seen), *_ = _looks(shown, extrinsics, intrinsics)
-    return SamplePoints(points.expand(len(extrinsics), -1, 3), seen[0])
+    shown = SamplePoints(points[None], torch.ones(1, len(points)))
+    seen = torch.cat([part for _, part in _looks(shown, extrinsics, intrinsics)], dim=1)[0].float()
+    position = points.expand(len(extrinsics), -1, 3)
+    cells = image_cells(position, extrinsics, intrinsics, _CELLS)
+    counts = torch.zeros(len(seen), _CELLS**2).scatter_add_(1, cells, seen)
+    return SamplePoints(position, seen / counts.gather(1, cells).clamp(min=1))
 
 
 def surface_points(
@@ -118,7 +129,7 @@ def surface_points(
     chosen = depth[:, rows][:, :, columns].flatten(1).double()
     rays = camera_rays(coordinates.expand(len(depth), -1, 2), intrinsics).double()
     points = _to_world(rays * chosen[..., None], extrinsics)
-    return SamplePoints(points, (chosen > 0) & chosen.isfinite())
+    return SamplePoints(points, ((chosen > 0) & chosen.isfinite()).float())
 
 
 def compare_views(
@@ -140,13 +151,65 @@ def compare_views(
     near_origin = (centers - centers.mean(0)).float()
     for start, seen in _looks(shown, extrinsics, intrinsics, depth):
         rows = slice(start, start + len(seen))
-        known = shown.known[rows]
-        seen &= known[:, None]
-        overlaps.append(seen.sum(-1) / known.sum(-1).clamp(min=1)[:, None])
+        weight = shown.weight[rows]
+        seen &= weight[:, None] > 0
+        share = (seen.float() @ weight[..., None])[..., 0] / weight.sum(-1)[:, None]
+        overlaps.append(share.nan_to_num(0).clamp(max=1))
         points = (shown.position[rows] - centers.mean(0)).float()
         angles.append(_mean_angle(points, seen, near_origin[rows], near_origin))
     baseline = torch.cdist(centers, centers, compute_mode="donot_use_mm_for_euclid_dist")
     return ViewPairs(torch.cat(overlaps).double(), torch.cat(angles).double(), baseline)
+
+
+def seen_by_any(
+    shown: SamplePoints,
+    extrinsics: Float[Tensor, "m 4 4"],
+    intrinsics: Float[Tensor, "m 3 3"],
+    depth: Float[Tensor, "m h w"] | None = None,
+) -> Bool[Tensor, "n s"]:
+    """Which of every view's content at least one of other views shows.
+
+    Args:
+        shown: What each of n views shows.
+        extrinsics: Camera-to-world matrices of the m other views.
+        intrinsics: Their normalised intrinsics.
+        depth: Their exact depth, as in :func:`compare_views`.
+    """
+    seen = [part.any(1) for _, part in _looks(shown, extrinsics, intrinsics, depth)]
+    return torch.cat(seen) & (shown.weight > 0)
+
+
+def image_cells(
+    points: Float[Tensor, "n s 3"],
+    extrinsics: Float[Tensor, "n 4 4"],
+    intrinsics: Float[Tensor, "n 3 3"],
+    size: int,
+) -> Int[Tensor, "n s"]:
+    """Which of size x size parts of its frame, row by row, a view shows its points in.
+
+    Points beyond the frame get the part next to them, those behind the camera any.
+    """
+    project = intrinsics.double() @ invert_rigid(extrinsics.double())[:, :3]
+    image = homogeneous(points.double()) @ project.mT
+    cell = (image[..., :2] / image[..., 2:]).nan_to_num(0, 0, 0).clamp(0, 1) * size
+    column, row = cell.long().clamp(max=size - 1).unbind(-1)
+    return row * size + column
+
+
+def weakest_link(overlap: Float[Tensor, "*batch v v"]) -> Float[Tensor, "*batch"]:
+    """The largest overlap such that links of at least that much connect all of v views.
+
+    Of two views it is their overlap; a single view is fully connected (1).
+
+    Args:
+        overlap: Symmetric overlap of the views; the diagonal does not matter.
+    """
+    views = overlap.shape[-1]
+    reach = overlap.masked_fill(torch.eye(views, dtype=torch.bool), 1)
+    for via in range(views):
+        detour = torch.minimum(reach[..., :, via, None], reach[..., None, via, :])
+        reach = torch.maximum(reach, detour)
+    return reach.flatten(-2).amin(-1)
 
 
 def _looks(
