@@ -3,21 +3,21 @@
 A data set is a folder with ``train/`` and ``test/``, each holding ``.torch`` files (about 100 MB,
 a list of scenes) and an ``index.json`` from scene key to file name. A scene is a dict:
 
-* ``key``: its name; ``url`` and ``timestamps`` [n] may be there and are not read;
+* ``key``: its name; ``url`` may be there and is not read, ``timestamps`` [n] name the frames;
 * ``cameras`` [n, 18]: fx, fy, cx, cy normalised by width and height, two zeros, then the 3x4
   world-to-camera matrix row by row;
 * ``images``: one uint8 tensor a frame, the bytes of a JPEG (or PNG, WebP) file;
-* optional, an extension of ours: ``near`` and ``far`` (floats), and ``depths``: one uint8 tensor a
-  frame, the bytes of a 16-bit grey PNG of round(65535 * near / depth), 0 where there is no depth.
+* optional, extensions of ours: ``near`` and ``far`` (floats); ``depths``: one uint8 tensor a frame,
+  the bytes of a 16-bit grey PNG of round(65535 * near / depth), 0 where there is no depth;
+  ``names``: the frames' file names; ``points`` [p, 3]: sparse points in world space.
 
 Chunks are pickles: they are only ever loaded with ``weights_only=True``, so nothing in them runs.
 """
 
-import json
+import io
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from mvsplat.data.chunk_fields import (
     pack_cameras,
     unpack_cameras,
 )
+from mvsplat.data.chunk_files import build_index, load_chunk, read_index, save_chunk, save_index
 from mvsplat.data.scenes import Scene, SceneSource, Split
 
 __all__ = [
@@ -81,6 +82,10 @@ class ChunkScenes(SceneSource):
         if key not in index:
             where = ", ".join(str(Path(root) / split) for root in self.roots)
             raise ValueError(f"no scene {key!r} in the index.json of {where}")
+        if not index[key].is_file():
+            raise FileNotFoundError(
+                f"{index[key]} is named by index.json, but there is no such file"
+            )
         chunk = self._chunk(index[key])
         if key not in chunk:
             raise ValueError(
@@ -101,7 +106,7 @@ class ChunkScenes(SceneSource):
                 )
             merged: dict[str, Path] = {}
             for folder in present:
-                for key, path in _read_index(folder).items():
+                for key, path in read_index(folder).items():
                     if key in merged:
                         raise ValueError(f"scene {key!r} is both in {merged[key]} and in {path}")
                     merged[key] = path
@@ -147,21 +152,6 @@ class ChunkFiles(ChunkScenes):
         return self._indices[split]
 
 
-def build_index(files: Iterable[Path]) -> dict[str, Path]:
-    """Scene key to chunk file, from the files themselves.
-
-    Raises:
-        ValueError: A file is damaged, or a key is there twice.
-    """
-    index: dict[str, Path] = {}
-    for path in files:
-        for key in load_chunk(path):
-            if key in index:
-                raise ValueError(f"scene {key!r} is both in {index[key]} and in {path}")
-            index[key] = path
-    return index
-
-
 class ChunkScene(Scene):
     """A scene of a chunk; pictures stay compressed until asked for.
 
@@ -184,6 +174,8 @@ class ChunkScene(Scene):
         if not isinstance(cameras, Tensor) or cameras.shape != (len(self._images), 18):
             found = tuple(cameras.shape) if isinstance(cameras, Tensor) else type(cameras).__name__
             raise self._error(f"cameras is {found}, expected [{len(self._images)}, 18] numbers")
+        self.frame_names = self._names(entry)
+        self.points = self._sparse_points(entry)
         try:
             self.extrinsics, self.intrinsics = unpack_cameras(cameras.float())
         except ValueError as error:
@@ -195,6 +187,12 @@ class ChunkScene(Scene):
             return image if image.mode == "RGB" else image.convert("RGB")
         except DECODING_ERRORS as error:
             raise self._error(f"image {index} cannot be decoded ({error})") from error
+
+    def encoded(self, index: int) -> bytes | None:
+        data = self._images[index].numpy().tobytes()
+        with Image.open(io.BytesIO(data)) as picture:
+            plain = picture.mode == "RGB" and "transparency" not in picture.info
+        return data if plain else None
 
     def depth(self, index: int) -> np.ndarray | None:
         if self._depths is None or self.near is None:
@@ -209,11 +207,30 @@ class ChunkScene(Scene):
         if not isinstance(frames, (list, tuple)) or not frames:
             raise self._error(f"{field} is missing or empty, expected a list of uint8 tensors")
         for index, frame in enumerate(frames):
-            if not isinstance(frame, Tensor) or frame.dtype != torch.uint8 or frame.ndim != 1:
+            # Strides could make a few bytes on disk a picture of terabytes.
+            flat = isinstance(frame, Tensor) and frame.ndim == 1 and frame.stride() == (1,)
+            if not flat or frame.dtype != torch.uint8:
                 raise self._error(f"{field} {index} is no flat uint8 tensor of a picture's bytes")
         if field != "images" and len(frames) != len(self._images):
             raise self._error(f"{len(frames)} {field} for {len(self._images)} images")
         return list(frames)
+
+    def _names(self, entry: dict[str, Any]) -> list[str] | None:
+        """The frames' file names or time stamps; of the wrong number, they are of no use."""
+        names, stamps = entry.get("names"), entry.get("timestamps")
+        if isinstance(names, list) and len(names) == len(self._images):
+            return [str(name) for name in names]
+        if isinstance(stamps, Tensor) and stamps.shape == (len(self._images),):
+            return [str(stamp) for stamp in stamps.tolist()]
+        return None
+
+    def _sparse_points(self, entry: dict[str, Any]) -> Tensor | None:
+        points = entry.get("points")
+        if points is None:
+            return None
+        if not isinstance(points, Tensor) or points.ndim != 2 or points.shape[1] != 3:
+            raise self._error("points are no tensor of [p, 3] numbers")
+        return points[points.isfinite().all(-1)].float()
 
     def _bounds(self, entry: dict[str, Any]) -> tuple[float | None, float | None]:
         near, far = entry.get("near"), entry.get("far")
@@ -228,32 +245,6 @@ class ChunkScene(Scene):
 
     def _error(self, problem: str) -> ValueError:
         return ValueError(f"{self.path}, scene {self.key!r}: {problem}")
-
-
-def load_chunk(path: str | os.PathLike) -> dict[str, dict]:
-    """Open a chunk, memory-mapped where its format allows it: its scenes' dicts by key.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is damaged or no chunk, or a key is in it twice.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} is named by index.json, but there is no such file")
-    try:
-        scenes = _load_mapped(path)
-    except Exception as error:  # torch, zipfile and pickle raise a dozen kinds on damaged files
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is damaged or not a chunk of scenes: {reason}") from error
-    if not isinstance(scenes, (list, tuple)):
-        raise ValueError(f"{path} holds a {type(scenes).__name__}, expected a list of scenes")
-    by_key: dict[str, dict] = {}
-    for position, scene in enumerate(scenes):
-        if not isinstance(scene, dict) or not isinstance(scene.get("key"), str):
-            raise ValueError(f"{path}: entry {position} is no scene with a key")
-        if scene["key"] in by_key:
-            raise ValueError(f"{path} has scene {scene['key']!r} twice")
-        by_key[scene["key"]] = scene
-    return by_key
 
 
 def write_chunks(
@@ -284,41 +275,9 @@ def write_chunks(
             if scene["key"] in index:
                 raise ValueError(f"two scenes have the key {scene['key']!r}")
             index[scene["key"]] = name
-        with _replacing(folder / name) as temporary:
-            torch.save(chunk, temporary)
-    with _replacing(folder / "index.json") as temporary:
-        temporary.write_text(json.dumps(index, indent=0), encoding="utf-8")
+        save_chunk(folder / name, chunk)
+    save_index(folder, index)
     return index
-
-
-def _load_mapped(path: str | os.PathLike) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap can only be used with files saved with" not in str(error):
-            raise
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _read_index(folder: Path) -> dict[str, Path]:
-    path = folder / "index.json"
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path} is missing; every split needs one beside its chunks (mvsplat verify "
-            "--rebuild_index makes it)"
-        ) from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(index, dict):
-        raise ValueError(
-            f"{path} holds a {type(index).__name__}, expected {{scene key: file name}}"
-        )
-    for key, name in index.items():
-        if not isinstance(name, str) or Path(name).name != name:
-            raise ValueError(f"{path}: {name!r} of scene {key!r} is no name of a file beside it")
-    return {key: folder / name for key, name in index.items()}
 
 
 def _batched_by_size(scenes: Iterable[dict], chunk_bytes: int) -> Iterator[list[dict]]:
@@ -326,30 +285,10 @@ def _batched_by_size(scenes: Iterable[dict], chunk_bytes: int) -> Iterator[list[
     size = 0
     for scene in scenes:
         ChunkScene(scene, "the scene to write")  # raises where it could not be read back
-        chunk.append({key: _compact(value) for key, value in scene.items()})
+        chunk.append(scene)
         size += sum(len(frame) for frame in [*scene["images"], *scene.get("depths", [])])
         if size >= chunk_bytes:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-def _compact(value: Any) -> Any:
-    """Without the rest of the storages that tensors are slices of; torch.save would write it."""
-    if isinstance(value, list):
-        return [_compact(item) for item in value]
-    if isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes:
-        return value.clone()
-    return value
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` that takes its place when the block has succeeded."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from mvsplat.configurable import Configurable
 
 Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 class Scene(ABC):

@@ -143,7 +143,7 @@ def test_missing_folders_and_indices_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not JSON"),
+        ("{", "is no valid JSON"),
         ("[1]", "holds a list"),
         ('{"a": "../other/000000.torch"}', "is no name of a file beside it"),
         ('{"a": "/etc/passwd"}', "is no name of a file beside it"),

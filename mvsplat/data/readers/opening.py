@@ -5,17 +5,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from mvsplat.data.chunk_files import chunk_paths
 from mvsplat.data.chunks import ChunkFiles, ChunkScenes
 from mvsplat.data.readers.colmap import ColmapScenes
 from mvsplat.data.readers.dtu import DTUScenes
 from mvsplat.data.readers.files import is_file, is_folder
 from mvsplat.data.readers.realestate10k import RealEstate10KScenes
 from mvsplat.data.readers.transforms_json import TransformsScenes
-from mvsplat.data.scenes import Scene, SceneSource, Split
+from mvsplat.data.scenes import SPLITS, Scene, SceneSource, Split
 
 Format = Literal["auto", "chunks", "transforms", "colmap", "dtu", "realestate10k"]
 
-_SPLITS: tuple[Split, ...] = ("train", "test")
 _EXPECTED = (
     "chunks (train/ and test/ with .torch files), a COLMAP model (sparse/0 beside images/), "
     "transforms.json, DTU scans (scan1/images and scan1/cams) or RealEstate10K camera files"
@@ -159,7 +159,7 @@ class AnyScenes(SceneSource):
 
 def scenes_for(source: SceneSource, split: Split) -> list[tuple[Split, str]]:
     """A source's scenes for a split: its own ones of that split or, if it has none, all others."""
-    for theirs in sorted(_SPLITS, key=lambda name: name != split):
+    for theirs in sorted(SPLITS, key=lambda name: name != split):
         keys = keys_or_none(source, theirs)
         if keys:
             return [(theirs, key) for key in keys]
@@ -177,12 +177,12 @@ def keys_or_none(source: SceneSource, split: Split) -> Sequence[str]:
 def _chunks(path: Path, split: Split) -> SceneSource:
     if is_file(path):
         return ChunkFiles([str(path)], split)
-    if any(is_folder(path / name) for name in _SPLITS):
+    if any(is_folder(path / name) for name in SPLITS):
         return ChunkScenes(str(path))
-    files = sorted(map(str, path.glob("*.torch")))
+    files = [str(file) for file in chunk_paths(path)]
     if not files:
         raise FileNotFoundError(f"{path} holds no .torch chunks, nor do train/ and test/ in it")
-    return ChunkFiles(files, next((name for name in _SPLITS if name == path.name), split))
+    return ChunkFiles(files, next((name for name in SPLITS if name == path.name), split))
 
 
 _OPENERS: Mapping[str, Callable[[Path, Split], SceneSource]] = {
@@ -211,8 +211,8 @@ def _recognised(path: Path, split: Split) -> SceneSource | None:
 def _holds_chunks(path: Path) -> bool:
     if is_file(path):
         return path.suffix == ".torch"
-    folders = [path, *(path / name for name in _SPLITS)]
-    return any(is_folder(f) and next(f.glob("*.torch"), None) is not None for f in folders)
+    folders = [path, *(path / name for name in SPLITS)]
+    return any(is_folder(folder) and chunk_paths(folder) for folder in folders)
 
 
 def _children(path: Path, split: Split) -> Iterator[tuple[str, SceneSource]]:
