@@ -1,5 +1,6 @@
 """How good a model is: scores of every view, means, groups, files, tables, comparisons."""
 
+from mvsplat.evaluation.comparison import Comparison, Difference, compare, paired_bootstrap
 from mvsplat.evaluation.files import Results, load_results, save_results
 from mvsplat.evaluation.means import (
     METHODS,
@@ -14,11 +15,14 @@ from mvsplat.evaluation.scoring import Prediction, Result, evaluate, score_batch
 from mvsplat.evaluation.tables import group_table, print_results, results_table
 
 __all__ = [
+    "Comparison",
+    "Difference",
     "METHODS",
     "METRICS",
     "Prediction",
     "Result",
     "Results",
+    "compare",
     "evaluate",
     "extreme_scenes",
     "group_table",
@@ -27,6 +31,7 @@ __all__ = [
     "mean_scores",
     "median_timing",
     "merge",
+    "paired_bootstrap",
     "print_results",
     "results_table",
     "save_results",

@@ -63,7 +63,7 @@ def save_results(results: Results, path: str | Path) -> None:
         "scenes": {r["scene"]: {k: v for k, v in r.items() if k != "scene"} for r in scenes},
     }
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
     with replacing(path.with_suffix(".csv")) as temporary:
         temporary.write_text(_csv(scenes), encoding="utf-8")
 
@@ -125,12 +125,12 @@ def _of_a_model(scenes: list[Result]) -> bool:
     return all("model" in result["scores"] for result in scenes)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN: scores of pictures that are not finite become null."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

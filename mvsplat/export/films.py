@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mvsplat.decoder import SplattingDecoder
@@ -31,7 +32,8 @@ class FilmSettings:
     Args:
         frames: Number of frames.
         fps: Frames a second.
-        size: Height and width; null enlarges the views' size by a whole number to 256 rows or more.
+        size: Height and width to render at; null renders at the views' size, which the Gaussians
+            are made for, and enlarges small pictures by a whole number to 256 rows or more.
         depth: Show depth beside colour.
         wobble_radius: Radius of the wobble, as a share of the largest distance of context cameras.
         spin_degrees: How far a spin goes.
@@ -85,16 +87,16 @@ def save_film(
         ValueError: The camera path's file is unusable, or none was named.
     """
     way = film_path(kind, gaussians, context, scene, name, settings)
-    size = settings.size or _size(context)
+    size = settings.size or (context.image.shape[-2], context.image.shape[-1])
     near, far = float(context.near[scene].min()), float(context.far[scene].max())
     rendered = render_path(decoder, gaussians, way, size, near, far, scene)
     bounds = _depth_bounds(gaussians, context, scene)
+    factor = math.ceil(_LEAST_HEIGHT / size[0]) if settings.size is None else 1
 
     def frames() -> Iterator[Tensor]:
         for frame in rendered:
-            color = frame.color.clamp(0, 1)
             depth = [color_depth(frame.depth, bounds)] if settings.depth else []
-            yield torch.cat([color, *depth], dim=-1)
+            yield _enlarge(torch.cat([frame.color.clamp(0, 1), *depth], dim=-1), factor)
 
     return save_video(frames(), path, settings.fps)
 
@@ -143,10 +145,11 @@ def _focus(gaussians: Gaussians, scene: int, pose: Tensor) -> float:
     return float(ahead.median()) if len(ahead) else 1.0
 
 
-def _size(context: Views) -> tuple[int, int]:
-    height, width = context.image.shape[-2:]
-    factor = math.ceil(_LEAST_HEIGHT / height)
-    return height * factor, width * factor
+def _enlarge(image: Tensor, factor: int) -> Tensor:
+    if factor == 1:
+        return image
+    larger = F.interpolate(image[None], scale_factor=factor, mode="bicubic", align_corners=False)
+    return larger[0].clamp(0, 1)
 
 
 def _depth_bounds(gaussians: Gaussians, context: Views, scene: int) -> tuple[float, float]:
