@@ -119,7 +119,7 @@ class ViewedScene:
 
     @cached_property
     def _pixels(self) -> Float[Tensor, "1 g"]:
-        """How large the photographs' pixels are at each Gaussian: the smallest, 0 if none sees it."""
+        """Size of the photographs' pixels at each Gaussian: the smallest; 0 if none sees it."""
         means = self.gaussians.means
         smallest = torch.full(means.shape[:2], torch.inf)
         for frame in self.frames:

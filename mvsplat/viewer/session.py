@@ -8,7 +8,8 @@ import io
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
@@ -31,7 +32,9 @@ from mvsplat.viewer.splats import buffers
 _REST = 0.25
 """Seconds without a movement after which the camera rests."""
 _PATIENCE = 1.0
-"""Seconds after which colours are brought up to date even though the camera still moves."""
+"""Seconds after which splats are sent again even though the camera still moves; more if large."""
+_LARGE = 20_000_000
+"""Bytes of a file that takes a while to read."""
 _FRAME = 1 / 30
 """Seconds between two positions on the camera path."""
 
@@ -53,8 +56,9 @@ class Session:
         self._splats: Any = None
         self._frusta = Frusta(client.scene, [], self.go_to)
         self._moved_at: float | None = None
-        self._drawn_at = 0.0
+        self._drawn_at = self._cost = 0.0
         self._playing_since: float | None = None
+        self._rendered = False
         self._controls = Controls(client.gui, items, self)
         client.camera.on_update(lambda _: self._do(self._notice_movement))
         self.show(self._controls.item())
@@ -126,7 +130,7 @@ class Session:
             return
         if now - self._moved_at > _REST:
             self._draw()
-        elif now - self._drawn_at > _PATIENCE:
+        elif now - self._drawn_at > max(_PATIENCE, 10 * self._cost):
             self._send_splats()
 
     def _complain(self, error: Exception) -> None:
@@ -137,10 +141,23 @@ class Session:
             "This did not work", str(error) or type(error).__name__, color="red"
         )
 
+    @contextmanager
+    def _busy(self, what: str, worth_saying: bool) -> Iterator[None]:
+        """Say on the page what it is waiting for, if that takes long."""
+        if not worth_saying:
+            yield
+            return
+        note = self._client.add_notification(what, "", loading=True, with_close_button=False)
+        try:
+            yield
+        finally:
+            note.remove()
+
     # Scenes.
 
     def _show(self, item: Item) -> None:
-        scene = self._load(item)
+        with self._busy(f"Reading {item.ply.name}", item.ply.stat().st_size > _LARGE):
+            scene = self._load(item)
         before, previous = self._scene, self._item
         self._play(False)
         self._item, self._scene = item, scene
@@ -253,6 +270,7 @@ class Session:
         """What the shader needs for this camera; viser sends nothing if nothing has changed."""
         if self._scene is None:
             return
+        start = time.monotonic()
         pose, tangent = self._view()
         focal = self._client.camera.image_height / (2 * tangent)
         content = vars(buffers(self._adjusted(self._scene), pose, focal))
@@ -261,6 +279,7 @@ class Session:
         else:
             self._splats.set_gaussians(**content)
         self._drawn_at = time.monotonic()
+        self._cost = self._drawn_at - start
 
     def _adjusted(self, scene: ViewedScene) -> Gaussians:
         controls = self._controls
@@ -270,7 +289,9 @@ class Session:
         if self._scene is None:
             raise ValueError("there is no scene to make a picture of")
         gaussians = self._adjusted(self._scene)
-        rendering = self._scene.render(gaussians, *self._view(), height, width)
+        with self._busy("Preparing the renderer", not self._rendered):
+            rendering = self._scene.render(gaussians, *self._view(), height, width)
+        self._rendered = True
         if self._controls.still.value == "depth":
             return to_pil(color_depth(rendering.depth[0, 0]))
         background = torch.tensor(self._controls.background.value)[:, None, None] / 255
