@@ -2,7 +2,7 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from torch import distributed, nn
 
 from mvsplat import __version__
 from mvsplat.callbacks.scene_files import Picture, save_pictures
+from mvsplat.data.view_samplers import ViewSampler
 from mvsplat.evaluation import Result, Results, merge, print_results, save_results, scoring
 from mvsplat.evaluation.benchmark import Benchmark
 from mvsplat.export.files import file_name
@@ -165,11 +166,9 @@ class TestResults(Callback):
 
 
 def _view_choice(trainer: Trainer, scene: str) -> dict[str, Any]:
-    """What the evaluation index says of a scene's views, if there is one: overlap and tier."""
+    """What the view sampler knows of a scene's views, from an index, say: overlap and tier."""
     views = getattr(getattr(trainer, "datamodule", None), "views", {}).get("test")
-    index = getattr(views, "index", None)
-    entry = index.get(scene) if isinstance(index, Mapping) else None
-    return {} if entry is None else entry.notes()
+    return views.notes(scene) if isinstance(views, ViewSampler) else {}
 
 
 def _perceptual_distance(net: Literal["vgg", "alex"], weights: str | None) -> nn.Module | None:
