@@ -176,7 +176,8 @@ def test_pictures_of_the_scenes_that_differ_most(tmp_path):
     for grey in (64, 128, 191):
         assert (page == grey).all(-1).sum() >= 160 * 160
     # Both errors are 0.25, half way up the colour map.
-    assert (page == np.array([0xB7, 0x37, 0x79])).all(-1).sum() == 2 * 160 * 160
+    middle = np.array([0xB7, 0x37, 0x79])
+    assert (np.abs(page.astype(int) - middle) <= 4).all(-1).sum() == 2 * 160 * 160
 
 
 def test_runs_without_pictures_give_none(tmp_path):
