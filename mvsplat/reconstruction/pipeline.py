@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 import torch
 
-from mvsplat.data.bounds import Bounds, find_bounds
+from mvsplat.data.bounds import Bounds
 from mvsplat.data.scenes import Scene
 from mvsplat.data.transforms import Shape
 from mvsplat.geometry.view_choice import choose_context
 from mvsplat.reconstruction.checkpoint import TrainedModel, load_trained
+from mvsplat.reconstruction.depth_range import DepthRange, depth_range
 from mvsplat.reconstruction.frames import Frame, as_views
 from mvsplat.reconstruction.inputs import open_input
 from mvsplat.reconstruction.result import Reconstruction
@@ -19,11 +20,13 @@ from mvsplat.reconstruction.scaling import scaling_to
 from mvsplat.reconstruction.stages import Stages
 from mvsplat.types import Gaussians
 
+_USUAL_VIEWS = 4
+
 
 def reconstruct(
     photos: Any,
     checkpoint: str | Path,
-    views: int | Literal["all"] = 2,
+    views: int | Literal["all"] | None = None,
     size: int | tuple[int, int] | None = None,
     near: float | None = None,
     far: float | None = None,
@@ -45,7 +48,7 @@ def reconstruct(
             arrays.
         checkpoint: Weights of this package (runs/.../last.ckpt) or a released MVSplat checkpoint.
         views: How many photos to make the scene from, 2 or more, chosen by overlap, baseline and
-            coverage; or all.
+            coverage; or all; null takes 4, or all of fewer.
         size: Height and width in pixels to which photos are cropped for the model, one number for
             a square; null takes the size it was trained with.
         near: Nearest depth of the scene, in the unit of the cameras; null estimates it.
@@ -69,7 +72,7 @@ def reconstruct(
         picture = scene.render(scene.cameras.frames[0].extrinsics).color
     """
     stages = stages or Stages()
-    if views != "all" and views < 2:
+    if isinstance(views, int) and views < 2:
         raise ValueError(f"views is {views}; at least 2 photos are needed to see depth")
     with stages.stage("Loading the model"):
         model = load_trained(checkpoint, _device(device))
@@ -79,18 +82,18 @@ def reconstruct(
         with stages.stage("Opening the input"):
             found = open_input(photos, Path(work.name), scene, frames, seed, stages.update)
         with stages.stage("Choosing views"):
-            bounds = _bounds(found.scene, near, far, model)
-            context, left_out = choose_photos(found.scene, bounds, views, held_out)
+            depth = depth_range(found, near, far, (model.near, model.far))
+            context, left_out = choose_photos(found.scene, depth, views, held_out)
             _check_count(len(context), model)
         with stages.stage("Reading photos"):
             context_frames = [found.frame(index, shape) for index in context]
         with stages.stage("Predicting Gaussians"):
-            gaussians = predict(model, context_frames, bounds)
+            gaussians = predict(model, context_frames, depth.bounds)
     except BaseException:
         work.cleanup()
         raise
     return Reconstruction(
-        gaussians, model, found, context_frames, left_out, bounds, shape, stages, work
+        gaussians, model, found, context_frames, left_out, depth.bounds, shape, stages, work
     )
 
 
@@ -101,7 +104,7 @@ def _check_count(count: int, model: TrainedModel) -> None:
 
 
 def choose_photos(
-    scene: Scene, bounds: Bounds, views: int | Literal["all"], held_out: int
+    scene: Scene, depth: DepthRange, views: int | Literal["all"] | None, held_out: int
 ) -> tuple[list[int], list[int]]:
     """Photographs to make the scene from, and others, evenly spread, to compare it with.
 
@@ -109,12 +112,15 @@ def choose_photos(
         ValueError: There are fewer photographs than asked for.
     """
     total = len(scene)
+    if views is None:
+        views = min(_USUAL_VIEWS, total)
     if views == "all":
         return list(range(total)), []
     if views > total:
         raise ValueError(f"views is {views}, but only {total} photos have cameras")
+    near, far, _ = depth.bounds
     context = choose_context(
-        scene.extrinsics, scene.intrinsics, bounds.near, bounds.far, views, scene.points
+        scene.extrinsics, scene.intrinsics, near, far, views, depth.points
     ).tolist()
     others = [index for index in range(total) if index not in context]
     places = torch.linspace(0, len(others) - 1, min(held_out, len(others))).round().long()
@@ -140,15 +146,6 @@ def predict(model: TrainedModel, frames: list[Frame], bounds: Bounds) -> Gaussia
     )
     device = next(model.encoder.parameters()).device
     return scaling.undo(model.encoder(scaled.to(device)))
-
-
-def _bounds(scene: Scene, near: float | None, far: float | None, model: TrainedModel) -> Bounds:
-    """The scene's bounds; where nothing tells its size, such as cameras that only turn, any."""
-    centers = scene.extrinsics[:, :3, 3]
-    at_one_place = float((centers - centers[0]).norm(dim=-1).max()) < 1e-9
-    if at_one_place and scene.points is None and None in (near, far, scene.near, scene.far):
-        return Bounds(near or model.near, far or model.far, "nothing: the cameras only turn")
-    return find_bounds(scene, near, far)
 
 
 def _shape(size: int | tuple[int, int] | None, model: TrainedModel) -> Shape:

@@ -21,6 +21,7 @@ from mvsplat.reconstruction.frames import Frame, as_views, shown_shape
 from mvsplat.reconstruction.inputs import SceneInput
 from mvsplat.reconstruction.output import OutputFolder
 from mvsplat.reconstruction.stages import Stages
+from mvsplat.reconstruction.widening import widened
 from mvsplat.types import Gaussians, Rendering
 
 _FRAMES_A_STRETCH, _MOST_FRAMES = 45, 450
@@ -52,7 +53,8 @@ class Reconstruction:
     estimated, whatever the model needed inside.
 
     Attributes:
-        gaussians: The scene: a batch of one.
+        gaussians: The scene: a batch of one, as the model predicts it for pictures of its own
+            size; :meth:`gaussians_for` has those of other sizes.
         source: The input: all frames with cameras, what was dropped and why.
         context: The photographs it was made from.
         bounds: Depth bounds, and what they rest on.
@@ -147,9 +149,26 @@ class Reconstruction:
         intrinsics = intrinsics.reshape(1, -1, 3, 3).float().expand(1, count, 3, 3)
         bounds = [torch.full((1, count), x) for x in (self.bounds.near, self.bounds.far)]
         cameras = [x.to(self.gaussians.means.device) for x in (extrinsics, intrinsics, *bounds)]
-        rendering = self.model.decoder(self.gaussians, *cameras, size or shown_shape(self.shape))
+        size = size or shown_shape(self.shape)
+        gaussians = self.gaussians_for(size)
+        rendering = self.model.decoder(gaussians, *cameras, size)
         parts = (rendering.color[0], rendering.depth[0], rendering.alpha[0])
         return Rendering(*(part[0] if single else part for part in parts))
+
+    def gaussians_for(self, size: Shape | None = None) -> Gaussians:
+        """The Gaussians for pictures of a size, or (as in ``scene.ply``) of any size.
+
+        They are widened so that larger pictures show the scene as the model's own size does,
+        without gaps; see :mod:`mvsplat.reconstruction.widening`.
+
+        Args:
+            size: Height and width of the pictures; none for any.
+        """
+        views = as_views(self.context, self.bounds.near, self.bounds.far)
+        enlargement = float("inf")
+        if size is not None:
+            enlargement = max(a / b for a, b in zip(size, self.shape, strict=True))
+        return widened(self.gaussians, views, enlargement)
 
     def path(self) -> CameraPath:
         """A smooth way past the context photographs and back, for a film in a loop."""

@@ -30,7 +30,7 @@ def save(scene: "Reconstruction", output: OutputFolder) -> Path:
     try:
         with scene.stages.stage("Writing the splat"):
             output.begin()
-            save_ply(scene.gaussians, output.path / names.SPLAT)
+            save_ply(scene.gaussians_for(), output.path / names.SPLAT)
             written.append(names.SPLAT)
             output.remove_earlier()
         with scene.stages.stage("Comparing with photos"):
@@ -93,14 +93,14 @@ def _depth_maps(scene: "Reconstruction", folder: Path) -> None:
 def _video(scene: "Reconstruction", folder: Path) -> None:
     from mvsplat.export.video import render_path, save_video
 
-    path = scene.path()
+    path, size = scene.path(), shown_shape(scene.shape)
 
     def frames():
         rendered = render_path(
             scene.model.decoder,
-            scene.gaussians,
+            scene.gaussians_for(size),
             path,
-            shown_shape(scene.shape),
+            size,
             scene.bounds.near,
             scene.bounds.far,
         )
