@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from mvsplat.export.files import replacing
+from mvsplat.export.placement import Axis, Placement
 from mvsplat.types import Gaussians
 
 _HIGHEST_DEGREE = 3
-_GAUSSIANS_AT_A_TIME = 1 << 16
+_WRITTEN_AT_A_TIME, _READ_AT_A_TIME = 1 << 15, 1 << 12
 
 
 def save_ply(
@@ -27,8 +29,13 @@ def save_ply(
     scene: int | None = None,
     min_opacity: float = 0.0,
     max_scale: float = math.inf,
+    recenter: bool = False,
+    up_axis: Axis | None = None,
+    up: tuple[float, float, float] = (0.0, -1.0, 0.0),
 ) -> None:
     """Write one scene's Gaussians; an existing file is replaced once all is written.
+
+    A few thousand rows are made at a time, so that no second copy of a large scene is needed.
 
     Args:
         gaussians: A batch of scenes.
@@ -37,21 +44,36 @@ def save_ply(
         min_opacity: Leave out Gaussians that are less opaque.
         max_scale: Leave out Gaussians whose largest standard deviation is larger, in the scene's
             unit.
+        recenter: Move the scene so that the median of the Gaussians written is at the origin. The
+            file's header says by how much. Cameras are not moved along.
+        up_axis: Turn the scene so that ``up`` points along this axis of the file, for programs
+            that expect one; view-dependent colours are turned, too. The header gives the rotation.
+        up: What is up in the scene: by default -y, as for a first camera held level.
 
     Raises:
-        ValueError: The scene is not in the batch, a value is not finite, or the harmonics are of
-            no degree that PLY files have (0 to 3).
+        ValueError: The scene is not in the batch, a value is not finite, an option is not valid,
+            or the harmonics are of no degree that PLY files have (0 to 3).
     """
     chosen = _one_scene(gaussians, scene)
-    if min_opacity > 0 or max_scale < math.inf:
-        kept = (chosen["opacity"] >= min_opacity) & (chosen["scale"].amax(-1) <= max_scale)
-        chosen = {name: value[kept] for name, value in chosen.items()}
-    count, degree = len(chosen["mean"]), _degree(chosen["harmonics"].shape[-1], str(path))
+    kept = _kept(chosen, min_opacity, max_scale)
+    count = len(chosen["mean"]) if kept is None else int(kept.sum())
+    degree = _degree(chosen["harmonics"].shape[-1], str(path))
+    placement = Placement(_median(chosen["mean"], kept) if recenter else None, up_axis, up)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(_header(_properties(degree), count))
-        for start in range(0, count, _GAUSSIANS_AT_A_TIME):
-            part = {k: v[start : start + _GAUSSIANS_AT_A_TIME] for k, v in chosen.items()}
-            _rows(part, start).tofile(file)
+        file.write(_header(_properties(degree), count, placement.comments()))
+        for start in range(0, len(chosen["mean"]), _WRITTEN_AT_A_TIME):
+            span = slice(start, start + _WRITTEN_AT_A_TIME)
+            part = {name: value[span] for name, value in chosen.items()}
+            if kept is not None:
+                part = {name: value[kept[span]] for name, value in part.items()}
+            rows = _rows(placement(part))
+            if len(bad := np.flatnonzero(~np.isfinite(rows).all(axis=-1))):
+                numbers = range(count) if kept is None else kept[span].nonzero()[:, 0]
+                raise ValueError(
+                    f"Gaussian {start + int(numbers[bad[0]])} has values that are not finite; "
+                    "nothing was written"
+                )
+            rows.tofile(file)
 
 
 def load_ply(path: str | Path) -> Gaussians:
@@ -59,28 +81,39 @@ def load_ply(path: str | Path) -> Gaussians:
 
     Raises:
         FileNotFoundError: There is no such file.
+        OSError: It cannot be read.
         ValueError: The file is damaged, or is a PLY file of something other than Gaussians.
     """
-    from plyfile import PlyData, PlyParseError
-
     if not Path(path).is_file():
         raise FileNotFoundError(f"no PLY file at {path}")
-    try:
-        elements = PlyData.read(str(path))
-    except (PlyParseError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or no PLY file: {error}") from error
-    if "vertex" not in elements:
-        raise ValueError(f"{path} holds no Gaussians: it has no element named vertex")
-    table = elements["vertex"].data
-    rest = sum(name.startswith("f_rest_") for name in table.dtype.names)
+    table = _table(path)
+    names: tuple[str, ...] = table.dtype.names or ()
+    rest = sum(name.startswith("f_rest_") for name in names)
     degree = _degree(1 + math.ceil(rest / 3), str(path))
-    missing = [n for n in _properties(degree) if n not in table.dtype.names and n[0] != "n"]
-    if missing:
+    properties = [name for name in _properties(degree) if name[0] != "n"]
+    if missing := [name for name in properties if name not in names]:
         raise ValueError(
             f"{path} is not a file of 3-D Gaussians: its points have no {', '.join(missing[:4])}"
-            f"{' ...' if len(missing) > 4 else ''}; they have {', '.join(table.dtype.names[:8])}"
+            f"{' ...' if len(missing) > 4 else ''}; they have {', '.join(names[:8])}"
         )
-    return _gaussians(table, degree)
+    if lists := [name for name in properties if table.dtype[name].kind not in "fiu"]:
+        raise ValueError(f"{path}: {lists[0]} is a list for every point, expected one number")
+    return _gaussians(table, degree, str(path))
+
+
+def _table(path: str | Path) -> np.ndarray:
+    """The points of a PLY file; binary ones stay on disk until they are used."""
+    from plyfile import PlyData, PlyParseError
+
+    try:
+        elements = PlyData.read(str(path))
+    except (PlyParseError, ValueError, MemoryError, OverflowError) as error:
+        raise ValueError(f"{path} is damaged, or no PLY file: {error}") from error
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
+    if "vertex" not in elements:
+        raise ValueError(f"{path} holds no Gaussians: it has no element named vertex")
+    return elements["vertex"].data
 
 
 def _one_scene(gaussians: Gaussians, scene: int | None) -> dict[str, Tensor]:
@@ -122,14 +155,30 @@ def _properties(degree: int) -> list[str]:
     ]
 
 
-def _header(properties: list[str], count: int) -> bytes:
-    lines = ["ply", "format binary_little_endian 1.0", f"element vertex {count}"]
+def _header(properties: list[str], count: int, comments: list[str]) -> bytes:
+    lines = ["ply", "format binary_little_endian 1.0"]
+    lines += [f"comment {comment}" for comment in comments]
+    lines += [f"element vertex {count}"]
     lines += [f"property float {name}" for name in properties]
     return "\n".join([*lines, "end_header", ""]).encode("ascii")
 
 
-def _rows(part: dict[str, Tensor], start: int) -> np.ndarray:
-    """What the file holds of some Gaussians, a row each; ``start`` is the first one's number."""
+def _kept(
+    chosen: dict[str, Tensor], min_opacity: float, max_scale: float
+) -> Bool[Tensor, " g"] | None:
+    """Which Gaussians pass the thresholds; None if all do."""
+    if min_opacity <= 0 and max_scale == math.inf:
+        return None
+    return (chosen["opacity"] >= min_opacity) & (chosen["scale"].amax(-1) <= max_scale)
+
+
+def _median(means: Tensor, kept: Tensor | None) -> Tensor | None:
+    means = means if kept is None else means[kept]
+    return means.median(dim=0).values if len(means) else None
+
+
+def _rows(part: dict[str, Tensor]) -> np.ndarray:
+    """What the file holds of some Gaussians, a row each."""
     opacity = part["opacity"].double().clamp(1e-12, 1 - 2**-24)  # a logit is finite
     scale = part["scale"].double().clamp(min=1e-30)
     columns = [
@@ -142,29 +191,53 @@ def _rows(part: dict[str, Tensor], start: int) -> np.ndarray:
         torch.nn.functional.normalize(part["rotation"].double(), dim=-1),
     ]
     rows = torch.cat([column.float() for column in columns], dim=-1)
-    finite = rows.isfinite().all(dim=-1)
-    if not finite.all():
-        first = start + int((~finite).nonzero()[0])
-        raise ValueError(f"Gaussian {first} has values that are not finite; nothing was written")
     return rows.cpu().numpy().astype("<f4", copy=False)
 
 
-def _gaussians(table: np.ndarray, degree: int) -> Gaussians:
-    def read(*names: str) -> Tensor:
-        values = np.empty((len(table), len(names)), np.float32)
-        for column, name in enumerate(names):
-            values[:, column] = table[name]
-        return torch.from_numpy(values)
-
-    names = _properties(degree)
-    rest = read(*(name for name in names if name.startswith("f_rest_")))
-    constant = read("f_dc_0", "f_dc_1", "f_dc_2").unsqueeze(-1)
-    harmonics = torch.cat([constant, rest.view(len(table), 3, (degree + 1) ** 2 - 1)], dim=-1)
-    rotations = read("rot_0", "rot_1", "rot_2", "rot_3")
+def _gaussians(table: np.ndarray, degree: int, path: str) -> Gaussians:
+    """The table's columns as fields, made a few thousand rows at a time."""
+    columns = _columns(degree)
+    fields = {name: torch.empty(len(table), len(columns[name])) for name in columns}
+    for start in range(0, len(table), _READ_AT_A_TIME):
+        span = slice(start, start + _READ_AT_A_TIME)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found
+            for name, values in fields.items():
+                for column, property_name in enumerate(columns[name]):
+                    values[span].numpy()[:, column] = table[property_name][span]
+        fields["scales"][span].exp_()
+        fields["opacities"][span].sigmoid_()
+        fields["rotations"][span] = _unit(fields["rotations"][span])
+        for name, values in fields.items():
+            if len(bad := (~values[span].isfinite().all(dim=-1)).nonzero()):
+                number = start + int(bad[0])
+                raise ValueError(f"{path} is damaged: {name} of Gaussian {number} are not finite")
     return Gaussians(
-        means=read("x", "y", "z")[None],
-        scales=read("scale_0", "scale_1", "scale_2").exp()[None],
-        rotations=torch.nn.functional.normalize(rotations, dim=-1)[None],
-        harmonics=harmonics[None],
-        opacities=read("opacity").squeeze(-1).sigmoid()[None],
+        means=fields["means"][None],
+        scales=fields["scales"][None],
+        rotations=fields["rotations"][None],
+        harmonics=fields["harmonics"].view(1, len(table), 3, (degree + 1) ** 2),
+        opacities=fields["opacities"].view(1, len(table)),
     )
+
+
+def _columns(degree: int) -> dict[str, list[str]]:
+    """The properties that hold a field: its values, or their logarithms or logits."""
+    rest = (degree + 1) ** 2 - 1
+    harmonics = []
+    for color in range(3):
+        harmonics.append(f"f_dc_{color}")
+        harmonics.extend(f"f_rest_{i}" for i in range(color * rest, (color + 1) * rest))
+    return {
+        "means": ["x", "y", "z"],
+        "scales": [f"scale_{i}" for i in range(3)],
+        "rotations": [f"rot_{i}" for i in range(4)],
+        "harmonics": harmonics,
+        "opacities": ["opacity"],
+    }
+
+
+def _unit(rotations: Tensor) -> Tensor:
+    """Unit quaternions; the identity where there is no length, as some programs write it."""
+    length = rotations.norm(dim=-1, keepdim=True)
+    identity = rotations.new_tensor([1.0, 0.0, 0.0, 0.0])
+    return torch.where(length == 0, identity, rotations / length)
