@@ -6,7 +6,6 @@ heads of learned weights come with torchmetrics; the network's weights are PyTor
 """
 
 import importlib.util
-import pickle
 from pathlib import Path
 from typing import Literal
 
@@ -150,15 +149,20 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"LPIPS' backbone_weights: there is no file {path}")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # what is no pickle surfaces as many kinds of exceptions
         raise ValueError(f"{path} is no file of PyTorch weights: {error}") from error
     if not isinstance(weights, dict):
         raise ValueError(f"{path} holds a {type(weights).__name__}, expected a state dict")
     return weights
 
 
+def weights_file(net: Net) -> Path:
+    """Where PyTorch's hub cache has a network's weights, or would have them."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(_URLS[net]).name
+
+
 def _download(net: Net) -> dict[str, Tensor]:
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(_URLS[net]).name
+    cached = weights_file(net)
     if not cached.exists():
         try:
             cached.parent.mkdir(parents=True, exist_ok=True)

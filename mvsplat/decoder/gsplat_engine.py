@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from mvsplat.types import Gaussians
 
 NEAR_PLANE, FAR_PLANE = 0.2, 1e10
+MISSING = "not found"
 
 
 def splat(
@@ -147,22 +149,55 @@ def load_gsplat() -> Any:
     return gsplat
 
 
+def extension() -> Path | None:
+    """gsplat's CUDA extension: part of its package, or built on this machine; None before that.
+
+    Looks at files only: nothing is imported, built or loaded.
+    """
+    package = find_spec("gsplat")
+    folders = [Path(folder) for folder in (package and package.submodule_search_locations) or ()]
+    root = os.environ.get("TORCH_EXTENSIONS_DIR")
+    if root is not None:
+        folders.append(Path(root) / "gsplat_cuda")
+    else:
+        from torch.utils.cpp_extension import get_default_build_root
+
+        version = (torch.version.cuda or "").replace(".", "")
+        builds = Path(get_default_build_root()).glob(f"py*_cu{version}")
+        folders += [build / "gsplat_cuda" for build in builds]
+    patterns = ("csrc*.so", "csrc*.pyd", "gsplat_cuda.so", "gsplat_cuda.pyd")
+    found = [file for folder in folders for pattern in patterns for file in folder.glob(pattern)]
+    return found[0] if found else None
+
+
+def toolchain() -> tuple[str, str]:
+    """The CUDA compiler and the C++ compiler that a build would use: version, or what is wrong."""
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    nvcc = shutil.which("nvcc") or (CUDA_HOME and shutil.which("nvcc", path=f"{CUDA_HOME}/bin"))
+    return _version(nvcc, "release"), _version(shutil.which(os.environ.get("CXX", "c++")), "")
+
+
+ADVICE = (
+    "Install a CUDA toolkit of torch's CUDA version (nvcc) and a C++ compiler that it supports, or "
+    "a gsplat wheel prebuilt for this torch (https://docs.gsplat.studio/whl), or choose engine cpu."
+)
+
+
 def _diagnosis(problem: str) -> str:
+    nvcc, compiler = toolchain()
     return (
         f"engine gsplat is not usable: {problem}\n"
         f"  torch {torch.__version__} built for CUDA {torch.version.cuda or 'none'}; "
-        f"nvcc: {_version('nvcc', 'release')}; compiler: {_version('c++', '')}\n"
-        f"  Install a CUDA toolkit of torch's CUDA version (nvcc) and a C++ compiler that it "
-        f"supports, or a gsplat wheel prebuilt for this torch (https://docs.gsplat.studio/whl), "
-        f"or choose engine cpu."
+        f"nvcc: {nvcc}; compiler: {compiler}\n"
+        f"  {ADVICE}"
     )
 
 
-def _version(program: str, keyword: str) -> str:
-    """The first line of ``program --version`` that holds ``keyword``."""
-    path = shutil.which(program)
+def _version(path: str | None, keyword: str) -> str:
+    """The first line of ``path --version`` that holds ``keyword``."""
     if path is None:
-        return "not found"
+        return MISSING
     try:
         answer = subprocess.run(
             [path, "--version"], capture_output=True, text=True, timeout=20, check=False

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mvsplat import Gaussians, Rendering, SplattingDecoder
 from mvsplat.decoder import gsplat_engine
+from mvsplat.doctor import known_splat
 
 SHAPE = (26, 45)
 NEAR = torch.tensor([[0.7, 1.0, 1.6], [2.0, 0.5, 1.2]])
@@ -155,6 +156,12 @@ def test_gsplat_without_gaussians(gsplat_on_cpu):
     rendering = decoder(empty, extrinsics[:1], k[:1], NEAR[:1], NEAR[:1], SHAPE)
     assert torch.equal(rendering.color[0, 2, :, 5, 7], torch.tensor(BACKGROUND))
     assert (rendering.alpha == 0).all() and (rendering.depth == 0).all()
+
+
+def test_every_engine_draws_the_known_splat_of_doctor(gsplat_on_cpu):
+    for engine in ("cpu", "gsplat"):
+        found = known_splat.deviation(engine, "cpu")
+        assert found.pixels == 0 and found.gradient < 1e-4 and found.acceptable
 
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -44,6 +44,11 @@ def kernel(function: Callable) -> Any:
     return compiled
 
 
+def cache_folder(compiled: Any) -> Path | None:
+    """Where a kernel's machine code is kept, or None where no folder is writable."""
+    return Path(compiled._cache.cache_path) if isinstance(compiled._cache, _Cache) else None
+
+
 def inlined(function: Callable) -> Any:
     """A helper of kernels of the same module, always inlined into them."""
     return numba.njit(inspect.unwrap(function), forceinline=True, **_OPTIONS)
