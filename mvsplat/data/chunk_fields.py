@@ -39,7 +39,7 @@ def unpack_cameras(
     world_to_camera = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
     world_to_camera[:, :3] = cameras[:, 6:].double().unflatten(1, (3, 4))
     intrinsics = torch.eye(3).repeat(len(cameras), 1, 1)
-    intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = cameras[:, :4]
+    intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = cameras[:, :4].float()
     check_cameras(world_to_camera, intrinsics)
     return torch.linalg.inv(world_to_camera).float(), intrinsics
 

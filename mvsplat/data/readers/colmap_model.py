@@ -88,11 +88,10 @@ class ColmapModel:
         return images
 
     def image_count(self) -> int:
-        """Number of images, cheaply."""
+        """Number of images."""
         if self.is_binary:
             return _Binary(self.path("images")).number("Q")
-        lines = read_text(self.path("images")).count("\n")
-        return lines // 2
+        return sum(1 for _ in _images_text(self.path("images")))
 
     def points(self) -> Float[Tensor, "p 3"] | None:
         """The sparse points, or None if there is no such file."""
@@ -213,7 +212,7 @@ def _images_text(path: Path) -> Iterator[tuple[str, tuple]]:
         words = line.split(maxsplit=9)
         if len(words) < 10:
             raise ValueError(f"{where}: expected IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME")
-        numbers = [_decimal(word, where) for word in words[1:8]]
+        numbers = tuple(_decimal(word, where) for word in words[1:8])
         yield where, (numbers[:4], numbers[4:], _whole(words[8], where), words[9])
         next(lines, None)
 

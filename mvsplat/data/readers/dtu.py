@@ -89,7 +89,10 @@ class DTUScenes(ManyScenes):
             extrinsics, intrinsics, limits = read_camera(file)
             extrinsics[:3, 3] *= self.scale
             bounds.append([limit * self.scale for limit in limits])
-            lens = _lens(intrinsics, picture_size(picture))
+            try:
+                lens = _lens(intrinsics, picture_size(picture))
+            except ValueError as error:
+                raise ValueError(f"{file}: {error}") from error
             photos.append(Photo(picture, view, lens, extrinsics))
         return PhotoScene(
             key,

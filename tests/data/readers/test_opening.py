@@ -1,0 +1,112 @@
+"""open_scenes finds out what a path holds."""
+
+import pickle
+
+import pytest
+from captures import (
+    dtu_camera,
+    pose,
+    write_colmap_text,
+    write_picture,
+    write_re10k,
+    write_transforms,
+)
+from tiny_scenes import make_entry
+
+from mvsplat.data import AnyScenes, open_scenes, write_chunks
+from mvsplat.data.readers.files import in_natural_order, inside
+
+POSES = [pose(seed) for seed in range(2)]
+
+
+@pytest.fixture(scope="module")
+def captures(tmp_path_factory):
+    """A folder of every format."""
+    root = tmp_path_factory.mktemp("captures")
+    write_colmap_text(root / "door/sparse/0", POSES)
+    for number in range(2):
+        write_picture(root / f"door/images/{number}.png", number)
+    write_transforms(root / "transforms", POSES)
+    write_re10k(root / "re10k", "test", "a", POSES)
+    for number, matrix in enumerate(POSES):
+        write_picture(root / f"dtu/scan8/images/{number:08d}.png", number, (160, 120))
+        path = root / f"dtu/scan8/cams/{number:08d}_cam.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(dtu_camera(matrix, 0.1))
+    write_chunks(root / "chunks/train", [make_entry("one")])
+    write_chunks(root / "chunks/test", [make_entry("two")])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "key"),
+    [
+        ("door", "ColmapScenes", "door"),
+        ("door/sparse/0", "ColmapScenes", "door"),
+        ("transforms", "TransformsScenes", "transforms"),
+        ("transforms/transforms.json", "TransformsScenes", "transforms"),
+        ("re10k", "RealEstate10KScenes", "a"),
+        ("dtu", "DTUScenes", "scan8"),
+        ("dtu/scan8", "DTUScenes", "scan8"),
+        ("chunks", "ChunkScenes", "two"),
+        ("chunks/test", "ChunkFiles", "two"),
+        ("chunks/test/000000.torch", "ChunkFiles", "two"),
+    ],
+)
+def test_every_format_is_recognised(captures, path, kind, key):
+    source = open_scenes(captures / path)
+    assert type(source).__name__ == kind and list(source.keys("test")) == [key]
+    scene = pickle.loads(pickle.dumps(source)).scene("test", key)
+    assert len(scene) >= 2 and scene.image(1).mode == "RGB"
+    assert len(scene.frame_names) == len(scene)
+
+
+def test_folders_of_folders(captures):
+    source = open_scenes(captures)
+    assert source.keys("test") == ["chunks/two", "door", "dtu/scan8", "re10k/a", "transforms"]
+    assert source.keys("train") == ["chunks/one"]
+    assert [source.scene("test", key).key for key in source.keys("test")] == source.keys("test")
+    with pytest.raises(ValueError, match="has no test scene 'nothing'"):
+        source.scene("test", "nothing")
+
+
+def test_any_scenes_for_yaml(captures):
+    source = AnyScenes(train=[str(captures / "door")], test=[str(captures / "chunks")])
+    assert source.keys("train") == ["door"] and source.keys("test") == ["two"]
+    assert source.scene("train", "door").key == "door" and source.groups("train") == [["door"]]
+    assert source.config["init_args"]["train"] == [str(captures / "door")]
+    with pytest.raises(ValueError, match="two test scenes are called 'two'"):
+        AnyScenes(test=[str(captures / "chunks")] * 2).keys("test")
+    with pytest.raises(ValueError, match="train and test are empty"):
+        AnyScenes()
+
+
+def test_the_format_can_be_said(captures):
+    assert type(open_scenes(captures / "door", "colmap", "train")).__name__ == "ColmapScenes"
+    assert open_scenes(captures / "door", split="train").keys("train") == ["door"]
+    with pytest.raises(FileNotFoundError, match="holds no transforms.json"):
+        open_scenes(captures / "door", "transforms").scene("test", "door")
+
+
+def test_other_things_are_refused_with_what_is_expected(captures, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        open_scenes(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="no data of a known kind: expected chunks .*it is empty"):
+        open_scenes(tmp_path)
+    (tmp_path / "notes.txt").write_text("hello\nworld")
+    with pytest.raises(ValueError, match="it holds notes.txt"):
+        open_scenes(tmp_path)
+    with pytest.raises(ValueError, match=r"it is a \.txt file"):
+        open_scenes(tmp_path / "notes.txt")
+
+
+def test_frames_are_ordered_as_people_count():
+    names = ["f10", "f9", "f09b", "F1", "é2", "f" + "9" * 400]
+    assert [names[i] for i in in_natural_order(names)][:4] == ["F1", "f9", "f09b", "f10"]
+
+
+def test_paths_stay_in_their_folder(tmp_path):
+    assert inside(tmp_path, "a/./b.png") == tmp_path / "a/b.png"
+    for name in ("..", "a/../../b", "/b", "\\\\server\\b", "", "a\0b"):
+        with pytest.raises(ValueError, match="leaves the folder|no name of a file"):
+            inside(tmp_path, name)

@@ -1,0 +1,58 @@
+"""RealEstate10K's camera files with extracted frames."""
+
+import numpy as np
+import pytest
+import torch
+from captures import check_poses, pose, re10k_line, write_re10k
+
+from mvsplat.data import RealEstate10KScenes
+from mvsplat.data.readers.realestate10k import read_cameras
+
+POSES = [pose(seed) for seed in range(3)]
+
+
+def test_clips_with_their_frames(tmp_path):
+    write_re10k(tmp_path, "train", "00ab", POSES)
+    write_re10k(tmp_path, "test", "ff01", POSES[:2])
+    source = RealEstate10KScenes(str(tmp_path))
+    assert source.keys("train") == ["00ab"] and source.keys("test") == ["ff01"]
+    scene = source.scene("train", "00ab")
+    check_poses(scene, POSES)
+    expected = torch.tensor([[0.9, 0, 0.5], [0, 1.6, 0.5], [0, 0, 1]])
+    torch.testing.assert_close(scene.intrinsics, expected.repeat(3, 1, 1))
+    assert scene.frame_names == ["1000000", "1033366", "1066732"]
+    assert [scene.image(frame).getpixel((0, 0))[0] for frame in range(3)] == [0, 1, 2]
+
+
+def test_frames_elsewhere_and_missing_ones(tmp_path):
+    write_re10k(tmp_path / "RealEstate10K", "test", "a", POSES)
+    (tmp_path / "RealEstate10K/frames").rename(tmp_path / "pictures")
+    (tmp_path / "pictures/test/a/1033366.png").unlink()
+    source = RealEstate10KScenes(str(tmp_path), str(tmp_path / "pictures"))
+    scene = source.scene("test", "a")
+    assert len(scene) == 2 and list(scene.left_out.values()) == [["1033366"]]
+    assert source.keys("train") == []
+    without = RealEstate10KScenes(str(tmp_path))
+    with pytest.raises(ValueError, match=r"a\.txt: no frame can be used \(3 pictures are missing"):
+        without.scene("test", "a")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1 2 3", r"line 3: 3 numbers, expected 19"),
+        (re10k_line(5, np.eye(4)).replace("5 ", "../x ", 1), "line 3: '../x' is no time stamp"),
+        (re10k_line(1_000_000, np.eye(4)), "line 3: the time stamp 1000000 is there twice"),
+        (re10k_line(5, np.eye(4), (0, 1, 0.5, 0.5)), "focal length that is not positive"),
+        (re10k_line(5, np.eye(4), (float("nan"), 1, 0.5, 0.5)), "number that is not finite"),
+        (re10k_line(5, np.diag([2.0, 1, 1, 1])), "is no rotation"),
+        (re10k_line(5, np.eye(4)).replace("1.6", "x"), "line 3: could not convert"),
+    ],
+)
+def test_damage_is_named(tmp_path, line, message):
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(["https://x", re10k_line(1_000_000, POSES[0]), line, ""]))
+    with pytest.raises(ValueError, match=rf"a\.txt.*{message}"):
+        read_cameras(path)
+    path.write_text("https://x\n")
+    assert read_cameras(path) == []
