@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from mvsplat.data.examples import Examples, ExampleSettings, SceneExamples
 from mvsplat.data.loading import BatchLoader, LoaderSettings, Maker, SkipReport, describe_counts
+from mvsplat.data.readers import opening  # noqa: F401  (a YAML file can name its classes)
 from mvsplat.data.scenes import SceneSource
 from mvsplat.data.streams import (
     Endless,
