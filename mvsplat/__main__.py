@@ -84,6 +84,8 @@ def _unknown(name: str) -> str:
 
 def _for_the_user(error: BaseException) -> str | None:
     """The message, if a ``raise`` of our own code made it, rather than a stumble over something."""
+    while str(error).startswith("Does not validate against any of the Union") and error.__cause__:
+        error = error.__cause__  # jsonargparse's words around what a constructor says
     message = str(error)
     sources = [
         (frame.filename, frame.line or "") for frame in traceback.extract_tb(error.__traceback__)
