@@ -1,9 +1,10 @@
 """``index``: choose the context and target views that a data set is evaluated on."""
 
+from argparse import RawDescriptionHelpFormatter
 from collections import Counter
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from rich.console import Console
 from rich.progress import Progress
 
@@ -21,18 +22,26 @@ from mvsplat.export.images import save_png
 _SHOWN_DETAILS = 5
 
 EPILOG = """\
-Ways to choose (--choice NAME, its options as --choice.OPTION; --choice.help NAME lists them):
-  OverlapTiers  stretches of videos whose context views overlap little, more, or much (default)
+ways to choose, --choice NAME:
+  OverlapTiers  stretches of videos whose context views overlap little, more, much (default)
   FrameGaps     stretches of given lengths
-  WholeScene    the context views that reconstruct most of a scene; for photos in any order, too
-  NearestViews  for target views spread over the scene the nearest context views, as usual on DTU
-Evaluate on the index with
-  mvsplat test ... --data.test_views EvaluationViewSampler --data.test_views.index_path OUTPUT
+  WholeScene    the context views that reconstruct most of a scene; photos in any order, too
+  NearestViews  for targets spread over the scene the nearest context views, as usual on DTU
+Their options are --choice.OPTION; --choice.help NAME lists them. Examples:
+  mvsplat index datasets/re10k --choice.tiers "{large: [0.55, 0.8]}" --choice.context_views 3
+  mvsplat index datasets/re10k --choice FrameGaps --choice.gaps "[45]" --choice.targets all
+  mvsplat index datasets/dtu --choice NearestViews --choice.targets 4
+Then evaluate with
+  mvsplat test ... --data.test_views EvaluationViewSampler --data.test_views.index_path FILE
 """
 
 
 class Parser(ShortErrors, ArgumentParser):
     """The command's own parser."""
+
+
+class HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the lines of the text below the options."""
 
 
 def index(
@@ -88,7 +97,7 @@ def index(
         raise ValueError(f"{source} has no {split} scenes; name the other --split?")
     settings = SurveySettings(evidence, image_shape, near, far)
     with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"Looking at {count} scenes", total=count)
+        task = bar.add_task(f"Looking at {_count(count, 'scene', 'scenes')}", total=count)
         report = make_index(
             scenes,
             split,
@@ -100,7 +109,7 @@ def index(
         )
     if not any(report.entries.values()):
         problem = "; ".join([_left_out(report), *report.details[:1]])
-        raise ValueError(f"none of the {count} scenes can be used: {problem}")
+        raise ValueError(f"no scene can be used: {problem}")
     write_evaluation_index(target, report.entries)
     if rows:
         _write_sheet(target.with_suffix(".png"), scenes, split, settings, report, rows)
@@ -111,12 +120,12 @@ def summary(report: IndexReport) -> list[str]:
     """What there is, in lines."""
     entries = [entry for entry in report.entries.values() if entry is not None]
     scenes = len({entry.scene or name for name, entry in report.entries.items() if entry})
-    lines = [f"{len(entries)} entries from {scenes} scenes"]
+    lines = [f"{_count(len(entries), 'entry', 'entries')} from {_count(scenes, 'scene', 'scenes')}"]
     tiers = Counter(entry.tier for entry in entries)
     for tier, count in tiers.items():
         overlap = sorted(e.overlap for e in entries if e.tier == tier and e.overlap is not None)
         low, middle, high = overlap[0], overlap[len(overlap) // 2], overlap[-1]
-        named = "" if tier is None else f"{tier}: {count} entries, "
+        named = "" if tier is None else f"{tier}: {_count(count, 'entry', 'entries')}, "
         lines.append(f"  {named}overlap {low:.2f} to {high:.2f}, median {middle:.2f}")
     if report.left_out:
         lines.append(f"left out (null in the index): {_left_out(report)}")
@@ -130,6 +139,7 @@ def main(argv: list[str]) -> None:
         prog="mvsplat index",
         description="Choose a data set's context and target views for evaluation.",
         epilog=EPILOG,
+        formatter_class=HelpFormatter,
     )
     parser.add_function_arguments(index, as_group=False, as_positional=True, skip={"overwrite"})
     parser.add_argument("--overwrite", action="store_true", help="Replace an index that is there.")
@@ -142,6 +152,10 @@ def main(argv: list[str]) -> None:
     print(f"index: {arguments.output}")
     if arguments.rows:
         print(f"contact sheet: {Path(arguments.output).with_suffix('.png')}")
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def _left_out(report: IndexReport) -> str:

@@ -40,21 +40,17 @@ def contact_sheet(
 
 
 def describe(name: str, entry: IndexEntry, seen: Survey) -> str:
-    """An entry in words.
-
-    >>> describe("a", IndexEntry((0, 9), (4,), overlap=0.5, tier="medium"), ...)  # doctest: +SKIP
-    'a: context views overlap by 50 % (medium), 8.1 degrees apart, 9 frames apart; 1 target view'
-    """
-    words = []
+    """An entry in words: its overlap, how far apart its views are, how much they cover."""
+    words, context = [], torch.tensor(entry.context)
     if entry.overlap is not None:
         tier = "" if entry.tier is None else f" ({entry.tier})"
         words.append(f"context views overlap by {100 * entry.overlap:.0f} %{tier}")
     if len(entry.context) > 1:
-        angle = float(seen.pairs.angle[entry.context[0], entry.context[-1]])
+        angle = float(seen.subset(context[[0, -1]]).pairs.angle[0, 1])
         if angle == angle:
             words.append(f"first and last {angle:.1f} degrees apart")
         words.append(f"{entry.context[-1] - entry.context[0]} frames apart")
-    covered = seen.coverage(torch.tensor(entry.target), by=torch.tensor(entry.context))
+    covered = seen.coverage(torch.tensor(entry.target), by=context)
     views = "1 target view" if len(entry.target) == 1 else f"{len(entry.target)} target views"
     words.append(f"{views}, {100 * float(covered.mean()):.0f} % covered")
     return f"{name}: {', '.join(words)}"

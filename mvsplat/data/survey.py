@@ -77,6 +77,11 @@ class Survey:
         """Overlap, angle and baseline of every two views."""
         return compare_views(self.shown, self.extrinsics, self.intrinsics, self.depth)
 
+    def subset(self, views: Int[Tensor, " v"]) -> "Survey":
+        """Some of the views."""
+        depth = None if self.depth is None else self.depth[views]
+        return Survey(self.shown[views], self.extrinsics[views], self.intrinsics[views], depth)
+
     def overlap(self, views: Int[Tensor, "*batch v"]) -> Float[Tensor, "*batch"]:
         """How much sets of views show of the same: the weakest link that connects them all."""
         return weakest_link(self.pairs.mutual[views[..., :, None], views[..., None, :]])
@@ -87,8 +92,8 @@ class Survey:
 
     def seen(self, views: Int[Tensor, " v"], by: Int[Tensor, " w"]) -> Bool[Tensor, "v s"]:
         """Which of the sample points of some views at least one of others shows."""
-        depth = None if self.depth is None else self.depth[by]
-        return seen_by_any(self.shown[views], self.extrinsics[by], self.intrinsics[by], depth)
+        others = self.subset(by)
+        return seen_by_any(self.shown[views], others.extrinsics, others.intrinsics, others.depth)
 
     def seen_map(
         self, view: int, by: Int[Tensor, " w"], size: int = 12
