@@ -14,7 +14,7 @@ _SHAPES = {
     "rotations": "sg4",
     "harmonics": "sg3k",
     "opacities": "sg",
-    "extrinsics": "sv34",
+    "extrinsics or near": "sv34",
     "camera centres": "sv3",
     "intrinsics": "sv4",
 }
@@ -37,7 +37,7 @@ def check_inputs(tensors: list[Tensor], height: int, width: int, degree: int) ->
         _check_finite(name, tensor)
     if not (named["intrinsics"][..., :2] > 0).all():
         raise ValueError("intrinsics: a focal length is not positive")
-    if not (torch.linalg.det(named["extrinsics"][..., :3].float()) > 0).all():
+    if not (torch.linalg.det(named["extrinsics or near"][..., :3].float()) > 0).all():
         raise ValueError(
             "extrinsics or near: a camera mirrors the world (near must be positive, and the "
             "extrinsics' upper left 3 x 3 a rotation)"
