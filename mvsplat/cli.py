@@ -15,7 +15,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mvsplat import config_files
-from mvsplat.callbacks import ImageLogger, PredictionWriter, ProgressBar, TestResults
+from mvsplat.callbacks import (
+    ImageLogger,
+    PredictionWriter,
+    ProgressBar,
+    TestResults,
+    TrainingMonitor,
+)
 from mvsplat.callbacks.checkpoints import BestCheckpoint, LatestCheckpoint
 from mvsplat.callbacks.finite_steps import FiniteSteps
 from mvsplat.callbacks.preemption import Preemption
@@ -165,6 +171,8 @@ class TrainerCLI(LightningCLI):
         for callback, key in (
             (LatestCheckpoint, "checkpoint"),
             (BestCheckpoint, "best_checkpoint"),
+            # It shows the gradient as it is, before a step that is not finite is taken back.
+            (TrainingMonitor, "monitor"),
             (FiniteSteps, "finite_steps"),
             (ImageLogger, "images"),
             (TestResults, "results"),

@@ -6,6 +6,7 @@ from mvsplat.callbacks.image_logger import ImageLogger
 from mvsplat.callbacks.prediction_writer import PredictionWriter
 from mvsplat.callbacks.progress_bar import ProgressBar
 from mvsplat.callbacks.test_results import TestResults
+from mvsplat.callbacks.training_monitor import TrainingMonitor
 
 __all__ = [
     "BestCheckpoint",
@@ -15,4 +16,5 @@ __all__ = [
     "PredictionWriter",
     "ProgressBar",
     "TestResults",
+    "TrainingMonitor",
 ]

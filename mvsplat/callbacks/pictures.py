@@ -5,9 +5,11 @@ from torch import Tensor
 
 from mvsplat import metrics
 from mvsplat.export.images import color_confidence, color_depth, color_error, depth_bounds
+from mvsplat.export.top_view import top_view
 from mvsplat.types import Batch, Gaussians, Rendering
 
 Row = list[tuple[str, Tensor]]
+_LEAST_MAP = 160
 
 
 def overview_row(batch: Batch, scene: int, gaussians: Gaussians, rendering: Rendering) -> Row:
@@ -17,7 +19,9 @@ def overview_row(batch: Batch, scene: int, gaussians: Gaussians, rendering: Rend
     row = [(_label("context", batch.context.index, scene, v), images[v]) for v in sorted({0, last})]
     bounds = depth_range(batch, scene, gaussians, rendering)
     row += _target_row(batch, scene, middle, rendering, bounds)
-    return row + _depths(batch, scene, 0, gaussians, bounds, " of first view")
+    row += _depths(batch, scene, 0, gaussians, bounds, " of first view")
+    row += _confidence(batch, scene, 0, gaussians, " of first view")
+    return [*row, _map(batch, scene, gaussians)]
 
 
 def scene_rows(
@@ -27,8 +31,10 @@ def scene_rows(
     bounds = depth_range(batch, scene, gaussians, rendering)
     views, available = range(batch.context.image.shape[1]), batch.target.image.shape[1]
     chosen = torch.linspace(0, available - 1, min(targets, available)).round().long().tolist()
+    first, *others = (_context_row(batch, scene, view, gaussians, bounds) for view in views)
     return [
-        *(_context_row(batch, scene, view, gaussians, bounds) for view in views),
+        [*first, _map(batch, scene, gaussians)],
+        *others,
         *(_target_row(batch, scene, view, rendering, bounds) for view in chosen),
     ]
 
@@ -39,12 +45,22 @@ def _context_row(
     image = batch.context.image[scene, view].cpu()
     row = [(_label("context", batch.context.index, scene, view), image)]
     row += _depths(batch, scene, view, gaussians, bounds)
-    if gaussians.estimate is not None:
-        confidence = gaussians.estimate.confidence[scene, view].detach().cpu()
-        size = (image.shape[-2], image.shape[-1])
-        enlarged = torch.nn.functional.interpolate(confidence[None, None].float(), size=size)[0, 0]
-        row.append(("confidence", color_confidence(enlarged)))
-    return row
+    return row + _confidence(batch, scene, view, gaussians)
+
+
+def _confidence(batch: Batch, scene: int, view: int, gaussians: Gaussians, which: str = "") -> Row:
+    """How sure the coarse depth is: the largest probability of its candidates."""
+    if gaussians.estimate is None:
+        return []
+    confidence = gaussians.estimate.confidence[scene, view].detach().cpu()
+    size = (batch.context.image.shape[-2], batch.context.image.shape[-1])
+    enlarged = torch.nn.functional.interpolate(confidence[None, None].float(), size=size)[0, 0]
+    return [(f"confidence{which}", color_confidence(enlarged))]
+
+
+def _map(batch: Batch, scene: int, gaussians: Gaussians) -> tuple[str, Tensor]:
+    size = max(_LEAST_MAP, batch.context.image.shape[-2])
+    return ("from above", top_view(gaussians, batch.context, batch.target, scene, size))
 
 
 def _depths(

@@ -1,6 +1,7 @@
 """Pictures of training and validation, with and without TensorBoard."""
 
 import pytest
+import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -13,6 +14,12 @@ def logged_pictures(folder) -> dict[str, list[int]]:
     """Steps of TensorBoard's pictures by tag."""
     events = EventAccumulator(str(folder), size_guidance={"images": 0}).Reload()
     return {tag: [e.step for e in events.Images(tag)] for tag in events.Tags()["images"]}
+
+
+def logged_histograms(folder) -> dict:
+    """TensorBoard's last histogram by tag."""
+    events = EventAccumulator(str(folder), size_guidance={"histograms": 0}).Reload()
+    return {tag: events.Histograms(tag)[-1] for tag in events.Tags()["histograms"]}
 
 
 def fit(trainer):
@@ -31,6 +38,29 @@ def test_pictures_in_tensorboard_and_the_run_folder(make_trainer, tmp_path):
     assert [picture.name for picture in pictures] == names
     width, height = Image.open(pictures[0]).size
     assert width > 8 * 160 and height > 2 * 160
+
+
+def test_histograms_of_depths_and_opacities(make_trainer, tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="logs", version="")
+    fit(make_trainer(ImageLogger(2, scenes=2), logger=logger, max_steps=2, val_check_interval=2))
+    found = logged_histograms(tmp_path / "logs")
+    stages, names = ("train", "val"), ("depths", "opacities")
+    assert set(found) == {f"{stage}/{name}" for stage in stages for name in names}
+    # Two validation scenes of two views of 16 x 16 pixels, every Gaussian half opaque.
+    values = found["val/opacities"].histogram_value
+    assert values.num == 2 * 2 * 16 * 16 and values.min == values.max == 0.5
+
+
+def test_histograms_can_be_turned_off_and_bear_broken_values(make_trainer, tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="logs", version="")
+    model = ToyModel()
+    torch.nn.init.constant_(model.encoder.brightness, torch.nan)
+    for histograms in (False, True):
+        callback = ImageLogger(1, scenes=1, histograms=histograms)
+        trainer = make_trainer(callback, logger=logger, max_steps=1, limit_val_batches=0)
+        trainer.fit(model, make_loader(range(1)))
+        found = set(logged_histograms(tmp_path / "logs"))
+        assert found == ({"train/opacities"} if histograms else set())
 
 
 def test_a_step_of_several_batches_is_logged_once(make_trainer, tmp_path):
