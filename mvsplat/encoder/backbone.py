@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.layers import InstanceNorm, conv3x3, relu
+from mvsplat.encoder.convolution import conv3x3
+from mvsplat.encoder.layers import InstanceNorm, cheaply, relu
 
 # ImageNet's statistics.
 MEAN = (0.485, 0.456, 0.406)
@@ -23,10 +24,10 @@ class ResidualBlock(nn.Module):
         self.shortcut = None if same else nn.Conv2d(channels, out_channels, 1, stride)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        hidden = relu(self.norm(self.conv1(x)))
-        hidden = relu(self.norm(self.conv2(hidden)))
+        hidden = self.conv1(x)
+        hidden = cheaply(lambda x: self.conv2(self.norm(x, rectify=True)), hidden)
         shortcut = x if self.shortcut is None else self.norm(self.shortcut(x))
-        return relu(shortcut + hidden)
+        return relu(shortcut + self.norm(hidden, rectify=True))
 
 
 class ConvolutionalEncoder(nn.Module):
@@ -57,4 +58,4 @@ class ConvolutionalEncoder(nn.Module):
     def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h4 w4"]:
         normalised = (image - self.mean) / self.deviation
         normalised = normalised.contiguous(memory_format=torch.channels_last)
-        return self.project(self.blocks(relu(self.norm(self.stem(normalised)))))
+        return self.project(self.blocks(self.norm(self.stem(normalised), rectify=True)))

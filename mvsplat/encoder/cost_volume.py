@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mvsplat.encoder.layers import linear
+from mvsplat.encoder.convolution import linear
 from mvsplat.geometry.projection import plane_sweep_coordinates
 from mvsplat.types import Views
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from mvsplat.encoder.adapter import GaussianAdapter
 from mvsplat.encoder.backbone import ConvolutionalEncoder
 from mvsplat.encoder.base import Encoder
+from mvsplat.encoder.convolution import concatenate
 from mvsplat.encoder.cost_volume import CostVolume
 from mvsplat.encoder.depth import (
     CoarseDepth,
@@ -175,7 +176,7 @@ class CostVolumeEncoder(Encoder):
         if not torch.compiler.is_compiling():
             check_views(views, self.divisor, self.maximum_views)
         count = views.image.shape[1]
-        image = views.image.flatten(0, 1)
+        image = views.image.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         cnn_features = self.cnn(image)
         features = self.transformer(cnn_features.unflatten(0, (-1, count)), views).flatten(0, 1)
         candidates = disparity_candidates(
@@ -183,7 +184,7 @@ class CostVolumeEncoder(Encoder):
         )
         logits = self._match(features, views, candidates)
         coarse, confidence = expected_disparity(logits, candidates)
-        full = self.full_resolution(torch.cat([features, cnn_features.to(features.dtype)], dim=1))
+        full = self.full_resolution(concatenate(features, cnn_features))
         pixel = self.refinement(
             image,
             full,
@@ -215,5 +216,5 @@ class CostVolumeEncoder(Encoder):
         inputs = features
         if self.cost_volume is not None:
             volume = self.cost_volume(features, views, candidates)
-            inputs = torch.cat([volume.to(features.dtype), features], dim=1)
+            inputs = concatenate(volume, features)
         return self.coarse_depth(inputs, views.image.shape[1])

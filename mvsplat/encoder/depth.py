@@ -6,16 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.layers import (
-    Head,
-    cheaply,
-    concatenate,
-    conv3x3,
-    gelu,
-    group_norm,
-    maybe_checkpoint,
-    upsample,
-)
+from mvsplat.encoder.convolution import concatenate, conv3x3
+from mvsplat.encoder.layers import Head, cheaply, gelu, group_norm, maybe_checkpoint, upsample
 from mvsplat.encoder.unet import UNet
 
 

@@ -6,7 +6,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.layers import Linear, maybe_checkpoint
+from mvsplat.encoder.convolution import Linear
+from mvsplat.encoder.layers import maybe_checkpoint
 from mvsplat.encoder.transformer import Message
 from mvsplat.geometry.epipolar import distance_to_meeting, epipolar_segments, world_rays
 from mvsplat.geometry.projection import pixel_centers

@@ -7,15 +7,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
+
+from mvsplat.encoder.convolution import concatenate, conv3x3
 
 # Elements from which recomputing cheap operations saves more than it costs.
 WORTH_RECOMPUTING = 1 << 20
-
-
-def conv3x3(channels: int, out_channels: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size (divided by the stride)."""
-    return nn.Conv2d(channels, out_channels, 3, stride, padding=1, bias=bias)
 
 
 def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
@@ -43,30 +41,6 @@ def maybe_checkpoint(enabled: bool, function: Callable, *arguments: Any) -> Any:
     return function(*arguments)
 
 
-def linear(
-    x: Float[Tensor, "*batch n c"], weight: Float[Tensor, "d c"], bias: Tensor | None = None
-) -> Float[Tensor, "*batch n d"]:
-    """``F.linear``, on the CPU as a 1x1 convolution.
-
-    There PyTorch sends convolutions to oneDNN, which is up to three times as fast as the default
-    BLAS; with one thread it does so from 16 images on.
-    """
-    rows = x.numel() // x.shape[-1]
-    if x.device.type != "cpu" or rows == 0:
-        return F.linear(x, weight, bias)
-    images = 16 if rows % 16 == 0 else 1
-    pixels = x.reshape(images, rows // images, 1, -1).permute(0, 3, 1, 2)
-    result = F.conv2d(pixels, weight[:, :, None, None], bias)
-    return result.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
-
-
-class Linear(nn.Linear):
-    """A linear layer by :func:`linear`."""
-
-    def forward(self, x: Float[Tensor, "*batch n c"]) -> Float[Tensor, "*batch n d"]:
-        return linear(x, self.weight, self.bias)
-
-
 def gelu(x: Tensor) -> Tensor:
     """GELU, in place where no gradient is recorded; ``x`` must not be used afterwards."""
     return F.gelu(x) if x.requires_grad else torch.ops.aten.gelu_(x)
@@ -89,31 +63,66 @@ class Head(nn.Sequential):
         super().__init__(conv3x3(channels, hidden), nn.GELU(), conv3x3(hidden, out_channels))
 
     def forward(self, *parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n d h w"]:
-        """Of the parts, concatenated."""
+        """Of the parts, concatenated; of large images one after the other, in less memory."""
+        if parts[-1].device.type == "cpu" and parts[-1][0].numel() >= WORTH_RECOMPUTING:
+            images = zip(*(part.split(1) for part in parts))
+            return torch.cat([self._apply_once(*image) for image in images])
+        return self._apply_once(*parts)
+
+    def _apply_once(self, *parts: Tensor) -> Tensor:
         first, _, last = self
         hidden = cheaply(lambda *parts: first(concatenate(*parts)), *parts)
         return cheaply(lambda x: last(gelu(x)), hidden)
 
 
-def concatenate(*parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n c h w"]:
-    """Channels of maps, in the last one's type."""
-    return torch.cat([part.to(parts[-1].dtype) for part in parts], dim=1)
+class NormalizeAndRectify(torch.autograd.Function):
+    """Instance norm in plain steps, and optionally ReLU; keeps its input only.
+
+    ``forward(x [n, c, h, w], rectify) -> [n, c, h, w]`` of x's type, computed in float32.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, rectify: bool) -> Tensor:
+        normalised, mean, scale = _normalise(x)
+        ctx.save_for_backward(x, mean, scale)
+        ctx.rectify = rectify
+        return (normalised.relu_() if rectify else normalised).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        x, mean, scale = ctx.saved_tensors
+        normalised = (x.float() - mean).mul_(scale)
+        gradient = gradient.float()
+        if ctx.rectify:
+            gradient = gradient * (normalised > 0)
+        along = (gradient * normalised).mean(dim=(2, 3), keepdim=True)
+        result = gradient - gradient.mean(dim=(2, 3), keepdim=True)
+        return result.addcmul_(normalised, along, value=-1).mul_(scale).to(x.dtype), None
+
+
+def _normalise(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    mean = x.float().mean(dim=(2, 3), keepdim=True)
+    centred = x.float() - mean
+    scale = (centred.square().mean(dim=(2, 3), keepdim=True) + 1e-5).rsqrt()
+    return centred.mul_(scale), mean, scale
 
 
 class InstanceNorm(nn.Module):
-    """Instance norm without parameters.
+    """Instance norm without parameters, then ReLU if asked for.
 
     On the CPU in plain steps, which keep the channels-last format and give the same digits on any
     number of threads. torch's instance norm copies there; its batch norm, used in its place, loses
     digits on several threads, which the ReLUs behind it make visible in gradients.
     """
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        if x.device.type != "cpu":
-            return F.instance_norm(x)
-        centred = x.float() - x.float().mean(dim=(2, 3), keepdim=True)
-        variance = centred.square().mean(dim=(2, 3), keepdim=True)
-        return (centred * (variance + 1e-5).rsqrt()).to(x.dtype)
+    def forward(
+        self, x: Float[Tensor, "n c h w"], rectify: bool = False
+    ) -> Float[Tensor, "n c h w"]:
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            return NormalizeAndRectify.apply(x, rectify)
+        normalised = F.instance_norm(x)
+        return relu(normalised) if rectify else normalised
 
 
 def upsample(x: Float[Tensor, "n c h w"], factor: int) -> Float[Tensor, "n c h2 w2"]:

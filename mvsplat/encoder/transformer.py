@@ -1,15 +1,15 @@
 """The multi-view transformer: tokens attend to windows of their own and the other views."""
 
-from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.layers import Linear, cheaply, gelu, maybe_checkpoint
+from mvsplat.encoder.attention import attend_others, attend_self, attend_tiled
+from mvsplat.encoder.convolution import Linear
+from mvsplat.encoder.layers import cheaply, gelu, maybe_checkpoint
 from mvsplat.encoder.windows import WindowLayout, position_encoding, rolled_windows, window_layout
 from mvsplat.types import Views
 
@@ -41,10 +41,13 @@ class Message(nn.Module):
         message = self.norm(self.merge(attended))
         if self.feed_forward is not None:
             widen, _, narrow, norm = self.feed_forward
-            hidden = cheaply(
-                lambda x, y: widen(torch.cat([x.to(y.dtype), y], dim=-1)), tokens, message
+            message = norm(
+                cheaply(
+                    lambda x, y: narrow(gelu(widen(torch.cat([x.to(y.dtype), y], dim=-1)))),
+                    tokens,
+                    message,
+                )
             )
-            message = norm(cheaply(lambda x: narrow(gelu(x)), hidden))
         return tokens + message
 
 
@@ -83,79 +86,6 @@ class TransformerBlock(nn.Module):
         else:
             attended = attend_tiled(query, others[0], others[1], layout, rolled)
         return self.cross_message(tokens, attended)
-
-
-def attend_self(
-    query: Float[Tensor, "b v n c"],
-    key: Float[Tensor, "b v n c"],
-    value: Float[Tensor, "b v n c"],
-    layout: WindowLayout,
-) -> Float[Tensor, "b v n c"]:
-    """Attention of each token to its own window of its own view."""
-    results = []
-    for start, count, length in layout.groups:
-        window = slice(start, start + count * length)
-        own, keys, values = [
-            rearrange(x[:, :, window], "b v (w l) c -> (b v) w l c", w=count)
-            for x in (query, key, value)
-        ]
-        results.append(F.scaled_dot_product_attention(own, keys, values).flatten(1, 2))
-    return _join(results).view(query.shape)
-
-
-def attend_others(
-    query: Float[Tensor, "b v n c"],
-    key: Float[Tensor, "b v n c"],
-    value: Float[Tensor, "b v n c"],
-    layout: WindowLayout,
-) -> Float[Tensor, "b v n c"]:
-    """Attention of each token to its window in all other views."""
-    others = other_views(query.shape[1], query.device)
-    results = []
-    for start, count, length in layout.groups:
-        window = slice(start, start + count * length)
-        own = rearrange(query[:, :, window], "b v (w l) c -> (b v) w l c", w=count)
-        keys, values = [
-            rearrange(x[:, others, window], "b v u (w l) c -> (b v) w (u l) c", w=count)
-            for x in (key, value)
-        ]
-        results.append(F.scaled_dot_product_attention(own, keys, values).flatten(1, 2))
-    return _join(results).view(query.shape)
-
-
-def attend_tiled(
-    query: Float[Tensor, "b v n c"],
-    key: Float[Tensor, "b v n c"],
-    value: Float[Tensor, "b v n c"],
-    layout: WindowLayout,
-    rolled: tuple[Int[Tensor, "w l"], Float[Tensor, "w l l"]],
-) -> Float[Tensor, "b v n c"]:
-    """The published shifted cross-attention: keys token by token, the mask tiled view by view."""
-    others = other_views(query.shape[1], query.device)
-    result = torch.empty_like(query)
-    for order, mask in zip(*rolled):
-        tokens = layout.inverse[order]
-        own = rearrange(query[:, :, tokens], "b v l c -> (b v) 1 l c")
-        keys, values = [
-            rearrange(x[:, :, tokens][:, others], "b v u l c -> (b v) 1 (l u) c")
-            for x in (key, value)
-        ]
-        bias = mask.to(own.dtype).repeat(1, others.shape[1])[None, None]
-        attended = F.scaled_dot_product_attention(own, keys, values, attn_mask=bias)
-        result[:, :, tokens] = attended.view(*query.shape[:2], *attended.shape[2:])
-    return result
-
-
-def _join(results: list[Tensor]) -> Tensor:
-    return torch.cat(results, dim=1) if len(results) > 1 else results[0].contiguous()
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def other_views(views: int, device: torch.device) -> Tensor:
-    """For each view, the indices of the others [views, views - 1]."""
-    offsets = torch.arange(views)[:, None] + torch.arange(1, views)
-    return (offsets % views).sort(dim=1).values.to(device)
 
 
 class MultiViewTransformer(nn.Module):

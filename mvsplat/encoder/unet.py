@@ -1,12 +1,12 @@
 """A small U-Net whose attention joins all views of a scene."""
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.layers import Linear, cheaply, conv3x3, group_norm, silu
+from mvsplat.encoder.convolution import Linear, concatenate, conv3x3
+from mvsplat.encoder.layers import cheaply, group_norm, silu
 
 HEAD_CHANNELS = 32
 
@@ -28,10 +28,10 @@ class ResidualBlock(nn.Module):
         """Of the parts, concatenated."""
         skip, hidden = cheaply(self._start, *parts)
         hidden = cheaply(lambda x: self.conv2(silu(self.norm1(x))), hidden)
-        return cheaply(lambda x, skip: skip + silu(self.norm2(x)), hidden, skip)
+        return skip + cheaply(lambda x: silu(self.norm2(x)), hidden)
 
     def _start(self, *parts: Tensor) -> tuple[Tensor, Tensor]:
-        x = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        x = concatenate(*parts) if len(parts) > 1 else parts[0]
         return self.skip(x), self.conv1(x)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mvsplat.encoder import transformer
+from mvsplat.encoder import attention
 from mvsplat.encoder.windows import position_encoding, rolled_windows, window_layout
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ def test_shifted_windows_equal_rolled_and_masked_ones(size, splits):
     )
     query, key, value = torch.randn(3, 1, 3, size[0] * size[1], 4)
     ordered = [x[:, :, layout.order] for x in (query, key, value)]
-    ours = transformer.attend_self(*ordered, layout)[:, :, layout.inverse]
+    ours = attention.attend_self(*ordered, layout)[:, :, layout.inverse]
     if splits == 1:
         expected = F.scaled_dot_product_attention(query, key, value)
     else:
@@ -38,9 +38,7 @@ def test_cross_attention_sees_all_other_views_of_the_window_and_nothing_else():
     query, key = torch.randn(2, 1, 3, 16, 4)
     value = torch.zeros(1, 3, 16, 1)
     value[0, 1, :4] = 1.0
-    attended = transformer.attend_others(
-        query, key, value.expand(-1, -1, -1, 4).contiguous(), layout
-    )
+    attended = attention.attend_others(query, key, value.expand(-1, -1, -1, 4).contiguous(), layout)
     assert (attended[0, 1] == 0).all() and (attended[0, :, 4:] == 0).all()
     assert (attended[0, [0, 2], :4] > 0).all()
 
@@ -50,8 +48,8 @@ def test_the_tiled_mask_differs_only_with_more_than_two_views():
     rolled = rolled_windows(8, 8, 2, CPU)
     for views, same in ((2, True), (3, False)):
         tokens = torch.randn(3, 1, views, 64, 4)
-        ours = transformer.attend_others(*tokens, layout)
-        tiled = transformer.attend_tiled(*tokens, layout, rolled)
+        ours = attention.attend_others(*tokens, layout)
+        tiled = attention.attend_tiled(*tokens, layout, rolled)
         assert torch.allclose(ours, tiled, atol=1e-5) == same
 
 

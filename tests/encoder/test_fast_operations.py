@@ -1,0 +1,97 @@
+"""What is arranged to run fast on the CPU, against torch's operations in float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mvsplat.encoder import attention, convolution
+from mvsplat.encoder.layers import InstanceNorm
+from mvsplat.encoder.windows import window_layout
+
+CPU = torch.device("cpu")
+
+
+def gradients(function, inputs, probe):
+    """The value and what it sends back for a random linear objective."""
+    inputs = [x.detach().clone().requires_grad_() for x in inputs]
+    value = function(*inputs)
+    return [value.detach(), *torch.autograd.grad((value * probe.to(value)).sum(), inputs)]
+
+
+def assert_agree(ours, reference, inputs, tolerance=1e-5):
+    probe = torch.randn(reference(*inputs).shape)
+    exact = gradients(reference, [x.double() for x in inputs], probe)
+    for found, expected in zip(gradients(ours, inputs, probe), exact):
+        assert found.dtype == torch.float32 and found.shape == expected.shape
+        scale = expected.abs().max()
+        assert ((found - expected).abs() / scale).max() < tolerance
+
+
+@pytest.mark.parametrize(
+    "channels, size",
+    # Channels that fill vectors and not; a last strip of fewer rows; a strip wider than its pixels.
+    [((16, 32), (128, 128)), ((5, 19), (150, 128)), ((3, 16), (4, 8192))],
+)
+def test_a_large_convolutions_gradients(channels, size):
+    layer = convolution.conv3x3(*channels)
+    assert size[0] * size[1] >= convolution.LARGE_PIXELS
+    x = torch.randn(2, channels[0], *size).contiguous(memory_format=torch.channels_last)
+
+    def ours(x, weight, bias):
+        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, x)
+
+    inputs = [x, layer.weight, layer.bias]
+    assert "Strips" in type(ours(*inputs).grad_fn).__name__
+    assert_agree(ours, lambda x, w, b: F.conv2d(x, w, b, padding=1), inputs)
+
+
+def test_a_frozen_convolution_gets_no_gradient():
+    layer = convolution.conv3x3(4, 4).requires_grad_(False)
+    x = torch.randn(1, 4, 128, 128, requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad is not None and layer.weight.grad is None
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 22])
+@pytest.mark.parametrize("views", [1, 2, 3])
+@pytest.mark.parametrize("shifted", [False, True])
+def test_attention_in_windows(views, shifted, chunk, monkeypatch):
+    monkeypatch.setattr(attention, "CHUNK_ELEMENTS", chunk)
+    layout = window_layout(8, 12, 2, shifted, CPU)
+    inputs = [torch.randn(2, views, 96, 16) for _ in range(3)]
+    attend = attention.attend_self if views == 1 else attention.attend_others
+    assert (
+        "AttendInWindows"
+        in type(attend(inputs[0].requires_grad_(), *inputs[1:], layout).grad_fn).__name__
+    )
+    # In float64 it is torch's attention.
+    assert_agree(lambda *x: attend(*x, layout), lambda *x: attend(*x, layout), inputs)
+
+
+def test_attention_takes_parts_of_one_projection():
+    layout = window_layout(4, 4, 2, False, CPU)
+    projected = torch.randn(1, 2, 16, 24)
+
+    def attend(projected):
+        return attention.attend_self(*projected.split(8, dim=-1), layout)
+
+    assert_agree(attend, attend, [projected])
+
+
+@pytest.mark.parametrize("rectify", [False, True])
+def test_instance_norm(rectify):
+    x = (3 * torch.randn(2, 5, 16, 24) + 1).contiguous(memory_format=torch.channels_last)
+
+    def reference(x):
+        normalised = F.instance_norm(x)
+        return F.relu(normalised) if rectify else normalised
+
+    assert_agree(lambda x: InstanceNorm()(x, rectify), reference, [x])
+
+
+def test_concatenation_keeps_the_format_and_takes_the_last_type():
+    parts = [torch.randn(2, c, 4, 6, dtype=d) for c, d in ((3, torch.float32), (5, torch.bfloat16))]
+    joined = convolution.concatenate(*parts)
+    assert joined.dtype == torch.bfloat16
+    assert joined.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(joined, torch.cat([part.bfloat16() for part in parts], dim=1))
