@@ -218,10 +218,18 @@ def test_importing_the_package_builds_nothing():
 
 
 EXTREMES = """
-import sys, torch
+import sys, numpy, torch
 sys.path.insert(0, {folder!r})
-from splatting_scenes import camera, intrinsics, random_gaussians
+from splatting_scenes import awkward_scenes, camera, intrinsics, random_gaussians
 from mvsplat import SplattingDecoder
+from mvsplat.decoder.cpu.compilation import kernel
+from mvsplat.decoder.cpu.simd import load, total
+for outside in (lambda array: array[array.size], lambda array: total(load(array, 1))):
+    try:
+        kernel(outside)(numpy.zeros(16, numpy.float32))
+    except IndexError:
+        continue
+    sys.exit("bounds are not checked")
 scenes = list(awkward_scenes().values())
 for value in (1e-30, 1e6, 1e18, 3e38):
     scene = random_gaussians(60, depth=(-1.0, 1.0))
