@@ -2,13 +2,19 @@
 
 Gaussians as MVSplat makes them: two views' pixel grids with jittered depth, standard deviations of
 0.3 to 1.5 rendered pixels before dilation, random opacities, harmonics of degree 3.  Times are the
-best of several calls, in milliseconds a view.  ``raster`` is binning, sorting and compositing (what
-other CPU rasterizers report); the shares are those of the forward pass's kernels.
+best of several calls of the decoder, in milliseconds a view.  ``raster`` is binning, sorting and
+compositing (what other CPU rasterizers report); the shares are those of the forward pass's kernels.
+``bytes`` a Gaussian are the most that forward and backward hold at once beside the Gaussians,
+their gradients and the images.
+
+After each number of threads: the plain renderer of ``plain_rasterizer.py`` on the same Gaussians,
+and the decoder's call against the sum of its kernels.
 """
 
 import argparse
 import math
 import time
+import tracemalloc
 from collections import defaultdict
 
 import plain_rasterizer
@@ -97,6 +103,29 @@ def _now(device: str) -> float:
     return time.perf_counter()
 
 
+def measure_memory(number: int, size: int, device: str) -> float:
+    """Bytes a Gaussian at the peak of forward and backward of one view."""
+    gaussians = mvsplat_like(number, size).to(device)
+    tensors = [getattr(gaussians, name).requires_grad_() for name in FIELDS]
+    extrinsics, intrinsics, near = (tensor.to(device) for tensor in cameras(1))
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        start = torch.cuda.memory_allocated()
+    else:
+        tracemalloc.start()  # sees the arrays that kernels work on
+    out = SplattingDecoder()(gaussians, extrinsics, intrinsics, near, near, (size, size))
+    out.color.backward(torch.ones_like(out.color))
+    if device == "cuda":
+        peak = torch.cuda.max_memory_allocated() - start
+    else:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    gradients = sum(4 * tensor.numel() for tensor in tensors)
+    # Color, depth, transmittance and last contribution; on CUDA, the pictures' gradients, too.
+    images = 4 * (11 if device == "cuda" else 6) * size**2
+    return (peak - gradients - images) / gaussians.means.shape[1]
+
+
 def measure_anchor(number: int, size: int, threads: int, repeats: int) -> float:
     """Best seconds of the plain renderer on the same projected Gaussians."""
     from mvsplat.decoder.cpu.operator import _scene
@@ -128,52 +157,67 @@ def measure_anchor(number: int, size: int, threads: int, repeats: int) -> float:
     return best
 
 
-def print_row(number: int, size: int, threads: int, best: dict[str, float]) -> None:
-    kernels = sum(best[name] for name in FORWARD)
-    raster = kernels - best["project"]
-    shares = "".join(f"{100 * best[name] / kernels:10.0f} %" for name in FORWARD)
+COLUMNS = (
+    "gaussians", "size", "threads", "forward", "+ backward", "raster", "project", "bin", "sort",
+    "composite", "bytes",
+)  # fmt: skip
+
+
+def print_row(cells: list[str]) -> None:
+    """One row of a Markdown table whose columns stand under each other."""
+    print("| " + " | ".join(f"{cell:>10}" for cell in cells) + " |", flush=True)
+
+
+def print_table(options: argparse.Namespace, device: str, threads: int) -> None:
+    """Rows for every number of Gaussians and every size."""
+    print_row(list(COLUMNS))
+    print_row(["---:"] * len(COLUMNS))
+    for number in options.gaussians:
+        for size in options.sizes:
+            best = measure(number, size, 1, device, options.repeats)
+            cells = [f"{number:,}", f"{size}", str(threads) if device == "cpu" else device]
+            cells += [f"{1e3 * best[name]:.2f}" for name in ("forward", "both")]
+            kernels = sum(best[name] for name in FORWARD)
+            if device == "cpu":
+                cells += [f"{1e3 * (kernels - best['project']):.2f}"]
+                cells += [f"{100 * best[name] / kernels:.0f} %" for name in FORWARD]
+            else:
+                cells += [""] * (1 + len(FORWARD))
+            print_row([*cells, f"{measure_memory(number, size, device):.0f}"])
+    print()
+
+
+def print_comparisons(threads: int, repeats: int) -> None:
+    """The plain renderer, and the whole call against its kernels, for two 256 x 256 views."""
+    anchor = measure_anchor(131072, 256, threads, repeats)
+    alone = measure(131072, 256, 1, "cpu", repeats)
+    raster = sum(alone[name] for name in FORWARD[1:])
+    four = measure(131072, 256, 4, "cpu", repeats)
     print(
-        f"{number:9,d} {size:5d} {threads:7d} {1e3 * best['forward']:9.1f} "
-        f"{1e3 * best['both']:9.1f} {1e3 * raster:9.1f} {shares}",
+        f"131,072 Gaussians, 256 x 256, {threads} threads: the plain renderer takes "
+        f"{1e3 * anchor:.0f} ms forward, {anchor / raster:.1f} times our {1e3 * raster:.1f} ms; "
+        f"four views forward and backward take {1e3 * four['both']:.0f} ms, "
+        f"{four['both'] / four['kernels']:.2f} times their kernels.\n",
         flush=True,
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--gaussians", type=int, nargs="+", default=[16384, 131072, 524288, 2097152]
-    )
+    numbers = [16384, 131072, 524288, 2097152]
+    parser.add_argument("--gaussians", type=int, nargs="+", default=numbers)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    print(
-        f"{'gaussians':>9} {'size':>5} {'threads':>7} {'forward':>9} {'+backward':>9} "
-        f"{'raster':>9} {'project':>11} {'bin':>11} {'sort':>11} {'composite':>11}"
-    )
     for threads in options.threads:
         torch.set_num_threads(threads)
-        for number in options.gaussians:
-            for size in options.sizes:
-                print_row(number, size, threads, measure(number, size, 1, "cpu", options.repeats))
-        best = measure(131072, 256, 4, "cpu", options.repeats)
-        anchor = measure_anchor(131072, 256, threads, options.repeats)
-        alone = measure(131072, 256, 1, "cpu", options.repeats)
-        raster = sum(alone[name] for name in FORWARD[1:])
-        print(
-            f"131,072 Gaussians, 256 x 256, {threads} threads: four views forward and backward "
-            f"{1e3 * best['both']:.0f} ms, {best['both'] / best['kernels']:.2f} times their "
-            f"kernels; plain renderer {1e3 * anchor:.0f} ms forward, "
-            f"{anchor / raster:.1f} times ours"
-        )
+        print_table(options, "cpu", threads)
+        print_comparisons(threads, options.repeats)
     if torch.cuda.is_available():
-        print("gsplat on", torch.cuda.get_device_name())
-        for number in options.gaussians:
-            for size in options.sizes:
-                best = measure(number, size, 1, "cuda", options.repeats)
-                forward, both = 1e3 * best["forward"], 1e3 * best["both"]
-                print(f"{number:9,d} {size:5d} {forward:17.2f} {both:9.2f}")
+        SplattingDecoder().prepare("cuda")
+        print(f"gsplat on {torch.cuda.get_device_name()}:\n")
+        print_table(options, "cuda", 0)
 
 
 if __name__ == "__main__":
