@@ -121,8 +121,8 @@ def measure_memory(number: int, size: int, device: str) -> float:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     gradients = sum(4 * tensor.numel() for tensor in tensors)
-    # Color, depth, transmittance and last contribution; on CUDA, the pictures' gradients, too.
-    images = 4 * (11 if device == "cuda" else 6) * size**2
+    # Color, transmittance and last contribution; on CUDA, the pictures and their gradients, too.
+    images = 4 * (11 if device == "cuda" else 5) * size**2
     return (peak - gradients - images) / gaussians.means.shape[1]
 
 
