@@ -2,12 +2,13 @@
 
 ``scene.ply`` goes with ``scene.cameras.json``, or with the folder's ``cameras.json``::
 
-    {"near": 1.0, "far": 100.0,
+    {"near": 1.0, "far": 100.0, "dilated": false,
      "frames": [{"name": "IMG_1.jpg", "image": "images/IMG_1.jpg", "width": 480, "height": 719,
                  "extrinsics": [[...], [...], [...], [...]], "intrinsics": [[...], [...], [...]]}]}
 
 Conventions are those of :mod:`mvsplat.types`: OpenCV camera-to-world matrices in the PLY file's
-frame and unit, normalised intrinsics. ``image`` is relative to the JSON file, or null.
+frame and unit, normalised intrinsics. ``image`` is relative to the JSON file, or null; ``dilated``
+may be missing.
 """
 
 import json
@@ -55,11 +56,14 @@ class Cameras:
         frames: At least one.
         near: Nearest depth of the scene, in its unit.
         far: Farthest depth of the scene.
+        dilated: The splat carries the dilation of its model's pixels already, so that it has no
+            gaps in close-ups; a viewer need not add any.
     """
 
     frames: list[Frame]
     near: float
     far: float
+    dilated: bool = False
 
 
 def save_cameras(cameras: Cameras, path: str | Path) -> None:
@@ -76,7 +80,12 @@ def save_cameras(cameras: Cameras, path: str | Path) -> None:
         }
         for frame in cameras.frames
     ]
-    content = {"near": float(cameras.near), "far": float(cameras.far), "frames": frames}
+    content = {
+        "near": float(cameras.near),
+        "far": float(cameras.far),
+        "dilated": cameras.dilated,
+        "frames": frames,
+    }
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
@@ -103,7 +112,7 @@ def load_cameras(path: str | Path) -> Cameras:
     frames = [_frame(entry, i, path) for i, entry in enumerate(content["frames"])]
     if not frames:
         raise ValueError(f"{path} holds no cameras: its list of frames is empty")
-    return Cameras(frames, near, far)
+    return Cameras(frames, near, far, dilated=content.get("dilated") is True)
 
 
 def cameras_of(ply: str | Path) -> Path | None:

@@ -212,7 +212,7 @@ class Reconstruction:
             )
             for frame in (frames[i] for i in order)
         ]
-        return Cameras(listed, self.bounds.near, self.bounds.far)
+        return Cameras(listed, self.bounds.near, self.bounds.far, dilated=True)
 
     def _covered(self) -> Float[Tensor, " n"]:
         count = len(self.context)

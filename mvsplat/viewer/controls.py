@@ -120,6 +120,7 @@ class Controls:
         names = [f"{i + 1}: {frame.name}" for i, frame in enumerate(scene.frames)]
         self.camera.options = names or ("-",)
         self._cameras.visible = bool(names)
+        self.fill.disabled = scene.dilated
         if self._sheet is not None:
             self._sheet.remove()
             self._sheet = None

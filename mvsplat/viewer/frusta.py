@@ -50,10 +50,14 @@ class Frusta:
         return handle
 
     def declutter(self, show: bool, position: Float[Tensor, "3"]) -> None:
-        """Show or hide all; hide those so near that their photograph would cover the view."""
+        """Show or hide all; hide them, too, where a camera stands, and those that are very near.
+
+        A camera's view is to look like its photograph: other cameras would stand in the way.
+        """
         distances = (self._positions - position).norm(dim=-1).tolist()
+        show = show and min(distances, default=0) > 0.5 * self._size
         for handle, distance in zip(self._handles, distances, strict=True):
-            visible = show and distance > 0.5 * self._size
+            visible = show and distance > 1.5 * self._size
             if handle.visible != visible:
                 handle.visible = visible
 

@@ -40,6 +40,8 @@ class ViewedScene:
         gaussians: In the page's frame.
         frames: The cameras, their extrinsics in the page's frame.
         up: Unit vector that points upwards.
+        near: The scene's near bound; nothing is drawn nearer than a fifth of it.
+        dilated: Whether :meth:`adjusted` has nothing to add to fill gaps.
     """
 
     def __init__(self, gaussians: Gaussians, cameras: Cameras | None = None):
@@ -58,6 +60,7 @@ class ViewedScene:
         )
         self.frames = [replace(f, extrinsics=self.to_page(f.extrinsics.float())) for f in frames]
         self.near = 1.0 if cameras is None else cameras.near * self._unit
+        self.dilated = cameras is None or cameras.dilated
         self.up = self._upwards()
         self._decoder = SplattingDecoder(sh_degree=4)
 
@@ -112,7 +115,7 @@ class ViewedScene:
                 in training, splats always have it; close-ups show holes where it is missing.
         """
         scales = self.gaussians.scales * size
-        if fill:
+        if fill and not self.dilated:
             scales = (scales.square() + DILATION * self._pixels.square()[..., None]).sqrt()
         harmonics = self.gaussians.harmonics[..., : (degree + 1) ** 2]
         return replace(self.gaussians, scales=scales, harmonics=harmonics)

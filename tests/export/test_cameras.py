@@ -20,7 +20,7 @@ def make_cameras(folder) -> Cameras:
     poses[:, :3, :3], poses[:, :3, 3] = rotations, torch.tensor([1.0, -2.0, 1 / 3])
     lens = torch.tensor([[0.9, 0, 0.5], [0, 1.2, 0.4], [0, 0, 1]])
     frames = [Frame("one", poses[0], lens, 40, 30, image), Frame("two", poses[1], lens, 40, 30)]
-    return Cameras(frames, near=0.5, far=20.0)
+    return Cameras(frames, near=0.5, far=20.0, dilated=True)
 
 
 def test_round_trip_is_exact_and_survives_a_move(tmp_path):
@@ -32,7 +32,7 @@ def test_round_trip_is_exact_and_survives_a_move(tmp_path):
     assert content["frames"][1]["image"] is None
     (tmp_path / "a").rename(tmp_path / "b")
     loaded = load_cameras(tmp_path / "b" / "cameras.json")
-    assert (loaded.near, loaded.far) == (0.5, 20.0)
+    assert (loaded.near, loaded.far, loaded.dilated) == (0.5, 20.0, True)
     for before, after in zip(cameras.frames, loaded.frames, strict=True):
         assert torch.equal(before.extrinsics, after.extrinsics)
         assert torch.equal(before.intrinsics, after.intrinsics)
