@@ -121,6 +121,8 @@ def check_checkpoint(path: Path) -> None:
     Raises:
         ValueError: It is truncated, altered, or no checkpoint of this program.
     """
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is damaged or not a checkpoint: its end is missing")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         with zipfile.ZipFile(path) as archive:

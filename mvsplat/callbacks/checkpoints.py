@@ -20,7 +20,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from mvsplat.callbacks.finite_steps import FiniteSteps
 from mvsplat.export.files import replacing
-from mvsplat.run_folder import CHECKPOINTS, LAST, best_checkpoints, latest_checkpoints, score_of
+from mvsplat.run_folder import (
+    CHECKPOINTS,
+    LAST,
+    best_checkpoints,
+    latest_checkpoints,
+    score_of,
+    step_of,
+)
 
 _log = logging.getLogger("mvsplat.checkpoints")
 
@@ -130,6 +137,13 @@ class LatestCheckpoint(_RunCheckpoints):
     def best_model_path(self) -> str:
         """The newest one, where Lightning asks for it; empty without any."""
         return next(map(str, reversed(latest_checkpoints(self.folder))), "")
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.ckpt_path is not None and trainer.is_global_zero:
+            path = Path(trainer.ckpt_path).absolute()
+            # A run that was killed before the newest one could become the last.
+            if path.parent == self.folder and step_of(path) >= 0 and score_of(path) is None:
+                self._make_last(path.name)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved, self._wait_until = trainer.global_step, 0

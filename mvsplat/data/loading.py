@@ -1,6 +1,9 @@
 """Loaders: requests in, batches out, made in worker processes; and the counting of skips."""
 
 import logging
+import multiprocessing
+import os
+import threading
 from collections import Counter
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -180,6 +183,7 @@ class BatchLoader:
             persistent_workers=settings.persistent_workers and parallel,
             multiprocessing_context=settings.multiprocessing_context if parallel else None,
             pin_memory=settings.pin_memory and torch.cuda.is_available(),
+            worker_init_fn=_leave_with_parent,
         )
 
     def __len__(self) -> int:
@@ -224,6 +228,22 @@ class BatchLoader:
                 break
         if self.require_some and skipped and not some:
             raise ValueError(no_usable_scenes(skipped))
+
+
+def _leave_with_parent(worker: int) -> None:
+    """Let a worker end soon after its parent, which may be killed and then ends no worker.
+
+    One that waits to hand over a batch would wait for ever, because the other workers hold the
+    reading end of its pipe, too.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def no_usable_scenes(counts: Counter[str]) -> str:
