@@ -189,13 +189,15 @@ def _report(results: Sequence[Result], output: Path) -> None:
             table.add_row(split, f"{len(done)}", f"{frames}", f"{megabytes:.1f}", f"{chunks}")
     if table.rows:
         console.print(table)
-    for result in results:
-        if result.bounds_from == "cameras":
-            console.print(
-                f"{result.key}: near {result.near:.3g} and far {result.far:.3g} are guessed from "
-                "the cameras alone; give --near and --far if you know better",
-                markup=False,
-            )
+    guessed = [result for result in results if result.bounds_from == "cameras"]
+    if guessed:
+        first = guessed[0]
+        console.print(
+            f"depth bounds of {len(guessed)} scenes are guessed from the cameras alone ({first.key}: "
+            f"{first.near:.3g} to {first.far:.3g}); give --near and --far if you know better",
+            markup=False,
+            soft_wrap=True,
+        )
     for line in _left_out(results):
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"report: {output / REPORT}", markup=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mvsplat.data.bounds import Bounds, find_bounds
 from mvsplat.data.chunk_fields import encode_depth, pack_cameras
+from mvsplat.data.readers.photos import MISSING
 from mvsplat.data.scenes import Scene
 from mvsplat.data.transforms import Shape, crop_depth, crop_image, crop_intrinsics
 
@@ -88,7 +89,6 @@ def convert_scene(scene: Scene, key: str, settings: ConversionSettings) -> Conve
         ValueError: Fewer than two frames can be used, or the scene has no depth bounds.
     """
     left_out = {reason: list(names) for reason, names in scene.left_out.items()}
-    bounds = _bounds(scene, settings)
     frames: list[_Frame] = []
     for index in range(len(scene)):
         try:
@@ -100,6 +100,7 @@ def convert_scene(scene: Scene, key: str, settings: ConversionSettings) -> Conve
         raise ValueError(
             f"fewer than {_FEWEST_FRAMES} usable frames ({reasons or 'it has no more'})"
         )
+    bounds = _bounds(scene, settings)
     numbers = [frame.number for frame in frames]
     names = [_name(scene, number) for number in numbers]
     entry: dict[str, Any] = {
@@ -193,6 +194,6 @@ def _timestamps(names: Sequence[str], numbers: Sequence[int]) -> Tensor:
 def _reason(error: Exception) -> str:
     """What a frame is counted under: missing or damaged, or what else is wrong with it."""
     if isinstance(error, FileNotFoundError):
-        return "pictures are missing"
+        return MISSING
     text = str(error)
     return "pictures are damaged" if "cannot be decoded" in text else text[:300]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mvsplat.data.readers.colmap_model import ColmapModel
 from mvsplat.data.readers.files import inside, is_file, is_folder
-from mvsplat.data.readers.photos import Photo, PhotoScene
+from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene
 from mvsplat.data.readers.single import SingleScene, find_folder
 from mvsplat.data.scenes import Split
 
@@ -70,7 +70,7 @@ class ColmapScenes(SingleScene):
             photos,
             origin=model.folder,
             load_points=model.points,
-            left_out={f"pictures are missing in {folder}": missing} if missing else {},
+            left_out={MISSING: missing} if missing else {},
         )
 
     def _model(self) -> ColmapModel:

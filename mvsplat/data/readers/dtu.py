@@ -19,7 +19,7 @@ from torch import Tensor
 from mvsplat.data.readers.files import in_natural_order, is_file, is_folder, read_text
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
-from mvsplat.data.readers.photos import Photo, PhotoScene, picture_size
+from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene, picture_size
 from mvsplat.data.scenes import Split
 
 # The test scans of pixelNeRF (Yu et al. 2021), on which MVSplat is evaluated, too.
@@ -100,7 +100,7 @@ class DTUScenes(ManyScenes):
             origin=folder,
             near=min((low for low, _ in bounds), default=None),
             far=max((high for _, high in bounds), default=None),
-            left_out={f"pictures are missing in {path}": missing} if missing else {},
+            left_out={MISSING: missing} if missing else {},
         )
 
     def _picture(self, scan: Path, view: str) -> Path | None:

@@ -23,6 +23,8 @@ from mvsplat.data.scenes import Scene
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
 _ORIENTATION = 0x0112
+# What frames without a picture are counted under.
+MISSING = "pictures are missing"
 _log = logging.getLogger("mvsplat.data")
 
 
@@ -76,7 +78,10 @@ class PhotoScene(Scene):
         self.near, self.far = near, far
         self.left_out = left_out or {}
         if not photos:
-            reasons = ", ".join(f"{len(n)} {reason}" for reason, n in self.left_out.items())
+            reasons = "; ".join(
+                f"{len(names)} {reason}: {names[0][:200]}{', ...' if len(names) > 1 else ''}"
+                for reason, names in self.left_out.items()
+            )
             raise ValueError(f"{origin}: no frame can be used ({reasons or 'none is named'})")
         if not ordered:
             photos = [photos[i] for i in in_natural_order([photo.name for photo in photos])]

@@ -15,7 +15,7 @@ from mvsplat.data.chunk_fields import unpack_cameras
 from mvsplat.data.readers.files import is_file, is_folder, read_text
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
-from mvsplat.data.readers.photos import Photo, PhotoScene
+from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene
 from mvsplat.data.scenes import Split
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -65,7 +65,9 @@ class RealEstate10KScenes(ManyScenes):
                 missing.append(stamp)
             else:
                 photos.append(Photo(picture, stamp, lens, extrinsics))
-        left_out = {f"pictures are missing in {folder}": missing} if missing else {}
+        if missing and not photos:
+            raise ValueError(f"{path}: none of its {len(missing)} frames is in {folder}")
+        left_out = {MISSING: missing} if missing else {}
         return PhotoScene(key, photos, origin=path, left_out=left_out)
 
     def _frame_folder(self, split: Split, key: str, path: Path) -> Path:

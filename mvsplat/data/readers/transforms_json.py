@@ -19,7 +19,7 @@ from torch import Tensor
 from mvsplat.data.readers.distortion import Brown, Distortion, Fisheye
 from mvsplat.data.readers.files import inside, is_file, read_json
 from mvsplat.data.readers.lens import Lens
-from mvsplat.data.readers.photos import Photo, PhotoScene, picture_size
+from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene, picture_size
 from mvsplat.data.readers.single import SingleScene
 from mvsplat.data.scenes import Split
 
@@ -90,7 +90,7 @@ class TransformsScenes(SingleScene):
             photos,
             origin=files[0],
             load_points=load_points,
-            left_out={f"pictures are missing in {self.root}": missing} if missing else {},
+            left_out={MISSING: missing} if missing else {},
         )
 
     def _photo(self, shared: Mapping[str, Any], frame: Any) -> Photo | str:
