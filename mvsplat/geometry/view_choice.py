@@ -19,7 +19,8 @@ _ENOUGH_OVERLAP = 0.6  # more overlap makes a pair no better
 _NO_PAIR = 0.01  # a quality below this is none
 _OTHER_SIDE = 45.0  # degrees from which on content counts as another side of things
 _MOST_CANDIDATES = 200
-_MOST_ROUNDS = 20
+_MOST_EXCHANGES = 100
+_PARTNERS_COUNT = 1e-3  # breaks ties
 
 # Below these, a context view has no partner to speak of.
 LITTLE_OVERLAP, LITTLE_ANGLE, NO_ANGLE = 0.15, 0.5, 0.02
@@ -132,55 +133,58 @@ def _next(
     quality: Float[Tensor, "n n"],
 ) -> list[int]:
     """The view, or (where there is room) the pair of views a view, that adds most."""
-    total = len(coverage)
-    free = [view for view in range(total) if view not in chosen]
-    base = _score(chosen, coverage, quality)
-    singles = [_score([*chosen, view], coverage, quality) - base for view in free]
-    best = _first_largest(torch.tensor(singles))
+    scores = _scores_with(chosen, coverage, quality)
+    best = _first_largest(scores)
     if room < 2:
-        return [free[best]]
-    covered = _covered(chosen, coverage, quality)
+        return [best]
+    total, covered = len(coverage), _covered(chosen, coverage, quality)
     gains = torch.full((total, total), -torch.inf, dtype=torch.float64)
-    for view in free:
+    for view in range(total):
         pair = torch.maximum(coverage[:, view, None], coverage) * quality[view]  # [n, others]
         gains[view] = torch.maximum(covered[:, None], pair).sum(0) - covered.sum()
-    gains[:, chosen] = -torch.inf
+    gains[chosen] = gains[:, chosen] = -torch.inf
     gains.fill_diagonal_(-torch.inf)
-    place = _first_largest(gains.flatten())
-    first, second = divmod(place, total)
-    if chosen and singles[best] >= float(gains[first, second]) / 2:
-        return [free[best]]
+    first, second = divmod(_first_largest(gains.flatten()), total)
+    if chosen and scores[best] - covered.sum() >= gains[first, second] / 2:
+        return [best]
     return [first, second]
 
 
 def _improved(
     chosen: list[int], coverage: Float[Tensor, "n n"], quality: Float[Tensor, "n n"]
 ) -> list[int]:
-    """Exchange one view at a time for a better one until there is none."""
-    best = _score(chosen, coverage, quality)
-    for _ in range(_MOST_ROUNDS):
-        before = best
-        for place in range(len(chosen)):
-            for view in range(len(coverage)):
-                if view in chosen:
-                    continue
-                changed = [*chosen[:place], view, *chosen[place + 1 :]]
-                score = _score(changed, coverage, quality)
-                if score > best * (1 + 1e-6):
-                    chosen, best = changed, score
-        if best == before:
+    """Exchange one view at a time for the best in its place, until all are that."""
+    kept = 0
+    for exchange in range(_MOST_EXCHANGES):
+        place = exchange % len(chosen)
+        rest = [*chosen[:place], *chosen[place + 1 :]]
+        scores = _scores_with(rest, coverage, quality)
+        best = _first_largest(scores)
+        if scores[best] > scores[chosen[place]] * (1 + 1e-6):
+            chosen, kept = [*chosen[:place], best, *chosen[place + 1 :]], 0
+        kept += 1
+        if kept > len(chosen):
             break
     return chosen
 
 
-def _score(
+def _scores_with(
     chosen: list[int], coverage: Float[Tensor, "n n"], quality: Float[Tensor, "n n"]
-) -> float:
-    """Content covered by views with good partners; where that is the same, the partners count."""
-    if not chosen:
-        return 0.0
-    partners = quality[chosen][:, chosen].max(-1).values.sum()
-    return float(_covered(chosen, coverage, quality).sum() + 1e-3 * partners)
+) -> Float[Tensor, " n"]:
+    """How good the chosen views and each further one are together; -inf for the chosen ones.
+
+    That is the content covered by views with good partners, summed over the views of the scene;
+    where it is the same, the partners count.
+    """
+    to_others = quality[chosen]  # [chosen, n]
+    partner = torch.maximum(_partners(chosen, quality)[:, None], to_others)
+    own = to_others.max(0).values if chosen else quality.new_zeros(len(quality))
+    covered = coverage * own
+    for view, of_view in zip(chosen, partner, strict=True):
+        covered = torch.maximum(covered, coverage[:, view, None] * of_view)
+    scores = covered.sum(0) + _PARTNERS_COUNT * (partner.sum(0) + own)
+    scores[chosen] = -torch.inf
+    return scores
 
 
 def _covered(
@@ -189,8 +193,12 @@ def _covered(
     """How much of every view's content is covered, by views as good as their best partner."""
     if not chosen:
         return coverage.new_zeros(len(coverage))
-    partner = quality[chosen][:, chosen].max(-1).values
-    return (coverage[:, chosen] * partner).max(-1).values
+    return (coverage[:, chosen] * _partners(chosen, quality)).max(-1).values
+
+
+def _partners(chosen: list[int], quality: Float[Tensor, "n n"]) -> Float[Tensor, " v"]:
+    """Of every chosen view, the quality of its best partner."""
+    return quality[chosen][:, chosen].max(-1).values if chosen else quality.new_zeros(0)
 
 
 def _first_largest(values: Float[Tensor, " n"]) -> int:
