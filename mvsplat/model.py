@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from mvsplat import __version__, metrics
-from mvsplat.configurable import CONFIG_KEY, from_config
+from mvsplat.configurable import CONFIG_KEY, from_config, to_primitives
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.encoder import CostVolumeEncoder, Encoder
 from mvsplat.losses import LPIPS, MSE, Loss
@@ -164,13 +164,21 @@ class MVSplat(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint[ACCUMULATED] = self.trainer.accumulate_grad_batches
+        if self._trainer is not None:  # import-checkpoint saves without one
+            checkpoint[ACCUMULATED] = self.trainer.accumulate_grad_batches
         try:
             parts = {"encoder": self.encoder.config, "decoder": self.decoder.config}
         except TypeError as error:
             warnings.warn(f"mvsplat.load_model will not open this checkpoint: {error}")
             return
-        checkpoint[CONFIG_KEY] = {"version": __version__, **parts}
+        checkpoint[CONFIG_KEY] = {"version": __version__, **parts, "views": self._trained_views()}
+
+    def _trained_views(self) -> dict[str, Any]:
+        """What the views of training are like, which ``mvsplat.reconstruct`` imitates."""
+        data = getattr(self._trainer, "datamodule", None)
+        settings = getattr(data, "settings", None)
+        names = ("image_shape", "near", "far") if settings is not None else ()
+        return {name: to_primitives(getattr(settings, name), name) for name in names}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another model's weights with the settings that differ, not with tensor names.
