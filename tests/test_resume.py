@@ -118,9 +118,11 @@ def assert_same_run(one: dict, two: dict) -> None:
 def test_killed_at_any_moment_a_run_ends_with_the_same_bits(runs, workers):
     """``MVSPLAT_KILLS`` says how often each of the two is killed: a hundred take some minutes."""
     arguments = options(workers)
+    assert runs.finish("first", arguments) == 0, runs.log("first")  # which compiles
     start = time.monotonic()
     assert runs.finish("whole", arguments) == 0, runs.log("whole")
     duration = time.monotonic() - start
+    assert_same_run(runs.state("whole"), runs.state("first"))
     kills = number = 0
     while kills < KILLS[workers]:
         number += 1
