@@ -2,13 +2,22 @@
 
 import csv
 import json
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 from PIL import Image
-from toy_model import ToyModel, make_batch, make_loader
+from torch.utils.data import DataLoader
+from toy_model import SplattingModel, ToyModel, make_batch, make_loader
 
 from mvsplat.callbacks import TestResults
+from mvsplat.data import EvaluationViewSampler
+from mvsplat.export import load_depth_png
+from mvsplat.export.files import file_name
+from mvsplat.export.films import FilmSettings
 from mvsplat.lpips import PerceptualDistance
 from mvsplat.metrics import psnr
 
@@ -66,6 +75,82 @@ def test_a_picture_for_as_many_scenes_as_asked(make_trainer, tmp_path):
     assert Image.open(pictures[0]).width > 4 * 160
 
 
+def test_every_kind_of_picture_and_film(make_trainer, tmp_path):
+    kinds = ["images", "errors", "depth_png", "depth_npy", "depth_color"]
+    films = {"films": ["interpolation", "wobble", "spin"], "film": FilmSettings(frames=2)}
+    trainer = make_trainer(TestResults(pictures=kinds, **films))
+    model, folder = SplattingModel(), tmp_path / "test"
+    trainer.test(model, make_loader(range(1)), verbose=False)
+    names = ("", "_depth", "_depth_color", "_error", "_target")
+    images = folder / "images" / file_name("scene/0")
+    expected = [f"{frame:06d}{name}.png" for frame in range(3) for name in names]
+    expected += [f"{frame:06d}_depth.npy" for frame in range(3)]
+    assert sorted(p.name for p in images.iterdir()) == sorted(expected)
+    assert not (folder / "sheets").exists()
+
+    batch = make_batch(0)
+    with torch.no_grad():
+        rendering = model.render(model.encoder(batch.context), batch.target)
+    depth = rendering.depth[0, 2]
+    np.testing.assert_allclose(np.load(images / "000002_depth.npy"), depth, rtol=1e-5)
+    stored = load_depth_png(images / "000002_depth.png")
+    torch.testing.assert_close(stored, depth, atol=6e-5, rtol=0)
+    for name, image in (("", rendering.color[0, 2]), ("_target", batch.target.image[0, 2])):
+        pixels = np.asarray(Image.open(images / f"000002{name}.png")).transpose(2, 0, 1) / 255
+        assert np.abs(pixels - image.clamp(0, 1).numpy()).max() <= 0.5 / 255 + 1e-5
+
+    scores = json.loads((folder / "scores.json").read_text())
+    files = scores["scenes"]["scene/0"]["files"]
+    assert files["images"] == f"images/{file_name('scene/0')}"
+    assert [Path(film).stem.rpartition("_")[2] for film in files["films"]] == films["films"]
+    for film in files["films"]:
+        assert cv2.VideoCapture(str(folder / film)).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_no_pictures_where_none_are_wanted(make_trainer, tmp_path):
+    scores = run(make_trainer, tmp_path, make_loader(range(1)), images=0)
+    assert sorted(p.name for p in (tmp_path / "test").iterdir()) == ["scores.csv", "scores.json"]
+    assert "files" not in scores["scenes"]["scene/0"]
+
+
+def test_a_scene_that_is_tested_twice_keeps_both_pictures(make_trainer, tmp_path):
+    batches = [make_batch(0), make_batch(0)]
+    batches[1].target.index += 1
+    run(make_trainer, tmp_path, DataLoader(batches, batch_size=None))
+    assert len(list((tmp_path / "test" / "sheets").iterdir())) == 2
+
+
+def test_results_are_grouped_by_what_the_index_says(make_trainer, tmp_path, capsys):
+    index = {
+        f"scene/{number}": {"context": [0, 1], "target": [2], "overlap": overlap, "tier": tier}
+        for number, (overlap, tier) in enumerate([(0.9, "easy"), (0.2, "hard"), (0.8, "easy")])
+    }
+    (tmp_path / "index.json").write_text(json.dumps(index))
+
+    class Data(LightningDataModule):
+        views = {"test": EvaluationViewSampler(str(tmp_path / "index.json"))}
+
+        def test_dataloader(self):
+            return make_loader(range(3))
+
+    make_trainer(TestResults()).test(ToyModel(), datamodule=Data(), verbose=False)
+    scores = json.loads((tmp_path / "test" / "scores.json").read_text())
+    assert scores["scenes"]["scene/1"]["overlap"] == 0.2
+    assert {t: group["scenes"] for t, group in scores["groups"]["tier"].items()} == {
+        "easy": 2,
+        "hard": 1,
+    }
+    easy = [scores["scenes"][f"scene/{n}"]["scores"]["model"]["mean"]["psnr"] for n in (0, 2)]
+    found = scores["groups"]["tier"]["easy"]["mean"]["model"]["psnr"]
+    assert found == pytest.approx(sum(easy) / 2)
+    assert "Model by tier" in capsys.readouterr().out
+
+
+def test_a_film_from_no_file_is_refused():
+    with pytest.raises(ValueError, match=r"film\.file"):
+        TestResults(films=["file"])
+
+
 def test_without_exact_depth_the_plane_takes_the_models(make_trainer, tmp_path):
     scores = run(make_trainer, tmp_path, make_loader(range(1), depth=False), baselines=True)
     assert "median_plane" in scores["mean"]
@@ -79,6 +164,7 @@ def test_times_leave_the_first_batch_out(make_trainer, tmp_path):
     warm = sorted(timing["encoder_seconds"] for timing in timings[1:])
     assert scores["timing"]["encoder_seconds"] == warm[1] > 0
     assert scores["timing"]["gaussians"] == 2 * 16 * 16
+    assert 50e6 < scores["timing"]["peak_memory_bytes"] < 50e9
 
 
 def test_missing_lpips_weights_are_a_warning(make_trainer, tmp_path):

@@ -5,6 +5,7 @@ from lightning.pytorch import LightningModule
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mvsplat import SplattingDecoder
 from mvsplat.types import Batch, DepthEstimate, Gaussians, Rendering, Views
 
 SIZE, CONTEXT, TARGET = 16, 2, 3
@@ -104,6 +105,19 @@ class ToyModel(LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+
+class SplattingModel(ToyModel):
+    """With the real decoder, for films."""
+
+    def __init__(self):
+        super().__init__()
+        self.decoder = SplattingDecoder()
+
+    def render(self, gaussians: Gaussians, views: Views) -> Rendering:
+        size = views.image.shape[-2:]
+        cameras = (views.extrinsics, views.intrinsics, views.near, views.far)
+        return self.decoder(gaussians, *cameras, tuple(size))
 
 
 def make_loader(scenes: range, depth: bool = True) -> DataLoader:
