@@ -7,6 +7,9 @@ exactly, the principal point too.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
+from math import gcd
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,12 +35,66 @@ def cover(frame: Shape, shape: Shape) -> tuple[Shape, Shape]:
 
 
 def crop_image(image: Image.Image, shape: Shape) -> UInt8[Tensor, "3 h w"]:
-    """Resize an 8-bit RGB picture to cover ``shape`` with Lanczos and crop its centre."""
+    """Resize an 8-bit RGB picture to cover ``shape`` with Lanczos and crop its centre.
+
+    Where it comes out the same, bit by bit, only the part that the crop needs is resized.
+    """
+    frame = (image.height, image.width)
+    if _parts_are_exact(frame, shape):
+        image = _resized_part(image, shape)
+    else:
+        image = _resized_whole(image, shape)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _resized_whole(image: Image.Image, shape: Shape) -> Image.Image:
     (height, width), (top, left) = cover((image.height, image.width), shape)
     if (height, width) != (image.height, image.width):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[top : top + shape[0], left : left + shape[1]].permute(2, 0, 1)
+    return image.crop((left, top, left + shape[1], top + shape[0]))
+
+
+def _resized_part(image: Image.Image, shape: Shape) -> Image.Image:
+    frame = (image.height, image.width)
+    resized, corner = cover(frame, shape)
+    rows, columns = (_Span.around(*axis) for axis in zip(frame, resized, corner, shape))
+    image = image.resize(
+        (columns.after[1] - columns.after[0], rows.after[1] - rows.after[0]),
+        Image.Resampling.LANCZOS,
+        box=(columns.before[0], rows.before[0], columns.before[1], rows.before[1]),
+    )
+    top, left = corner[0] - rows.after[0], corner[1] - columns.after[0]
+    return image.crop((left, top, left + shape[1], top + shape[0]))
+
+
+@lru_cache(maxsize=256)
+def _parts_are_exact(frame: Shape, shape: Shape) -> bool:
+    """Whether a part resized by itself is that of the whole, found out with a picture of noise.
+
+    PIL rounds to 8 bits between rows and columns, and which come first may depend on the size.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (*frame, 3), np.uint8)
+    image = Image.fromarray(noise)
+    part, whole = _resized_part(image, shape), _resized_whole(image, shape)
+    return np.array_equal(np.asarray(part), np.asarray(whole))
+
+
+class _Span(NamedTuple):
+    """A stretch of pixels along an axis, counted before and after the whole is resized."""
+
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+    @classmethod
+    def around(cls, size: int, resized: int, first: int, count: int) -> "_Span":
+        """The shortest span with ``count`` resized pixels in it that ends between pixels.
+
+        A resized pixel is a weighted mean of those around its centre: with ends between pixels,
+        before as after, all centres are where they are when the whole is resized.
+        """
+        step = resized // gcd(size, resized)
+        start, end = first // step * step, -(-(first + count) // step) * step
+        return cls((start * size // resized, end * size // resized), (start, end))
 
 
 def stack_images(images: Sequence[UInt8[Tensor, "3 h w"]]) -> Float[Tensor, "v 3 h w"]:

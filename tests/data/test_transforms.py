@@ -74,6 +74,23 @@ def test_crop_is_the_plain_steps_pixel_for_pixel():
     )
 
 
+@settings(max_examples=150, deadline=None)
+@given(sizes, sizes, st.integers(0, 99))
+def test_resizing_a_part_gives_the_pixels_of_the_whole(frame, shape, seed):
+    noise = np.random.default_rng(seed).integers(0, 256, (*frame, 3), np.uint8)
+    (height, width), (top, left) = cover(frame, shape)
+    whole = Image.fromarray(noise).resize((width, height), Image.Resampling.LANCZOS)
+    expected = np.array(whole)[top : top + shape[0], left : left + shape[1]]
+    found = crop_image(Image.fromarray(noise), shape).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("frame", [(360, 640), (270, 480), (480, 640), (719, 480), (1080, 1920)])
+@pytest.mark.parametrize("shape", [(256, 256), (224, 320), (64, 64)])
+def test_usual_sizes_are_the_plain_steps_too(frame, shape):
+    test_resizing_a_part_gives_the_pixels_of_the_whole.hypothesis.inner_test(frame, shape, 0)
+
+
 @settings(max_examples=50, deadline=None)
 @given(sizes, sizes)
 def test_a_crop_has_its_shape_and_lies_inside(frame, shape):
