@@ -55,7 +55,8 @@ class OverlapTiers(ContextChoice):
         min_coverage: float = 0.5,
     ) -> None:
         check_counts(context_views=(context_views, 2), targets=(targets, 1), runs=(runs, 1))
-        check_counts(min_gap=(min_gap, 1), max_gap=(min_gap if max_gap is None else max_gap, 1))
+        longest = min_gap if max_gap is None else max_gap
+        check_counts(min_gap=(min_gap, 1), max_gap=(longest, min_gap))
         check_angle(max_angle)
         check_share(min_coverage=min_coverage)
         if not tiers:
