@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvsplat.encoder.convolution import conv3x3
-from mvsplat.encoder.layers import InstanceNorm, cheaply, relu
+from mvsplat.encoder.layers import InstanceNorm, relu
 
 # ImageNet's statistics.
 MEAN = (0.485, 0.456, 0.406)
@@ -25,7 +25,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
         hidden = self.conv1(x)
-        hidden = cheaply(lambda x: self.conv2(self.norm(x, rectify=True)), hidden)
+        hidden = self.conv2.of(lambda x: self.norm(x, rectify=True), hidden)
         shortcut = x if self.shortcut is None else self.norm(self.shortcut(x))
         return relu(shortcut + self.norm(hidden, rectify=True))
 

@@ -5,11 +5,15 @@ its gradient of the weights runs at half the speed of the rest on large images a
 do not fill its vectors. On other devices these are the ordinary operations.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from mvsplat.encoder.recomputation import cheaply
 
 # Pixels of a strip, for which all that a thread reads stays in its cache.
 STRIP_PIXELS = 4096
@@ -19,42 +23,76 @@ LARGE_PIXELS = 4 * STRIP_PIXELS
 VECTOR = 16
 
 
-def conv3x3(channels: int, out_channels: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+def conv3x3(
+    channels: int, out_channels: int, stride: int = 1, bias: bool = True
+) -> "Convolution3x3":
     """A 3x3 convolution that keeps the size (divided by the stride)."""
-    kind = Convolution3x3 if stride == 1 else nn.Conv2d
-    return kind(channels, out_channels, 3, stride, padding=1, bias=bias)
+    return Convolution3x3(channels, out_channels, 3, stride, padding=1, bias=bias)
 
 
 class Convolution3x3(nn.Conv2d):
-    """A 3x3 convolution of stride 1; on the CPU with a faster gradient on large images."""
+    """A 3x3 convolution with padding; on the CPU with a faster gradient on large images."""
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h w"]:
-        if in_float32_on_cpu(x) and x.shape[2] * x.shape[3] >= LARGE_PIXELS:
-            return ConvolveInStrips.apply(x, self.weight, self.bias)
-        return super().forward(x)
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
+        return self.of(_itself, x)
+
+    def of(self, prepare: Callable[..., Tensor], *tensors: Tensor) -> Float[Tensor, "n d h w"]:
+        """The convolution of ``prepare(*tensors)``, which the backward pass computes again.
+
+        Args:
+            prepare: Cheap operations; all that gets a gradient must be among its arguments.
+            tensors: Its arguments, maps first.
+        """
+        x = tensors[0]
+        if (
+            torch.is_grad_enabled()
+            and self.stride == (1, 1)
+            and in_float32_on_cpu(x)
+            and x.shape[2] * x.shape[3] >= LARGE_PIXELS
+        ):
+            return ConvolveInStrips.apply(prepare, self.weight, self.bias, *tensors)
+        return cheaply(lambda *tensors: nn.Conv2d.forward(self, prepare(*tensors)), *tensors)
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
 
 
 class ConvolveInStrips(torch.autograd.Function):
-    """3x3 convolution whose gradient of the weights is a sum over strips of rows.
+    """3x3 convolution of what cheap operations prepare; sums the weights' gradient over strips.
 
-    ``forward(x [n, c, h, w], weight [d, c, 3, 3], bias [d] or None) -> [n, d, h, w]``.
+    ``forward(prepare, weight [d, c, 3, 3], bias [d] or None, *tensors) -> [n, d, h, w]``.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
+    def forward(ctx, prepare, weight: Tensor, bias: Tensor | None, *tensors: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, *tensors)
+        ctx.prepare = prepare
+        # What is prepared in place where gradients are off would change what is kept.
+        with torch.enable_grad():
+            x = prepare(*(tensor.detach() for tensor in tensors))
         return F.conv2d(x, weight, bias, padding=1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, weight = ctx.saved_tensors
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *tensors = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        needed = ctx.needs_input_grad
+        _, of_weight, of_bias, *needed = ctx.needs_input_grad
+        with torch.enable_grad():
+            tensors = [x.detach().requires_grad_(n) for x, n in zip(tensors, needed)]
+            x = ctx.prepare(*tensors)
+        to_tensors: list[Tensor | None] = [None] * len(tensors)
+        if any(needed):
+            to_x = _gradient(gradient, x.detach(), weight, (1, 1), of_weight=False)
+            wanted = [tensor for tensor in tensors if tensor.requires_grad]
+            found = iter(torch.autograd.grad(x, wanted, to_x, retain_graph=False))
+            to_tensors = [next(found) if n else None for n in needed]
         return (
-            _gradient(gradient, x, weight, (1, 1), of_weight=False) if needed[0] else None,
-            _gradient_of_weight(gradient, x, weight) if needed[1] else None,
-            gradient.sum(dim=(0, 2, 3)) if needed[2] else None,
+            None,
+            _gradient_of_weight(gradient, x.detach(), weight) if of_weight else None,
+            gradient.sum(dim=(0, 2, 3)) if of_bias else None,
+            *to_tensors,
         )
 
 
@@ -126,9 +164,10 @@ def in_float32_on_cpu(x: Tensor) -> bool:
 
 
 def concatenate(*parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n c h w"]:
-    """Channels of maps, in the last one's type and in the channels-last format.
+    """Channels of maps, in the shortest of their types and in the channels-last format.
 
     Written with the channels' axis last, torch copies them five times as fast.
     """
-    pixels = [part.to(parts[-1].dtype).permute(0, 2, 3, 1) for part in parts]
+    shortest = min((part.dtype for part in parts), key=lambda dtype: dtype.itemsize)
+    pixels = [part.to(shortest).permute(0, 2, 3, 1) for part in parts]
     return torch.cat(pixels, dim=-1).permute(0, 3, 1, 2)

@@ -23,7 +23,8 @@ from mvsplat.encoder.depth import (
 )
 from mvsplat.encoder.epipolar import EpipolarTransformer
 from mvsplat.encoder.initialization import initialize
-from mvsplat.encoder.layers import Head, maybe_checkpoint, upsample
+from mvsplat.encoder.layers import Head, upsample
+from mvsplat.encoder.recomputation import maybe_checkpoint
 from mvsplat.encoder.transformer import MultiViewTransformer
 from mvsplat.encoder.validation import check_views
 from mvsplat.types import DepthEstimate, Gaussians, Views

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvsplat.encoder.convolution import concatenate, conv3x3
-from mvsplat.encoder.layers import Head, cheaply, gelu, group_norm, maybe_checkpoint, upsample
+from mvsplat.encoder.layers import Head, gelu, group_norm, upsample
+from mvsplat.encoder.recomputation import cheaply, maybe_checkpoint
 from mvsplat.encoder.unet import UNet
 
 
@@ -121,7 +122,7 @@ class DepthRefinement(nn.Module):
         views: int,
     ) -> PixelDepth:
         reduced = self.reduce(features)
-        x = self.stem(concatenate(image, reduced, disparity.to(reduced), confidence.to(reduced)))
+        x = self.stem.of(concatenate, image, reduced, disparity, confidence)
         if self.unet is None:
             return PixelDepth(x, disparity, confidence)
         x = cheaply(lambda x: gelu(self.norm(x)), x)

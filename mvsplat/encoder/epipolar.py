@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvsplat.encoder.convolution import Linear
-from mvsplat.encoder.layers import maybe_checkpoint
+from mvsplat.encoder.recomputation import maybe_checkpoint
 from mvsplat.encoder.transformer import Message
 from mvsplat.geometry.epipolar import distance_to_meeting, epipolar_segments, world_rays
 from mvsplat.geometry.projection import pixel_centers

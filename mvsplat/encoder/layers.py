@@ -1,19 +1,13 @@
 """Small layers that several networks share."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
 
-from mvsplat.encoder.convolution import concatenate, conv3x3
-
-# Elements from which recomputing cheap operations saves more than it costs.
-WORTH_RECOMPUTING = 1 << 20
+from mvsplat.encoder.convolution import Convolution3x3, concatenate, conv3x3
+from mvsplat.encoder.recomputation import WORTH_RECOMPUTING
 
 
 def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
@@ -23,32 +17,23 @@ def group_norm(channels: int, groups: int = 8) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
-def cheaply(function: Callable, *tensors: Tensor) -> Any:
-    """Call a function of cheap operations, of which the last may be a convolution or product.
-
-    Where large tensors are recorded for the backward pass, only the arguments are kept, and the
-    cheap operations run again there (not the last: recomputing stops when its input is known).
-    """
-    if torch.is_grad_enabled() and max(x.numel() for x in tensors) >= WORTH_RECOMPUTING:
-        return checkpoint(function, *tensors, use_reentrant=False, preserve_rng_state=False)
-    return function(*tensors)
-
-
-def maybe_checkpoint(enabled: bool, function: Callable, *arguments: Any) -> Any:
-    """Call ``function``; if enabled and gradients are recorded, forget its activations."""
-    if enabled and torch.is_grad_enabled():
-        return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
-    return function(*arguments)
-
-
 def gelu(x: Tensor) -> Tensor:
-    """GELU, in place where no gradient is recorded; ``x`` must not be used afterwards."""
-    return F.gelu(x) if x.requires_grad else torch.ops.aten.gelu_(x)
+    """GELU, in place where nothing is recorded; ``x`` must not be used afterwards."""
+    return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
 
 
 def silu(x: Tensor) -> Tensor:
-    """SiLU, in place where no gradient is recorded; ``x`` must not be used afterwards."""
-    return F.silu(x, inplace=not x.requires_grad)
+    """SiLU, in place where nothing is recorded; ``x`` must not be used afterwards."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def normalized_silu(norm: nn.GroupNorm, convolution: Convolution3x3, x: Tensor) -> Tensor:
+    """A convolution of the SiLU of a group norm."""
+
+    def prepare(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return silu(F.group_norm(x, norm.num_groups, weight, bias, norm.eps))
+
+    return convolution.of(prepare, x, norm.weight, norm.bias)
 
 
 def relu(x: Tensor) -> Tensor:
@@ -71,8 +56,8 @@ class Head(nn.Sequential):
 
     def _apply_once(self, *parts: Tensor) -> Tensor:
         first, _, last = self
-        hidden = cheaply(lambda *parts: first(concatenate(*parts)), *parts)
-        return cheaply(lambda x: last(gelu(x)), hidden)
+        assert isinstance(first, Convolution3x3) and isinstance(last, Convolution3x3)
+        return last.of(gelu, first.of(concatenate, *parts))
 
 
 class NormalizeAndRectify(torch.autograd.Function):

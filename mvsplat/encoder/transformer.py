@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mvsplat.encoder.attention import attend_others, attend_self, attend_tiled
 from mvsplat.encoder.convolution import Linear
-from mvsplat.encoder.layers import cheaply, gelu, maybe_checkpoint
+from mvsplat.encoder.layers import gelu
+from mvsplat.encoder.recomputation import cheaply, maybe_checkpoint
 from mvsplat.encoder.windows import WindowLayout, position_encoding, rolled_windows, window_layout
 from mvsplat.types import Views
 

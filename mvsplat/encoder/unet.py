@@ -5,8 +5,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.convolution import Linear, concatenate, conv3x3
-from mvsplat.encoder.layers import cheaply, group_norm, silu
+from mvsplat.encoder.convolution import Convolution3x3, Linear, concatenate, conv3x3
+from mvsplat.encoder.layers import group_norm, normalized_silu, silu
+from mvsplat.encoder.recomputation import cheaply
 
 HEAD_CHANNELS = 32
 
@@ -26,13 +27,14 @@ class ResidualBlock(nn.Module):
 
     def forward(self, *parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n d h w"]:
         """Of the parts, concatenated."""
-        skip, hidden = cheaply(self._start, *parts)
-        hidden = cheaply(lambda x: self.conv2(silu(self.norm1(x))), hidden)
-        return skip + cheaply(lambda x: silu(self.norm2(x)), hidden)
+        hidden = self.conv1.of(concatenate, *parts)
+        hidden = normalized_silu(self.norm1, self.conv2, hidden)
+        return self._shortcut(*parts) + cheaply(lambda x: silu(self.norm2(x)), hidden)
 
-    def _start(self, *parts: Tensor) -> tuple[Tensor, Tensor]:
-        x = concatenate(*parts) if len(parts) > 1 else parts[0]
-        return self.skip(x), self.conv1(x)
+    def _shortcut(self, *parts: Tensor) -> Tensor:
+        if len(parts) == 1:
+            return self.skip(parts[0])
+        return cheaply(lambda *parts: self.skip(concatenate(*parts)), *parts)
 
 
 class MultiViewAttention(nn.Module):
@@ -120,5 +122,12 @@ class UNet(nn.Module):
         for index, stage in enumerate(self.up):
             x = stage(views, x, skips.pop())
             if index % 2 == 1 and index // 2 < len(self.expand):
-                x = self.expand[index // 2](F.interpolate(x, scale_factor=2, mode="nearest"))
-        return self.out(x)
+                expand = self.expand[index // 2]
+                assert isinstance(expand, Convolution3x3)
+                x = expand.of(_double, x)
+        convolution, norm, _ = self.out
+        return cheaply(lambda x: silu(norm(x)), convolution(x))
+
+
+def _double(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    return F.interpolate(x, scale_factor=2, mode="nearest")

@@ -6,6 +6,7 @@ from views import random_views, small_encoder
 
 from mvsplat import CostVolumeEncoder
 from mvsplat.configurable import from_config
+from mvsplat.encoder import recomputation
 
 ABLATIONS = {
     "base": dict(depth_refinement=False),
@@ -124,11 +125,9 @@ def test_checkpointing_changes_nothing(ablation):
 
 
 def test_recomputing_cheap_operations_changes_nothing(monkeypatch):
-    from mvsplat.encoder import layers
-
     gradients = []
     for limit in (1 << 40, 0):
-        monkeypatch.setattr(layers, "WORTH_RECOMPUTING", limit)
+        monkeypatch.setattr(recomputation, "WORTH_RECOMPUTING", limit)
         encoder = small_encoder()
         objective(encoder(random_views())).backward()
         gradients.append([p.grad for p in encoder.parameters()])

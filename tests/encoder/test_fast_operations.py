@@ -45,6 +45,31 @@ def test_a_large_convolutions_gradients(channels, size):
     assert_agree(ours, lambda x, w, b: F.conv2d(x, w, b, padding=1), inputs)
 
 
+def test_a_large_convolution_of_prepared_tensors():
+    """Gradients reach all that prepares its input, which is computed again and not kept."""
+    layer = convolution.conv3x3(6, 8)
+    parts = [torch.randn(1, c, 128, 128) for c in (2, 4)]
+    scale = torch.randn(6, 1, 1)
+
+    def prepare(first, second, scale):
+        return F.gelu(convolution.concatenate(first, second) * scale)
+
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: kept.append(x.numel()) or x, lambda x: x
+    ):
+        layer.of(prepare, parts[0].requires_grad_(), *parts[1:], scale)
+    assert sum(kept) < 1.01 * 6 * 128 * 128
+
+    def ours(*tensors):
+        return layer.of(prepare, *tensors)
+
+    def reference(*tensors):
+        return F.conv2d(prepare(*tensors), *(p.double() for p in layer.parameters()), padding=1)
+
+    assert_agree(ours, lambda *x: reference(*(t.double() for t in x)), [*parts, scale])
+
+
 def test_a_frozen_convolution_gets_no_gradient():
     layer = convolution.conv3x3(4, 4).requires_grad_(False)
     x = torch.randn(1, 4, 128, 128, requires_grad=True)
