@@ -248,6 +248,7 @@ class SceneDataModule(LightningDataModule):
             flip_probability=self.flip_probability if stage == "train" else 0.0,
             only=self.overfit if fitting else None,
             skip_damaged=fitting,
+            seed=mix(self.seed, _STAGES.index(stage)),
         )
 
     def _report_left_out(self, examples: Examples, report: SkipReport) -> None:

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from mvsplat.data.bounds import Bounds, UnknownBounds, find_bounds
 from mvsplat.data.scenes import Scene, SceneSource, Split
+from mvsplat.data.streams import make_generator
 from mvsplat.data.transforms import (
     Shape,
     crop_depth,
@@ -101,6 +102,7 @@ class SceneExamples(Examples):
         flip_probability: How often a sample is mirrored left and right.
         only: Take this scene alone.
         skip_damaged: Count unreadable scenes and pictures as unsuitable instead of raising.
+        seed: With the optimizer step, seeds what all samples of a step share.
 
     Raises:
         ValueError: There are no scenes, or none is called ``only``.
@@ -115,6 +117,7 @@ class SceneExamples(Examples):
         flip_probability: float = 0.0,
         only: str | None = None,
         skip_damaged: bool = True,
+        seed: int = 0,
     ) -> None:
         self.source = source
         self.split = split
@@ -122,6 +125,7 @@ class SceneExamples(Examples):
         self.settings = settings
         self.flip_probability = flip_probability
         self.skip_damaged = skip_damaged
+        self.seed = seed
         keys = source.keys(split)
         if not keys:
             raise ValueError(f"the source has no {split} scenes")
@@ -160,7 +164,8 @@ class SceneExamples(Examples):
             scene = copy(scene)
             scene.key = name
         self._check_field_of_view(scene)
-        context, target = self.views.sample(scene, step, generator)
+        views = self.views.for_step(make_generator(self.seed, step))
+        context, target = views.sample(scene, step, generator)
         self._check_baseline(scene, context)
         frames = {
             frame: self._frame(scene, frame) for frame in {*context.tolist(), *target.tolist()}

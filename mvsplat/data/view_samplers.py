@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from jaxtyping import Int
@@ -34,6 +35,17 @@ class ViewSampler(Configurable, ABC):
             UnsuitableScene: The scene has no such views; it is skipped and counted by the reason.
         """
 
+    def for_step(self, generator: torch.Generator) -> "ViewSampler":
+        """The sampler for all samples of one optimizer step: what they share is drawn here.
+
+        A batch has one number of views. All processes and all batches of a step get the same
+        generator, so that a step does not depend on how it is divided among them.
+
+        Args:
+            generator: The only source of randomness allowed, the same one for the same step.
+        """
+        return self
+
     def choose(self, keys: Sequence[str]) -> tuple[dict[str, str], dict[str, int]]:
         """Which samples there are, judged by the scenes' keys alone.
 
@@ -57,7 +69,48 @@ class ViewSampler(Configurable, ABC):
         return {}
 
 
-class BoundedViewSampler(ViewSampler):
+Counts = int | tuple[int, int]
+"""A number of views, or the smallest and the largest one."""
+
+
+class VaryingViewSampler(ViewSampler):
+    """A sampler whose number of context views may vary from step to step.
+
+    Args:
+        context_views: Number of context views, or the smallest and the largest one.
+        least: Smallest number that the sampler can do with.
+
+    Raises:
+        ValueError: Not so.
+    """
+
+    def __init__(self, context_views: Counts, least: int) -> None:
+        self.context_views = context_views
+        low, high = self.view_counts
+        if not least <= low <= high:
+            raise ValueError(
+                f"context_views is {context_views}; expected a number of at least {least}, or "
+                "[min, max]"
+            )
+
+    @property
+    def view_counts(self) -> tuple[int, int]:
+        """The smallest and the largest number of context views."""
+        counts = self.context_views
+        return (counts, counts) if isinstance(counts, int) else (counts[0], counts[1])
+
+    def for_step(self, generator: torch.Generator) -> "ViewSampler":
+        fixed = copy(self)
+        fixed.context_views = self.draw_count(generator)
+        return fixed
+
+    def draw_count(self, generator: torch.Generator) -> int:
+        """A number of context views; one that is fixed takes nothing from the generator."""
+        low, high = self.view_counts
+        return low if low == high else _draw(low, high, generator)
+
+
+class BoundedViewSampler(VaryingViewSampler):
     """A stretch of frames whose length grows during training; its ends are context views.
 
     The gap between the outer context views is drawn uniformly from [min, max]; both bounds grow
@@ -68,7 +121,7 @@ class BoundedViewSampler(ViewSampler):
 
     Args:
         context_views: Number of context views, at least 2; those beyond two are distinct frames
-            drawn between the outer two.
+            drawn between the outer two. [min, max] draws another number every optimizer step.
         target_views: Number of target views.
         min_gap: Smallest number of frames from the first to the last context view.
         max_gap: Largest such number; a shorter scene lowers it.
@@ -81,7 +134,7 @@ class BoundedViewSampler(ViewSampler):
 
     def __init__(
         self,
-        context_views: int = 2,
+        context_views: Counts = 2,
         target_views: int = 4,
         min_gap: int = 45,
         max_gap: int = 45,
@@ -92,11 +145,9 @@ class BoundedViewSampler(ViewSampler):
     ) -> None:
         initial_min_gap = min_gap if initial_min_gap is None else initial_min_gap
         initial_max_gap = max_gap if initial_max_gap is None else initial_max_gap
-        if context_views < 2 or target_views < 1:
-            raise ValueError(
-                f"context_views is {context_views} and target_views {target_views}; "
-                "at least 2 and 1 are needed"
-            )
+        super().__init__(context_views, least=2)
+        if target_views < 1:
+            raise ValueError(f"target_views is {target_views}; it must be at least 1")
         for name, low, high in (
             ("min_gap and max_gap", min_gap, max_gap),
             ("initial_min_gap and initial_max_gap", initial_min_gap, initial_max_gap),
@@ -105,7 +156,6 @@ class BoundedViewSampler(ViewSampler):
                 raise ValueError(f"{name} are {low} and {high}; expected 1 <= min <= max")
         if warm_up_steps < 0 or target_margin < 0:
             raise ValueError("warm_up_steps and target_margin cannot be negative")
-        self.context_views = context_views
         self.target_views = target_views
         self.min_gaps = (initial_min_gap, min_gap)
         self.max_gaps = (initial_max_gap, max_gap)
@@ -119,12 +169,13 @@ class BoundedViewSampler(ViewSampler):
             initial + int((final - initial) * done)
             for initial, final in (self.min_gaps, self.max_gaps)
         )
-        room = max(self.context_views - 1, 2 * self.target_margin)
+        room = max(self.view_counts[1] - 1, 2 * self.target_margin)
         return max(low, room), max(high, room)
 
     def sample(
         self, scene: Scene, step: int, generator: torch.Generator
     ) -> tuple[Int[Tensor, " context"], Int[Tensor, " target"]]:
+        inner = self.draw_count(generator) - 2
         low, high = self.gap_bounds(step)
         high = min(high, len(scene) - 1)
         if high < low:
@@ -133,7 +184,7 @@ class BoundedViewSampler(ViewSampler):
         first = _draw(0, len(scene) - 1 - gap, generator)
         between = first + 1 + torch.randperm(gap - 1, generator=generator)
         outer = torch.tensor([first, first + gap])
-        context = torch.cat([outer, between[: self.context_views - 2]]).sort().values
+        context = torch.cat([outer, between[:inner]]).sort().values
         start, end = first + self.target_margin, first + gap - self.target_margin
         target = torch.randint(start, end + 1, (self.target_views,), generator=generator)
         return context, target
@@ -171,27 +222,28 @@ class MiddleViewSampler(ViewSampler):
         return context.round().long(), target[1:-1].round().long()
 
 
-class ArbitraryViewSampler(ViewSampler):
+class ArbitraryViewSampler(VaryingViewSampler):
     """Context and target views drawn from all frames of a scene, no frame twice.
 
     Args:
-        context_views: Number of context views.
+        context_views: Number of context views; [min, max] draws another one every optimizer step.
         target_views: Number of target views.
     """
 
-    def __init__(self, context_views: int = 2, target_views: int = 1) -> None:
-        if context_views < 1 or target_views < 1:
-            raise ValueError("context_views and target_views must be at least 1")
-        self.context_views = context_views
+    def __init__(self, context_views: Counts = 2, target_views: int = 1) -> None:
+        super().__init__(context_views, least=1)
+        if target_views < 1:
+            raise ValueError(f"target_views is {target_views}; it must be at least 1")
         self.target_views = target_views
 
     def sample(
         self, scene: Scene, step: int, generator: torch.Generator
     ) -> tuple[Int[Tensor, " context"], Int[Tensor, " target"]]:
-        if len(scene) < self.context_views + self.target_views:
+        count = self.draw_count(generator)
+        if len(scene) < count + self.target_views:
             raise UnsuitableScene("too few frames for the context and target views")
         frames = torch.randperm(len(scene), generator=generator)
-        context, target = frames.split([self.context_views, len(scene) - self.context_views])
+        context, target = frames.split([count, len(scene) - count])
         return context.sort().values, target[: self.target_views].sort().values
 
 

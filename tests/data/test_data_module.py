@@ -77,21 +77,23 @@ def trainer(folder, **options):
     return Trainer(**settings | options)
 
 
+def fake_trainer(rank=0, world=1, accumulate=1):
+    """As much of a trainer as the data module asks, before the first batch."""
+    none = SimpleNamespace(processed=0)
+    progress = SimpleNamespace(is_last_batch=False, total=none, current=none)
+    epoch_loop = SimpleNamespace(batch_progress=progress)
+    return SimpleNamespace(
+        global_rank=rank, world_size=world, accumulate_grad_batches=accumulate, global_step=0,
+        overfit_batches=0, fit_loop=SimpleNamespace(epoch_loop=epoch_loop),
+    )  # fmt: skip
+
+
 def ranks(root, stage, world, workers=0, **options):
     """Every rank's batches of a stage, as its loader gives them."""
     found = []
     for rank in range(world):
         data = module(root, workers, **options)
-        progress = SimpleNamespace(
-            is_last_batch=False,
-            total=SimpleNamespace(processed=0),
-            current=SimpleNamespace(processed=0),
-        )
-        epoch_loop = SimpleNamespace(batch_progress=progress)
-        data.trainer = SimpleNamespace(
-            global_rank=rank, world_size=world, accumulate_grad_batches=1, global_step=0,
-            overfit_batches=0, fit_loop=SimpleNamespace(epoch_loop=epoch_loop),
-        )  # fmt: skip
+        data.trainer = fake_trainer(rank, world)
         loader = getattr(data, f"{stage}_dataloader")()
         found.append([batch.scene for batch in islice(loader, 13)])
         loader.close()
@@ -136,6 +138,24 @@ def test_another_batch_size_goes_on_at_the_same_sample(root):
     larger.load_state_dict(data.state_dict())
     reference = [s for b in islice(module(root).train_dataloader(), 9) for s in b.scene]
     assert [s for b in islice(larger.train_dataloader(), 4) for s in b.scene] == reference[6:]
+
+
+def test_context_views_vary_by_step_alike_on_every_rank_and_however_a_step_is_divided(root):
+    views = BoundedViewSampler((2, 4), 1, min_gap=4, max_gap=4, initial_min_gap=None,
+                               initial_max_gap=None)  # fmt: skip
+
+    def counts(accumulate=1, rank=0, world=1, batch_size=2):
+        data = module(root, batch_size=batch_size, train_views=views)
+        data.trainer = fake_trainer(rank, world, accumulate)
+        batches = list(islice(data.train_dataloader(), 20 * accumulate))
+        assert all(len(batch.scene) == batch_size for batch in batches)
+        return [batch.context.image.shape[1] for batch in batches]
+
+    whole = counts()
+    assert set(whole) == {2, 3, 4}
+    assert counts(batch_size=1, world=2) == counts(batch_size=1, world=2, rank=1) == whole
+    assert counts(batch_size=1, accumulate=2)[::2] == counts(batch_size=1, accumulate=2)[1::2]
+    assert counts(batch_size=1, accumulate=2)[::2] == whole
 
 
 def test_another_seed_on_resume_is_said(root, caplog):

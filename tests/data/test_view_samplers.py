@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mvsplat.data.scenes import Scene
+from mvsplat.data.streams import make_generator
 from mvsplat.data.view_samplers import (
     AllViewSampler,
     ArbitraryViewSampler,
@@ -180,3 +181,30 @@ def test_a_bad_evaluation_index_names_file_and_scene(tmp_path, text, message):
 def test_bad_arguments_are_refused(kind, arguments):
     with pytest.raises(ValueError, match=r"is \d|are \d|cannot be|must be|is empty"):
         kind(**arguments)
+
+
+@pytest.mark.parametrize("sampler", [BoundedViewSampler, ArbitraryViewSampler])
+def test_the_number_of_context_views_may_vary_from_step_to_step(sampler):
+    varying = sampler(context_views=(2, 5))
+    counts = []
+    for step in range(60):
+        chosen = varying.for_step(make_generator(0, step))
+        again = varying.for_step(make_generator(0, step))
+        # All samples of a step have the same number.
+        found = {len(draw(chosen, 90, step, seed)[0]) for seed in range(5)}
+        assert found == {len(draw(again, 90, step, 7)[0])}
+        counts += found
+    assert set(counts) == {2, 3, 4, 5}
+    assert varying.context_views == (2, 5) and varying.config["init_args"]["context_views"] == [
+        2,
+        5,
+    ]
+    # The same draws as ever where the number is fixed.
+    fixed = sampler(context_views=3)
+    assert draw(fixed.for_step(make_generator(0, 1)), 90) == draw(fixed, 90)
+
+
+@pytest.mark.parametrize("counts", [(1, 3), (4, 2), 1])
+def test_impossible_numbers_of_context_views_are_refused(counts):
+    with pytest.raises(ValueError, match="context_views is .* expected a number of at least 2, or"):
+        BoundedViewSampler(context_views=counts)
