@@ -54,7 +54,12 @@ def main(argv: list[str]) -> None:
         "pictures can be decoded, cameras make sense. The exit code is 1 if something is wrong.",
     )
     parser.add_argument("folder", type=str, help="A data set's folder, or train/ or test/ of it.")
-    parser.add_class_arguments(VerifyOptions, as_group=False, skip={"folder"})
+    parser.add_argument(
+        "--rebuild_index",
+        action="store_true",
+        help="Write an index.json of every scene that can be read, in place of the present one.",
+    )
+    parser.add_class_arguments(VerifyOptions, as_group=False, skip={"folder", "rebuild_index"})
     options = VerifyOptions(**parser.parse_args(argv).as_dict())
     splits = run(options)
     if any(split.all_problems for split in splits):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
+from data.tiny_scenes import encoded, make_entry, write_dataset
 from PIL import Image
-from tiny_scenes import encoded, make_entry, write_dataset
 
 from mvsplat.__main__ import main
 from mvsplat.data import ChunkScenes
@@ -92,7 +92,7 @@ def test_damage_is_found(chunks, damage, message, capsys, tmp_path):
 @pytest.mark.parametrize("number", range(3, 10))
 def test_an_index_is_rebuilt_of_what_can_be_read(chunks, number, capsys):
     DAMAGE[number][0](chunks)
-    code = verify(chunks, "--rebuild_index", "true")
+    code = verify(chunks, "--rebuild_index")
     assert "index.json: written" in capsys.readouterr().out
     source = ChunkScenes(str(chunks))
     keys = source.keys("train")
@@ -103,7 +103,7 @@ def test_an_index_is_rebuilt_of_what_can_be_read(chunks, number, capsys):
 
 def test_no_index_can_name_two(chunks, capsys):
     save_chunk(chunks / "train/000009.torch", [make_entry("a00")])
-    assert verify(chunks, "--rebuild_index", "true") == 2
+    assert verify(chunks, "--rebuild_index") == 2
     assert "scene 'a00' is both in" in capsys.readouterr().err
 
 
