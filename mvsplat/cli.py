@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mvsplat import config_files
 from mvsplat.callbacks import (
+    DepthBoundsWarning,
     ImageLogger,
     PredictionWriter,
     ProgressBar,
@@ -244,7 +245,7 @@ class TrainerCLI(LightningCLI):
         logger = config.get("logger")
         if logger is not False and logger is not None and logger != []:
             callbacks = [*callbacks, LearningRateMonitor("step")]
-        callbacks = [*callbacks, Preemption()]
+        callbacks = [*callbacks, Preemption(), DepthBoundsWarning()]
         theirs = config["callbacks"] if isinstance(config["callbacks"], list) else []
         if config["enable_progress_bar"] is not False and not any(
             isinstance(callback, lightning_callbacks.ProgressBar) for callback in theirs
