@@ -150,7 +150,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what is no pickle surfaces as many kinds of exceptions
-        raise ValueError(f"{path} is no file of PyTorch weights: {error}") from error
+        message = f"{path} is no file of PyTorch weights, or not all of one"
+        raise ValueError(message) from error
     if not isinstance(weights, dict):
         raise ValueError(f"{path} holds a {type(weights).__name__}, expected a state dict")
     return weights

@@ -125,20 +125,17 @@ def load_gsplat() -> Any:
     if not torch.cuda.is_available():
         raise RuntimeError(_diagnosis("torch finds no CUDA device"))
     start = time.monotonic()
-    print(
-        "mvsplat: loading gsplat's CUDA extension (built once, which takes minutes) ...",
-        file=sys.stderr,
-        flush=True,
-    )
+    what = "loading" if extension() else "building (once, which takes minutes)"
+    print(f"mvsplat: {what} gsplat's CUDA extension ...", file=sys.stderr, flush=True)
     # torch starts ninja by name, which a virtual environment that is not activated would hide; and
     # processes that build at the same time would delete each other's files.
     binaries = str(Path(sys.executable).parent)
     if binaries not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([binaries, os.environ.get("PATH", "")])
-    lock = Path.home() / ".cache" / "mvsplat" / "gsplat-build.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache" / "mvsplat")
     try:
-        with FileLock(lock):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "gsplat-build.lock"):
             import gsplat
             from gsplat.cuda import _backend
     except Exception as error:  # a failing compiler surfaces as many kinds of exceptions

@@ -23,7 +23,7 @@ def cpu() -> Iterator[Finding]:
         yield Finding(
             "kernel cache",
             "note",
-            "no folder is writable: kernels are compiled again in every process (a minute each)",
+            "no folder is writable, so that every process compiles the kernels again",
             "set NUMBA_CACHE_DIR to a folder of yours",
         )
     else:

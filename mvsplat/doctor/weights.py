@@ -19,7 +19,8 @@ def lpips() -> Iterator[Finding]:
                 subject,
                 "note",
                 f"not at {path} ({USES[net]})",
-                "downloaded on first use; without a network, place the file there",
+                "downloaded on first use; without a network, place the file there, or name it with "
+                "--model.losses.lpips.backbone_weights FILE",
             )
             continue
         try:

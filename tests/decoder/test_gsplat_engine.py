@@ -20,6 +20,7 @@ def loader(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
     monkeypatch.delitem(sys.modules, "gsplat.cuda._backend", raising=False)
     monkeypatch.delattr(gsplat.cuda, "_backend", raising=False)
     gsplat_engine.load_gsplat.cache_clear()
@@ -52,8 +53,15 @@ def test_it_is_loaded_once_and_says_so(loader, monkeypatch, capsys):
     assert loader() is sys.modules["gsplat"] and loader() is loader()
     captured = capsys.readouterr()
     first, second = captured.err.splitlines()
-    assert "loading gsplat's CUDA extension (built once" in first and "ready after" in second
-    assert captured.out == ""
+    assert "building (once, which takes minutes) gsplat's CUDA extension" in first
+    assert "ready after" in second and captured.out == ""
+
+
+def test_what_is_built_is_not_said_to_be_built(loader, monkeypatch, capsys, tmp_path):
+    provide(monkeypatch, SimpleNamespace())
+    monkeypatch.setattr(gsplat_engine, "extension", lambda: tmp_path)
+    loader()
+    assert "loading gsplat's CUDA extension" in capsys.readouterr().err
 
 
 def test_the_build_finds_the_environments_ninja(loader, monkeypatch):
@@ -75,6 +83,15 @@ def test_a_build_that_fails_is_explained(loader, monkeypatch):
     assert f"torch {torch.__version__} built for CUDA" in message
     assert "nvcc: " in message and "compiler: " in message
     assert "Install a CUDA toolkit" in message and "engine cpu" in message
+
+
+def test_a_home_that_cannot_be_written_is_explained(loader, monkeypatch, tmp_path):
+    (tmp_path / ".cache").write_text("no folder")
+    with pytest.raises(RuntimeError, match="not usable: (FileExists|NotADirectory)Error"):
+        loader()
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
+    provide(monkeypatch, SimpleNamespace())
+    assert loader() is sys.modules["gsplat"]
 
 
 def test_no_toolkit_is_explained(loader, monkeypatch):
