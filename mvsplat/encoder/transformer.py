@@ -39,17 +39,16 @@ class Message(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "*batch n c"], attended: Float[Tensor, "*batch n c"]
     ) -> Float[Tensor, "*batch n c"]:
+        if self.feed_forward is None:
+            return tokens + cheaply(lambda x: self.norm(self.merge(x)), attended)
+        return tokens + self.feed_forward[-1](cheaply(self._narrowed, tokens, attended))
+
+    def _narrowed(self, tokens: Tensor, attended: Tensor) -> Tensor:
+        """The feed-forward but for its norm."""
+        assert self.feed_forward is not None
+        widen, _, narrow, _ = self.feed_forward
         message = self.norm(self.merge(attended))
-        if self.feed_forward is not None:
-            widen, _, narrow, norm = self.feed_forward
-            message = norm(
-                cheaply(
-                    lambda x, y: narrow(gelu(widen(torch.cat([x.to(y.dtype), y], dim=-1)))),
-                    tokens,
-                    message,
-                )
-            )
-        return tokens + message
+        return narrow(gelu(widen(torch.cat([tokens.to(message.dtype), message], dim=-1))))
 
 
 class TransformerBlock(nn.Module):
