@@ -1,5 +1,7 @@
 """A picture to look at an evaluation index: context and target views, and how much they overlap."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
@@ -10,10 +12,12 @@ from mvsplat.data.scenes import Scene
 from mvsplat.data.survey import Survey
 from mvsplat.data.transforms import Shape, crop_image
 from mvsplat.export.images import sheet
+from mvsplat.geometry.view_choice import context_problems
 
 _HEIGHT = 144
 _MOST_VIEWS, _MOST_TARGETS = 6, 4
-_TITLE_HEIGHT = 18
+_LINE_HEIGHT = 16
+_LONGEST_NAME = 60
 _DIMMED = 0.3  # brightness of what no other context view shows
 
 
@@ -39,21 +43,22 @@ def contact_sheet(
     return page
 
 
-def describe(name: str, entry: IndexEntry, seen: Survey) -> str:
-    """An entry in words: its overlap, how far apart its views are, how much they cover."""
+def describe(name: str, entry: IndexEntry, seen: Survey) -> list[str]:
+    """An entry in words: overlap, distances and coverage in one line, what is wrong in others."""
     words, context = [], torch.tensor(entry.context)
+    pairs = seen.subset(context).pairs
     if entry.overlap is not None:
         tier = "" if entry.tier is None else f" ({entry.tier})"
         words.append(f"context views overlap by {100 * entry.overlap:.0f} %{tier}")
-    if len(entry.context) > 1:
-        angle = float(seen.subset(context[[0, -1]]).pairs.angle[0, 1])
-        if angle == angle:
+    if len(context) > 1:
+        angle = float(pairs.angle[0, -1])
+        if math.isfinite(angle):
             words.append(f"first and last {angle:.1f} degrees apart")
         words.append(f"{entry.context[-1] - entry.context[0]} frames apart")
     covered = seen.coverage(torch.tensor(entry.target), by=context)
     views = "1 target view" if len(entry.target) == 1 else f"{len(entry.target)} target views"
     words.append(f"{views}, {100 * float(covered.mean()):.0f} % covered")
-    return f"{name}: {', '.join(words)}"
+    return [f"{_printable(name)}: {', '.join(words)}", *context_problems(pairs, entry.context)]
 
 
 def _row(
@@ -67,14 +72,22 @@ def _row(
     for place in _spread(len(entry.target), _MOST_TARGETS):
         frame = entry.target[place]
         cells.append((f"target {frame}", _view(scene, seen, frame, context, shape)))
-    strip = sheet([cells], min_width=1)
-    title = describe(name, entry, seen).encode("ascii", "replace").decode()
+    strip, lines = sheet([cells], min_width=1), describe(name, entry, seen)
     font = ImageFont.load_default()
-    width = max(strip.width, int(font.getlength(title)) + 8)
-    page = Image.new("RGB", (width, strip.height + _TITLE_HEIGHT), "white")
-    ImageDraw.Draw(page).text((4, 5), title, fill="black", font=font)
-    page.paste(strip, (0, _TITLE_HEIGHT))
+    width = max(strip.width, *(int(font.getlength(line)) + 8 for line in lines))
+    top = _LINE_HEIGHT * len(lines)
+    page = Image.new("RGB", (width, strip.height + top), "white")
+    for number, line in enumerate(lines):
+        color = "black" if number == 0 else "firebrick"
+        ImageDraw.Draw(page).text((4, 5 + number * _LINE_HEIGHT), line, fill=color, font=font)
+    page.paste(strip, (0, top))
     return page
+
+
+def _printable(name: str) -> str:
+    """A scene's name as the built-in font can draw it, and not too long."""
+    name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in name)
 
 
 def _view(
@@ -83,7 +96,7 @@ def _view(
     """A view, cropped and small, dark where the others do not see what it shows."""
     picture = scene.image(frame)
     height, width = (picture.height, picture.width) if shape is None else shape
-    size = (_HEIGHT, max(1, round(_HEIGHT * width / height)))
+    size = (_HEIGHT, min(max(1, round(_HEIGHT * width / height)), 4 * _HEIGHT))
     pixels = crop_image(picture, size) / 255
     if not len(others):
         return pixels

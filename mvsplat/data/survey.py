@@ -1,5 +1,6 @@
 """What the views of a scene show of each other, measured with the best the scene has to offer."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -50,6 +51,15 @@ class SurveySettings:
     image_shape: tuple[int, int] | None = (256, 256)
     near: float | None = None
     far: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_shape is not None and min(self.image_shape) < 1:
+            raise ValueError(f"image_shape is {list(self.image_shape)}; expected height and width")
+        low, high = self.near, self.far
+        if any(bound is not None and not 0 < bound < math.inf for bound in (low, high)) or (
+            low is not None and high is not None and low >= high
+        ):
+            raise ValueError(f"near is {low} and far is {high}; expected 0 < near < far")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ of every view's content is seen, from a similar side, by a chosen view that has 
 Nothing here is random, and equal choices are decided in favour of the lower frame number.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -89,33 +91,30 @@ def pair_quality(pairs: ViewPairs) -> Float[Tensor, "n n"]:
     return quality.where(quality > _NO_PAIR, 0).fill_diagonal_(0)
 
 
-def context_problems(pairs: ViewPairs, context: Int[Tensor, " v"] | list[int]) -> list[str]:
+def context_problems(pairs: ViewPairs, names: Sequence[object]) -> list[str]:
     """What is wrong with context views, in sentences; empty if nothing is.
 
     Args:
-        pairs: Measures of all pairs of views.
-        context: The chosen ones.
+        pairs: Measures of the context views alone.
+        names: What to call each of them.
     """
-    index = torch.as_tensor(context)
-    if len(index) < 2:
+    if len(names) < 2:
         return ["a single context view leaves nothing to match"]
-    overlap = pairs.mutual[index][:, index].clone().fill_diagonal_(-1)
-    angle = pairs.angle.nan_to_num(0)[index][:, index].clone().fill_diagonal_(-1)
+    overlap = pairs.mutual.clone().fill_diagonal_(-1)
+    angle = pairs.angle.nan_to_num(0).clone().fill_diagonal_(-1)
     angle = torch.minimum(angle, angle.mT)
     if bool((angle.max() < NO_ANGLE) & (overlap.max() > 0)):
         return ["the cameras are all in one place: without parallax depth is a guess"]
     problems = []
-    for row, view in enumerate(index.tolist()):
+    for row, name in enumerate(names):
         best = int(overlap[row].argmax())
-        share, partner = float(overlap[row, best]), int(index[best])
+        share, partner = float(overlap[row, best]), names[best]
         if share < LITTLE_OVERLAP:
-            problems.append(
-                f"view {view} overlaps with no other context view by more than {share:.0%}"
-            )
+            problems.append(f"view {name} shares at most {share:.0%} with another context view")
         elif float(angle[row].max()) < LITTLE_ANGLE:
             problems.append(
-                f"view {view} and view {partner} see everything from less than "
-                f"{LITTLE_ANGLE} degrees apart: too little parallax for depth"
+                f"view {name} and view {partner} see everything from less than {LITTLE_ANGLE} "
+                "degrees apart: too little parallax for depth"
             )
     return problems
 

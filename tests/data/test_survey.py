@@ -142,8 +142,20 @@ def test_the_best_evidence_there_is():
     bounds = SurveySettings(evidence="bounds", image_shape=None, near=10.0, far=10.0001)
     depths = survey(with_points, bounds).shown.position[0, :, 2]
     assert depths.min() > 9.99 and depths.max() < 10.01
-    with pytest.raises(ValueError, match="near is 3.0 and far is 2.0"):
-        survey(without, SurveySettings(evidence="bounds", near=3.0, far=2.0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"near": 3.0, "far": 2.0}, "near is 3.0 and far is 2.0; expected 0 < near < far"),
+        ({"near": 0.0}, "near is 0.0"),
+        ({"far": float("nan")}, "far is nan"),
+        ({"image_shape": (0, 256)}, r"image_shape is \[0, 256\]"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        SurveySettings(**settings)
 
 
 @pytest.mark.skipif(not RE10K.exists(), reason="no shared reference data")

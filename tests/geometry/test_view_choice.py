@@ -51,6 +51,12 @@ CAPTURES = {
 }
 
 
+def problems(capture, near, far, context):
+    index = torch.as_tensor(context)
+    pairs = measured((capture[0][index], capture[1][index]), near, far)
+    return context_problems(pairs, index.tolist())
+
+
 def measured(capture, near, far):
     return compare_views(frustum_points(*capture, near, far), *capture)
 
@@ -75,7 +81,7 @@ def test_every_context_view_has_a_partner_to_be_matched_with(name, count):
     angle = pairs.angle[chosen][:, chosen].fill_diagonal_(180)
     good = (overlap > 0.4) & (angle > 2) & (angle < 25)
     assert good.any(dim=1).all()
-    assert context_problems(pairs, chosen) == []
+    assert problems(capture, near, far, chosen) == []
 
 
 def test_a_video_is_covered_from_end_to_end():
@@ -111,7 +117,7 @@ def test_a_camera_that_only_turns_covers_most_and_is_reported():
     capture, near, far = CAPTURES["turning"]
     chosen = choose_context(*capture, near, far, 4)
     assert chosen[0] <= 5 and chosen[-1] >= 14
-    (problem,) = context_problems(measured(capture, near, far), chosen)
+    (problem,) = problems(capture, near, far, chosen)
     assert "all in one place" in problem
 
 
@@ -119,29 +125,28 @@ def test_identical_cameras_are_reported():
     capture = views([around(0.0)] * 5)
     chosen = choose_context(*capture, 1.0, 10.0, 3)
     assert chosen.tolist() == [0, 1, 2]
-    assert "all in one place" in context_problems(measured(capture, 1.0, 10.0), chosen)[0]
+    assert "all in one place" in problems(capture, 1.0, 10.0, chosen)[0]
 
 
 def test_problems_name_the_views():
     capture = views([around(0.0), around(8.0), around(8.1), around(180.0, radius=-9.0)])
     capture[0][3] = look((3.0, 0.0, 0.6), (9.0, 0.0, 0.6))  # looks away
-    pairs = measured(capture, 2.0, 4.0)
-    assert context_problems(pairs, [0, 1]) == []
-    assert context_problems(pairs, [0]) == ["a single context view leaves nothing to match"]
-    assert context_problems(pairs, [0, 1, 3]) == [
-        "view 3 overlaps with no other context view by more than 0%"
+    assert problems(capture, 2.0, 4.0, [0, 1]) == []
+    assert problems(capture, 2.0, 4.0, [0]) == ["a single context view leaves nothing to match"]
+    assert problems(capture, 2.0, 4.0, [0, 1, 3]) == [
+        "view 3 shares at most 0% with another context view"
     ]
-    little = context_problems(pairs, [1, 2])
+    little = problems(capture, 2.0, 4.0, [1, 2])
     assert len(little) == 2 and little[0].startswith("view 1 and view 2 see everything from less")
     # A third view that one of them can be matched with makes up for it.
-    assert context_problems(pairs, [0, 1, 2]) == []
+    assert problems(capture, 2.0, 4.0, [0, 1, 2]) == []
 
 
 def test_views_that_share_nothing_are_still_chosen_and_reported():
     capture = views([look((0.0, 9.0 * step, 0.0), (1.0, 9.0 * step, 0.0)) for step in range(4)])
     chosen = choose_context(*capture, 1.0, 2.0, 2)
     assert len(chosen) == 2
-    assert len(context_problems(measured(capture, 1.0, 2.0), chosen)) == 2
+    assert len(problems(capture, 1.0, 2.0, chosen)) == 2
 
 
 def test_sparse_points_tell_the_overlap():
