@@ -1,8 +1,6 @@
 """The model over its life: trained, saved, resumed, loaded, and trained by two processes."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -119,34 +117,3 @@ def test_bfloat16_training_stays_finite(program):
     assert program("fit", "--trainer.precision=bf16-mixed") == 0, program.err
     for name, value in weights(program.checkpoint()).items():
         assert value.isfinite().all(), name
-
-
-@pytest.mark.slow
-def test_two_processes_train_validate_and_test(tmp_path, scenes_root):
-    """Both take part, every test scene is scored once, and rank zero alone writes."""
-    run = tmp_path / "run"
-    common = ["--config", str(TINY), "--run_dir", str(run), "--data.source.root", str(scenes_root)]
-    two = ["--trainer.strategy=ddp", "--trainer.devices=2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for command in (
-        ["fit", *common, *two, "--trainer.num_sanity_val_steps=1"],
-        ["test", *common, *two, "--ckpt_path=last"],
-        # The second process has nothing to test.
-        ["test", *common, *two, "--ckpt_path=last", "--data.source.test_scenes=1"]
-        + ["--results.folder=one"],
-    ):
-        result = subprocess.run(
-            [sys.executable, "-m", "mvsplat", *command],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env=environment,
-        )
-        assert result.returncode == 0, result.stderr[-3000:]
-    import json
-
-    for folder, count in (("test", 3), ("one", 1)):
-        scores = json.loads((run / folder / "scores.json").read_text())
-        assert len(scores["scenes"]) == count
-    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert state["global_step"] == 2

@@ -1,0 +1,173 @@
+"""Two processes (DDP on the CPU): the same training and the same scores as one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed
+from lightning.pytorch.callbacks import Callback
+
+from mvsplat.losses import Loss
+
+pytestmark = pytest.mark.slow
+TINY = Path(__file__).parent / "configs" / "tiny.yaml"
+TWO = ["--trainer.strategy=ddp", "--trainer.devices=2"]
+# Gradients reach the weights as they are, so that these can be compared after a few steps.
+PLAIN = ["--model.optimizer=SGD", "--model.optimizer.lr=0.1", "--model.schedule=null"]
+
+
+class Recorder(Callback):
+    """Writes what its process was trained on to a file of its own.
+
+    Args:
+        folder: Where to.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+        self.seen: list[tuple[str, list[int]]] = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen.append((batch.scene, batch.target.index.tolist()))
+
+    def on_train_end(self, trainer, pl_module):
+        (self.folder / f"{trainer.global_rank}.json").write_text(json.dumps(self.seen))
+
+
+class Terminated(Callback):
+    """SIGTERM comes to the last process alone.
+
+    Args:
+        batch: In this training batch.
+    """
+
+    def __init__(self, batch: int):
+        self.batch = batch
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == self.batch and trainer.global_rank == trainer.world_size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Spoiled(Loss):
+    """Adds nothing, but is NaN once, in the last process.
+
+    Args:
+        batch: In this training batch.
+        weight: Factor of this term in the sum.
+    """
+
+    def __init__(self, batch: int, weight: float = 1.0):
+        super().__init__(weight)
+        self.batch = batch
+        self.calls = 0
+
+    def forward(self, rendering, batch, gaussians):
+        self.calls += 1
+        world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        last = world == 1 or torch.distributed.get_rank() == world - 1
+        spoil = last and self.calls == self.batch + 1
+        return rendering.color.sum() * (torch.nan if spoil else 0)
+
+
+def in_two_processes(program, command: str, *arguments: str) -> str:
+    """``mvsplat`` as a user starts it; returns what it said."""
+    common = ["--config", str(TINY), "--run_dir", str(program.run_dir)]
+    common += ["--data.source.root", str(program.scenes)]
+    result = subprocess.run(
+        [sys.executable, "-m", "mvsplat", command, *common, *TWO, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stderr
+
+
+def state(program) -> dict:
+    return torch.load(program.checkpoint(), weights_only=True)
+
+
+def distance(one: dict, two: dict) -> float:
+    return sum(float((one[name] - two[name]).square().sum()) for name in one) ** 0.5
+
+
+@pytest.fixture
+def start(program):
+    """The weights before the first step."""
+    assert program("fit", "--trainer.max_steps=1", *PLAIN, "--model.optimizer.lr=0") == 0
+    return state(program)["state_dict"]
+
+
+def assert_same_steps(start, one, two):
+    """Up to the order in which gradients are summed."""
+    assert distance(one, two) < 1e-4 * distance(start, one) != 0
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(program, start, tmp_path):
+    record = [f"--trainer.callbacks={__name__}.Recorder", f"--trainer.callbacks.folder={tmp_path}"]
+    arguments = ["--trainer.max_steps=3", *PLAIN, *record]
+    assert program("fit", "--data.train_loader.batch_size=2", *arguments) == 0, program.err
+    whole = state(program)["state_dict"]
+    together = json.loads((tmp_path / "0.json").read_text())
+    in_two_processes(program, "fit", *arguments, "--trainer.num_sanity_val_steps=1")
+    assert_same_steps(start, whole, state(program)["state_dict"])
+    split = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    for batch, first, second in zip(together, *split, strict=True):
+        # The same samples, with the same views, and none twice.
+        assert batch == [first[0] + second[0], first[1] + second[1]]
+        assert first != second
+
+
+def test_two_processes_skip_the_same_step_and_stop_together(program, start):
+    """One of them has a loss of NaN, and is told to stop later."""
+    spoiled = [f"--model.losses.spoiled={__name__}.Spoiled", "--model.losses.spoiled.batch=1"]
+    arguments = [*PLAIN, *spoiled, "--checkpoint.every_n_steps=100"]
+    batch = "--data.train_loader.batch_size=2"
+    assert program("fit", "--trainer.max_steps=4", batch, *arguments) == 0, program.err
+    whole = state(program)
+    assert whole["callbacks"]["FiniteSteps"]["total"] == 1
+
+    stop = [f"--trainer.callbacks={__name__}.Terminated", "--trainer.callbacks.batch=2"]
+    said = in_two_processes(program, "fit", "--trainer.max_steps=4", *stop, *arguments)
+    stopped = state(program)
+    assert stopped["global_step"] == 3 and stopped["SceneDataModule"]["position"] == 6
+    assert "step 1 is skipped: its loss is not finite" in said
+    resume = ["--ckpt_path=last", "--model.losses.spoiled.batch=99"]
+    # The rest in one process, of twice the batch.
+    assert program("fit", "--trainer.max_steps=4", batch, *arguments, *resume) == 0, program.err
+    assert_same_steps(start, whole["state_dict"], state(program)["state_dict"])
+
+
+def test_two_processes_score_every_scene_once_and_as_one(program):
+    assert program("fit", "--trainer.max_steps=1") == 0, program.err
+
+    def scores(folder):
+        return json.loads((program.run_dir / folder / "scores.json").read_text())
+
+    def flat(value):
+        if isinstance(value, dict):
+            return {f"{k}/{p}": v for k, item in value.items() for p, v in flat(item).items()}
+        if isinstance(value, list):
+            return flat(dict(enumerate(value)))
+        return {"": value}
+
+    # Of three scenes one process has two; of one scene the second process has none.
+    for scenes in (3, 1):
+        test = ["--ckpt_path=last", f"--data.source.test_scenes={scenes}"]
+        assert program("test", *test, "--results.folder=alone") == 0, program.err
+        in_two_processes(program, "test", *test, "--results.folder=both")
+        alone, both = scores("alone"), scores("both")
+        assert list(both["scenes"]) == list(alone["scenes"]) and len(both["scenes"]) == scenes
+        for part in ("mean", "scenes"):
+            one, two = flat(alone[part]), flat(both[part])
+            numbers = [name for name in one if "timing" not in name]
+            assert numbers == [name for name in two if "timing" not in name]
+            for name in numbers:
+                assert one[name] == pytest.approx(two[name], abs=1e-6), name
