@@ -48,7 +48,7 @@ def save_depth_png(depth: Float[Tensor, "h w"], path: str | Path, unit: float) -
     known = known_depth(depth)
     # What is known never becomes 0, however near it is.
     steps = (torch.where(known, depth, 1).double() / unit).round().clamp(1, _HIGHEST) * known
-    pixels = steps.cpu().numpy().astype(np.uint16)
+    pixels = steps.detach().cpu().numpy().astype(np.uint16)
     text = PngInfo()
     text.add_text(_FIELD, repr(float(unit)))
     with replacing(path) as temporary:

@@ -11,14 +11,14 @@ from mvsplat.export import depth_unit, load_depth_png, save_depth_npy, save_dept
 
 
 def test_a_png_holds_depth_to_half_its_unit(tmp_path):
-    depth = torch.linspace(0.001, 65.0, 20 * 30).view(20, 30)
+    depth = torch.linspace(0.001, 65.0, 20 * 30).view(20, 30).requires_grad_()
     save_depth_png(depth, tmp_path / "a" / "depth.png", unit=0.001)
     with Image.open(tmp_path / "a" / "depth.png") as image:  # another reader's view of the file
         assert image.mode == "I;16" and image.text["depth_unit"] == "0.001"
         steps = np.asarray(image).astype(np.float64)
-    assert np.abs(steps * 0.001 - depth.double().numpy()).max() <= 0.0005 + 1e-6
+    assert np.abs(steps * 0.001 - depth.detach().double().numpy()).max() <= 0.0005 + 1e-6
     torch.testing.assert_close(
-        load_depth_png(tmp_path / "a" / "depth.png"), depth, atol=0.00051, rtol=0
+        load_depth_png(tmp_path / "a" / "depth.png"), depth.detach(), atol=0.00051, rtol=0
     )
 
 
