@@ -64,7 +64,7 @@ class DepthBoundsWarning(Callback):
         for bound, scenes in self._piled.items():
             names = ", ".join(scenes[:_SHOWN]) + (", ..." if len(scenes) > _SHOWN else "")
             _log.warning(
-                "in %d of %d scenes (%s) over %d %% of the estimated depths lie at the %s bound: %s",
+                "in %d of %d scenes (%s) over %d %% of estimated depths lie at the %s bound: %s",
                 *(len(scenes), self._scenes, names, 100 * _TOO_MANY[bound], bound, _ADVICE[bound]),
             )
 

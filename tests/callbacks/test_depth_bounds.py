@@ -36,7 +36,7 @@ def run(make_trainer, caplog, depth, share, command="test"):
 
 def test_depths_at_a_bound_are_said_once(make_trainer, caplog):
     (near,) = run(make_trainer, caplog, 1.001, 0.3)
-    assert near.startswith("in 2 of 2 scenes (scene/0, scene/1) over 25 % of the estimated depths")
+    assert near.startswith("in 2 of 2 scenes (scene/0, scene/1) over 25 % of estimated depths")
     assert "at the near bound" in near and "set near of the data lower" in near
     (far,) = run(make_trainer, caplog, 3.99, 0.6, "predict")
     assert "over 50 %" in far and "set far of the data higher" in far

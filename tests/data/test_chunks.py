@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -271,3 +272,35 @@ def test_grey_and_transparent_pictures_become_rgb():
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match="roots is empty|open_chunks is 0"):
         ChunkScenes(**arguments)
+
+
+def test_names_and_points_of_the_frames():
+    entry = make_entry("one") | {"points": torch.tensor([[1.0, 2, 3], [float("nan"), 0, 0]])}
+    scene = ChunkScene(entry, "x")
+    assert scene.frame_names == [str(frame) for frame in range(9)]  # the time stamps
+    assert scene.points.tolist() == [[1, 2, 3]]
+    named = ChunkScene(entry | {"names": [f"{frame}.jpg" for frame in range(9)]}, "x")
+    assert named.frame_names[3] == "3.jpg"
+    assert ChunkScene(entry | {"timestamps": torch.zeros(2)}, "x").frame_names is None
+    with pytest.raises(ValueError, match="scene 'one': points are no tensor"):
+        ChunkScene(entry | {"points": torch.zeros(3)}, "x")
+
+
+def test_few_bytes_cannot_ask_for_much_memory(tmp_path):
+    """A stride of 0 makes a byte a terabyte; a compressed record expands a thousandfold."""
+    entry = make_entry("one")
+    entry["images"][1] = torch.zeros(1, dtype=torch.uint8).expand(10**12)
+    path = tmp_path / "a.torch"
+    torch.save([entry], path)
+    with pytest.raises(ValueError, match="images 1 is no flat uint8 tensor"):
+        ChunkScene(load_chunk(path)["one"], path)
+    torch.save([make_entry("one")], path)
+    squeezed = tmp_path / "b.torch"
+    with (
+        zipfile.ZipFile(path) as plain,
+        zipfile.ZipFile(squeezed, "w", zipfile.ZIP_DEFLATED) as zipped,
+    ):
+        for name in plain.namelist():
+            zipped.writestr(name, plain.read(name))
+    with pytest.raises(ValueError, match=r"b\.torch is damaged .*compressed records"):
+        load_chunk(squeezed)

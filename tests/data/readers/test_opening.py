@@ -110,3 +110,18 @@ def test_paths_stay_in_their_folder(tmp_path):
     for name in ("..", "a/../../b", "/b", "\\\\server\\b", "", "a\0b"):
         with pytest.raises(ValueError, match="leaves the folder|no name of a file"):
             inside(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("AnyScenes", ["--data.source.test", "[door]"]),
+        ("ColmapScenes", ["--data.source.root", "door", "--data.source.images", "images_4"]),
+        ("TransformsScenes", ["--data.source.root", "door"]),
+        ("DTUScenes", ["--data.source.light", "2"]),
+        ("RealEstate10KScenes", ["--data.source.frames", "pictures"]),
+    ],
+)
+def test_a_yaml_file_can_name_each(program, name, options):
+    assert program("validate", "--data.source", name, *options, "--print_config", config=False) == 0
+    assert f".{name}" in program.out and options[1].strip("[]") in program.out
