@@ -13,11 +13,15 @@ _EXPORTS = {
     "BoundedViewSampler": "view_samplers",
     "ChunkScenes": "chunks",
     "ColmapScenes": "readers.colmap",
+    "ContextChoice": "context_choice",
     "DTUScenes": "readers.dtu",
     "EvaluationViewSampler": "view_samplers",
+    "FrameGaps": "context_stretches",
     "GeneratedScenes": "generated",
     "LoaderSettings": "loading",
     "MiddleViewSampler": "view_samplers",
+    "NearestViews": "context_choice",
+    "OverlapTiers": "context_stretches",
     "RealEstate10KScenes": "readers.realestate10k",
     "Scene": "scenes",
     "SceneDataModule": "data_module",
@@ -25,16 +29,24 @@ _EXPORTS = {
     "TransformsScenes": "readers.transforms_json",
     "UnsuitableScene": "view_samplers",
     "ViewSampler": "view_samplers",
+    "WholeScene": "context_choice",
+    "make_index": "index_making",
     "open_scenes": "readers.opening",
+    "read_evaluation_index": "evaluation_index",
     "write_chunks": "chunks",
+    "write_evaluation_index": "evaluation_index",
 }
 
 __all__ = list(_EXPORTS)
 
 if TYPE_CHECKING:
     from mvsplat.data.chunks import ChunkScenes, write_chunks
+    from mvsplat.data.context_choice import ContextChoice, NearestViews, WholeScene
+    from mvsplat.data.context_stretches import FrameGaps, OverlapTiers
     from mvsplat.data.data_module import SceneDataModule
+    from mvsplat.data.evaluation_index import read_evaluation_index, write_evaluation_index
     from mvsplat.data.generated import GeneratedScenes
+    from mvsplat.data.index_making import make_index
     from mvsplat.data.loading import LoaderSettings
     from mvsplat.data.readers.colmap import ColmapScenes
     from mvsplat.data.readers.dtu import DTUScenes

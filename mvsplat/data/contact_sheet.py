@@ -75,7 +75,7 @@ def _row(
     strip, lines = sheet([cells], min_width=1), describe(name, entry, seen)
     font = ImageFont.load_default()
     width = max(strip.width, *(int(font.getlength(line)) + 8 for line in lines))
-    top = _LINE_HEIGHT * len(lines)
+    top = _LINE_HEIGHT * len(lines) + 6
     page = Image.new("RGB", (width, strip.height + top), "white")
     for number, line in enumerate(lines):
         color = "black" if number == 0 else "firebrick"
