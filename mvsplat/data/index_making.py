@@ -49,7 +49,7 @@ def make_index(
     source: SceneSource,
     split: Split,
     choice: ContextChoice,
-    settings: SurveySettings,
+    settings: SurveySettings = SurveySettings(),
     seed: int = 0,
     workers: int | None = None,
     progress: Callable[[int], None] = lambda _: None,

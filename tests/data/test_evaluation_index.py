@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mvsplat.data.evaluation_index import (
     IndexEntry,
@@ -12,6 +14,7 @@ from mvsplat.data.evaluation_index import (
     write_evaluation_index,
 )
 
+NOTES = {"overlap", "tier"}
 PUBLISHED = Path(__file__).parents[3] / "shared/data/re10k_sample/evaluation_index.json"
 
 
@@ -88,6 +91,33 @@ def test_other_files_are_refused_by_name(tmp_path, content, message):
     path = write(tmp_path / "index.json", content)
     with pytest.raises(ValueError, match=rf"index\.json.*{message}"):
         read_evaluation_index(path)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 10**12) | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["context", "target", "scene", "overlap", "tier", "x"]),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.dictionaries(st.text(max_size=4), VALUES, max_size=3) | VALUES)
+def test_any_json_is_an_index_or_refused(tmp_path_factory, content):
+    path = write(tmp_path_factory.getbasetemp() / "any.json", json.dumps(content))
+    try:
+        entries = read_evaluation_index(path)
+    except ValueError as error:
+        assert "any.json" in str(error)
+        return
+    for entry in entries.values():
+        assert entry is None or (entry.context and entry.target and set(entry.notes()) <= NOTES)
 
 
 def test_unreadable_files(tmp_path):
