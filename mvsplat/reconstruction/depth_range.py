@@ -72,7 +72,7 @@ def points_from_photos(source: SceneInput) -> Float[Tensor, "p 3"]:
     """World points that pairs of photographs surely both show."""
     found = [torch.zeros(0, 3)]
     for pair in _pairs(source.scene):
-        views = as_views([source.frame(index, _SHAPE) for index in pair], 1, 2)
+        views = as_views([source.frame(index, _SHAPE) for index in pair], 1.0, 2.0)
         found.append(triangulated(views.image[0], views.extrinsics[0], views.intrinsics[0]))
     return torch.cat(found)
 

@@ -134,7 +134,8 @@ def _from_folder(path: Path, work: Path, seed: int, progress: Progress) -> Scene
             f"{path} holds no photos: expected files such as .jpg or .png, or cameras beside them "
             f"(sparse/0 of COLMAP, transforms.json){hint}"
         )
-    return _without_cameras(found, len(found), f"photos in {path.name}", work, seed, progress)
+    folder = "/".join(path.resolve().parts[-2:])
+    return _without_cameras(found, len(found), f"photos in {folder}", work, seed, progress)
 
 
 def _without_cameras(

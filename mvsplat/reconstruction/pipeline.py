@@ -20,7 +20,7 @@ from mvsplat.reconstruction.scaling import scaling_to
 from mvsplat.reconstruction.stages import Stages
 from mvsplat.types import Gaussians
 
-_USUAL_VIEWS = 4
+_USUAL_VIEWS = 3
 
 
 def reconstruct(
@@ -48,7 +48,7 @@ def reconstruct(
             arrays.
         checkpoint: Weights of this package (runs/.../last.ckpt) or a released MVSplat checkpoint.
         views: How many photos to make the scene from, 2 or more, chosen by overlap, baseline and
-            coverage; or all; null takes 4, or all of fewer.
+            coverage; or all; null takes 3, or both of two.
         size: Height and width in pixels to which photos are cropped for the model, one number for
             a square; null takes the size it was trained with.
         near: Nearest depth of the scene, in the unit of the cameras; null estimates it.

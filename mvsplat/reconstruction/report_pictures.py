@@ -21,7 +21,7 @@ def embedded(picture: Float[Tensor, "3 h w"] | Image.Image, alt: str, width: int
     if image.width < width:
         factor = -(-width // image.width)
         image = image.resize(
-            (image.width * factor, image.height * factor), Image.Resampling.NEAREST
+            (image.width * factor, image.height * factor), Image.Resampling.BICUBIC
         )
     elif image.width > 2 * width:
         height = round(image.height * 2 * width / image.width)

@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-# Beyond so many photographs they are matched with their neighbours only.
-_EXHAUSTIVE = 60
-_NEIGHBOURS = 10
+from mvsplat.reconstruction.pairs import EXHAUSTIVE, pairs_to_match
+
+# Of photographs whose EXIF does not say: that of a lens with 53 degrees, in longer sides.
+_USUAL_FOCAL_LENGTH = 1.0
 _PAIRS_AT_A_TIME = 24
 # Two or three views do not determine a focal length and a distortion besides everything else.
-_ENOUGH_FOR_LENSES = 4
-# K^-1 H K of photographs taken from one spot is a rotation; so much may its stretch differ from 1.
-_ROTATION_TOLERANCE = 0.06
+_LENSES_FROM = 4
+# K^-1 H K of photographs taken from one spot is a rotation, whose singular values are equal; their
+# ratio, as the focal length may be a guess, is at most this.
+_ROTATION_STRETCH = 1.12
 
 
 def main(folder: Path) -> None:
@@ -39,14 +41,6 @@ def main(folder: Path) -> None:
     _tell(result=_map(task, folder, database))
 
 
-def pairs_to_match(count: int) -> list[tuple[int, int]]:
-    """All pairs; of many photographs each one's next ten, and ones 16, 32, 64 ... farther on."""
-    if count <= _EXHAUSTIVE:
-        return list(itertools.combinations(range(count), 2))
-    steps = [*range(1, _NEIGHBOURS + 1), *(2**k for k in range(4, count.bit_length()))]
-    return [(i, i + step) for i in range(count) for step in steps if i + step < count]
-
-
 def _extract(task: dict[str, Any], database: Path) -> None:
     """Features, some photographs at a time; those of one camera share their intrinsics."""
     options = pycolmap.FeatureExtractionOptions()
@@ -56,6 +50,7 @@ def _extract(task: dict[str, Any], database: Path) -> None:
     for camera in task["cameras"]:
         reader = pycolmap.ImageReaderOptions()
         reader.camera_model = "SIMPLE_RADIAL"
+        reader.default_focal_length_factor = _USUAL_FOCAL_LENGTH
         if camera["focal_length"] is not None:
             numbers = (camera["focal_length"], camera["width"] / 2, camera["height"] / 2, 0)
             reader.camera_params = ",".join(map(str, numbers))
@@ -94,15 +89,44 @@ def _match(task: dict[str, Any], folder: Path, database: Path) -> None:
 
 
 def _map(task: dict[str, Any], folder: Path, database: Path) -> dict[str, Any]:
-    """Cameras and points; the model with most photographs is written."""
+    """Cameras and points; the model with most photographs is written.
+
+    Where the photographs hardly move, focal lengths run away and take the rest along: unless all
+    photographs get a camera, it is tried again with the lenses as they were assumed.
+    """
+    count = len(task["order"])
+    models = _models(task, folder / "refined", database, True) if count >= _LENSES_FROM else []
+    if not models or models[0].num_reg_images() < count:
+        fixed = _models(task, folder / "fixed", database, False)
+        models = max(models, fixed, key=lambda m: m[0].num_reg_images() if m else 0)
+    result: dict[str, Any] = {"registered": [], "other_models": [], **_pairs(database, task)}
+    if models:
+        target = folder / "sparse" / "0"
+        target.mkdir(parents=True)
+        models[0].write_binary(target)
+        result["registered"] = _names(models[0])
+        result["other_models"] = [_names(model) for model in models[1:]]
+        result["points"] = models[0].num_points3D()
+        result["reprojection_error"] = models[0].compute_mean_reprojection_error()
+    return result
+
+
+def _models(
+    task: dict[str, Any], folder: Path, database: Path, refine_lenses: bool
+) -> list[pycolmap.Reconstruction]:
+    """All models that can be built, the one with most photographs first."""
     count = len(task["order"])
     options = pycolmap.IncrementalPipelineOptions()
-    options.num_threads = task["threads"]
+    # Sums of many threads differ from run to run, and so do the cameras of few photographs.
+    options.num_threads = 1 if count <= EXHAUSTIVE else task["threads"]
     options.random_seed = options.mapper.random_seed = task["seed"]
     options.triangulation.random_seed = task["seed"]
     options.min_model_size = 2
-    options.ba_refine_focal_length = options.ba_refine_extra_params = count >= _ENOUGH_FOR_LENSES
-    registered = itertools.count(2)
+    options.ba_refine_focal_length = options.ba_refine_extra_params = refine_lenses
+    options.mapper.abs_pose_refine_focal_length = refine_lenses
+    options.mapper.abs_pose_refine_extra_params = refine_lenses
+    registered = itertools.count(3)
+    folder.mkdir()
     models = pycolmap.incremental_mapping(
         database,
         task["images"],
@@ -113,17 +137,7 @@ def _map(task: dict[str, Any], folder: Path, database: Path) -> dict[str, Any]:
             stage="cameras", done=min(next(registered), count), total=count
         ),
     )
-    result = {"registered": [], "other_models": [], **_pairs(database, task)}
-    if models:
-        ranked = sorted(models.values(), key=lambda model: -model.num_reg_images())
-        target = folder / "sparse" / "0"
-        target.mkdir(parents=True)
-        ranked[0].write_binary(target)
-        result["registered"] = _names(ranked[0])
-        result["other_models"] = [_names(model) for model in ranked[1:]]
-        result["points"] = ranked[0].num_points3D()
-        result["reprojection_error"] = ranked[0].compute_mean_reprojection_error()
-    return result
+    return sorted(models.values(), key=lambda model: -model.num_reg_images())
 
 
 def _names(model: pycolmap.Reconstruction) -> list[str]:
@@ -132,11 +146,7 @@ def _names(model: pycolmap.Reconstruction) -> list[str]:
 
 def _pairs(database: Path, task: dict[str, Any]) -> dict[str, Any]:
     """How many pairs match, and how many of these a mere turn of the camera explains."""
-    lenses = {
-        file: (camera["focal_length"] or 1.2 * max(camera["width"], camera["height"]), camera)
-        for camera in task["cameras"]
-        for file in camera["files"]
-    }
+    lenses = {file: camera for camera in task["cameras"] for file in camera["files"]}
     with pycolmap.Database.open(database) as content:
         names = {image.image_id: image.name for image in content.read_all_images()}
         ids, geometries = content.read_two_view_geometries()
@@ -150,20 +160,21 @@ def _pairs(database: Path, task: dict[str, Any]) -> dict[str, Any]:
     return {"matching_pairs": verified, "turned_pairs": turned}
 
 
-def _is_turn(geometry: Any, first: Any, second: Any) -> bool:
+def _is_turn(geometry: Any, first: dict[str, Any], second: dict[str, Any]) -> bool:
     """Whether the homography between two photographs is that of a camera that only turned."""
     kind = pycolmap.TwoViewGeometryConfiguration
     planar = (kind.PLANAR, kind.PANORAMIC, kind.PLANAR_OR_PANORAMIC)
     if geometry.config not in [int(k) for k in planar] or geometry.H is None:
         return False
-    stretch = np.linalg.svd(
-        np.linalg.inv(_calibration(*second)) @ geometry.H @ _calibration(*first), compute_uv=False
-    )
-    return bool(stretch[0] / stretch[-1] < 1 + 2 * _ROTATION_TOLERANCE)
+    turn = np.linalg.inv(_calibration(second)) @ geometry.H @ _calibration(first)
+    stretch = np.linalg.svd(turn, compute_uv=False)
+    return bool(stretch[0] / stretch[-1] < _ROTATION_STRETCH)
 
 
-def _calibration(focal: float, camera: dict[str, Any]) -> np.ndarray:
-    return np.array([[focal, 0, camera["width"] / 2], [0, focal, camera["height"] / 2], [0, 0, 1]])
+def _calibration(camera: dict[str, Any]) -> np.ndarray:
+    width, height = camera["width"], camera["height"]
+    focal = camera["focal_length"] or _USUAL_FOCAL_LENGTH * max(width, height)
+    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
 
 def _parts(items: list, size: int) -> list[list]:

@@ -28,6 +28,7 @@ Progress = Callable[[str, int, int], None]
 """Is told a stage's title, how much is done, and of how much."""
 
 _MOST_FEATURES = 8192
+_MOSTLY = 0.8
 _ADVICE = (
     "Photos should overlap by half or more, from places a step apart, of something with texture; "
     "or give cameras (a COLMAP model, a transforms.json)."
@@ -76,18 +77,11 @@ def estimate_cameras(
             "these photos have no cameras, and pycolmap, which estimates them, is not installed: "
             "pip install 'mvsplat[photos]' (or pip install pycolmap)"
         )
-    task = {
-        "images": str(collection.folder),
-        "order": [photo.file for photo in collection.photos],
-        "cameras": _cameras(collection.photos),
-        "threads": usable_cores(),
-        "features": _MOST_FEATURES,
-        "seed": seed,
-    }
-    (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
+    task = json.dumps(_task(collection, seed))
+    (folder / "task.json").write_text(task, encoding="utf-8")
     result = _run(folder, progress)
     names = {photo.file: photo.name for photo in collection.photos}
-    if len(result["registered"]) < 2:
+    if len(result["registered"]) < 2 or _only_turned(result):
         raise ValueError(_failure(len(names), result))
     dropped = {name: "does not match the others" for name in names.values()}
     for other in result["other_models"]:
@@ -95,6 +89,18 @@ def estimate_cameras(
     for file in result["registered"]:
         del dropped[names[file]]
     return CameraEstimate(folder, dropped, result["points"], result["reprojection_error"])
+
+
+def _task(collection: Collection, seed: int) -> dict[str, Any]:
+    """What the worker is to do."""
+    return {
+        "images": str(collection.folder),
+        "order": [photo.file for photo in collection.photos],
+        "cameras": _cameras(collection.photos),
+        "threads": usable_cores(),
+        "features": _MOST_FEATURES,
+        "seed": seed,
+    }
 
 
 def _cameras(photos: list[PhotoFile]) -> list[dict[str, Any]]:
@@ -113,12 +119,15 @@ def _cameras(photos: list[PhotoFile]) -> list[dict[str, Any]]:
     ]
 
 
+def _command(folder: Path) -> list[str]:
+    return [sys.executable, "-m", "mvsplat.reconstruction.sfm_worker", str(folder)]
+
+
 def _run(folder: Path, progress: Progress) -> dict[str, Any]:
     """Run the worker to its end, or kill it if we do not get there."""
-    command = [sys.executable, "-m", "mvsplat.reconstruction.sfm_worker", str(folder)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     worker = subprocess.Popen(
-        command,
+        _command(folder),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -169,12 +178,20 @@ def _crash(code: int, last_words: "deque[str]") -> str:
     return f"pycolmap {how} while estimating cameras" + (f": {said[:300]}" if said else "")
 
 
+def _only_turned(result: dict[str, Any]) -> bool:
+    """Whether nearly all that matches is as if the camera had turned on the spot.
+
+    Structure from motion then finds what noise looks like from afar.
+    """
+    return result["turned_pairs"] > _MOSTLY * result["matching_pairs"]
+
+
 def _failure(count: int, result: dict[str, Any]) -> str:
     """Why there are no cameras, as well as the matches tell."""
-    matching, turned = result["matching_pairs"], result["turned_pairs"]
+    matching = result["matching_pairs"]
     if matching == 0:
         why = "no two of them show the same thing; are they of different places, or blurred?"
-    elif turned > matching / 2:
+    elif _only_turned(result):
         why = (
             "the camera seems only to have turned on the spot: without moving it sideways, "
             "there is no depth to be seen"

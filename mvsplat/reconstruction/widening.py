@@ -19,7 +19,9 @@ from mvsplat.types import Gaussians, Views
 _DILATION = 0.3  # of every renderer since 3DGS, in square pixels
 
 
-def widened(gaussians: Gaussians, views: Views, enlargement: float = float("inf")) -> Gaussians:
+def widened(
+    gaussians: Gaussians, views: Views, enlargement: float | int = float("inf")
+) -> Gaussians:
     """The Gaussians for pictures ``enlargement`` times as fine as the model's.
 
     At 1 nothing changes; without limit they carry all of the dilation, as suits a file whose

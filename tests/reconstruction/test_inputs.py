@@ -1,0 +1,156 @@
+"""What can be handed in, and what cannot, with the reason."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mvsplat.data.chunks import pack_cameras, write_chunks
+from mvsplat.reconstruction import inputs
+from mvsplat.reconstruction.collecting import collect, photo_paths
+from mvsplat.reconstruction.depth_range import depth_range
+from mvsplat.reconstruction.inputs import open_input
+
+
+@pytest.fixture
+def no_estimation(monkeypatch):
+    """Stop where structure from motion would begin, and show what it would get."""
+    seen = []
+
+    def estimate(collection, work, seed, progress):
+        seen.append(collection)
+        raise InterruptedError
+
+    monkeypatch.setattr(inputs, "estimate_cameras", estimate)
+    return seen
+
+
+def test_data_with_cameras_needs_no_estimation(posed, room, tmp_path, no_estimation):
+    found = open_input(posed, tmp_path)
+    torch.testing.assert_close(found.scene.extrinsics, room.extrinsics, atol=1e-5, rtol=0)
+    assert found.names[0] == "0.png" and not no_estimation
+    assert open_input(posed / "transforms.json", tmp_path).names == found.names
+    assert open_input(found.scene, tmp_path).scene is found.scene
+
+
+def test_the_frames_of_bad_photos_are_dropped_by_name(photos, tmp_path, no_estimation):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in photo_paths(photos)[:3]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "copy.png").write_bytes((folder / "IMG_0.png").read_bytes())
+    (folder / "diary.jpg").write_text("dear diary")
+    (folder / "half.png").write_bytes((folder / "IMG_1.png").read_bytes()[:5000])
+    (folder / "notes.txt").write_text("not looked at")
+    with pytest.raises(InterruptedError):
+        open_input(folder, tmp_path)
+    (collection,) = no_estimation
+    assert [photo.name for photo in collection.photos[1:]] == ["IMG_1.png", "IMG_2.png"]
+    assert set(collection.dropped) == {"diary.jpg", "half.png", "IMG_0.png"}
+    assert "copy.png" in collection.dropped["IMG_0.png"]
+    assert "not a picture" in collection.dropped["diary.jpg"]
+    assert "damaged" in collection.dropped["half.png"]
+
+
+def test_python_lists_of_pictures(room, photos, tmp_path, no_estimation):
+    listed = [room.image(0), np.asarray(room.image(1)), photos / "IMG_2.png"]
+    with pytest.raises(InterruptedError):
+        open_input(listed, tmp_path)
+    names = [photo.name for photo in no_estimation[0].photos]
+    assert names == ["photo_000", "photo_001", "IMG_2.png"]
+    with pytest.raises(ValueError, match="photo 0 is an array"):
+        open_input([np.zeros((4, 4))], tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere.png"):
+        open_input(["nowhere.png"], tmp_path)
+
+
+def test_large_photos_are_reduced_and_numbered_names_are_in_order(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((4000, 3000)).save(tmp_path / "a10.jpg")
+    Image.fromarray(noise[::-1]).resize((400, 300)).save(tmp_path / "a9.jpg")
+    collection = collect(photo_paths(tmp_path), tmp_path / "out")
+    assert [(p.name, p.width, p.height) for p in collection.photos] == [
+        ("a9.jpg", 400, 300),
+        ("a10.jpg", 1600, 1200),
+    ]
+    with Image.open(tmp_path / "out" / collection.photos[0].file) as image:
+        assert not image.getexif()
+
+
+def test_a_scene_of_several(room, tmp_path):
+    pictures = []
+    for index in range(3):
+        data = io.BytesIO()
+        room.image(index).save(data, format="PNG")
+        pictures.append(torch.frombuffer(bytearray(data.getvalue()), dtype=torch.uint8))
+    cameras = pack_cameras(room.extrinsics[:3], room.intrinsics[:3])
+    scenes = [{"key": key, "cameras": cameras, "images": pictures} for key in ("one", "two")]
+    write_chunks(tmp_path / "chunks" / "test", scenes)
+    found = open_input(tmp_path / "chunks", tmp_path)
+    assert found.scene.key == "one" and "2 scenes" in found.notes[0]
+    assert open_input(tmp_path / "chunks", tmp_path, scene="two").scene.key == "two"
+    assert len(open_input(tmp_path / "chunks/test/000000.torch", tmp_path).scene) == 3
+    with pytest.raises(ValueError, match="no scene 'attic'"):
+        open_input(tmp_path / "chunks", tmp_path, scene="attic")
+
+
+@pytest.mark.parametrize(
+    "arrange, message",
+    [
+        (lambda folder: None, "holds no photos"),
+        (lambda folder: Image.new("RGB", (99, 99)).save(folder / "a.png"), "one can be used"),
+        (
+            lambda folder: [
+                Image.new("RGB", (99, 99)).save(folder / f"{i}.png") for i in range(20)
+            ],
+            "all 20 show the same picture",
+        ),
+        (lambda folder: (folder / "a.jpg").write_text("dear diary"), "none can be used"),
+        (lambda folder: (folder / "walk.mp4").write_text(""), "did you mean .*walk.mp4"),
+    ],
+)
+def test_folders_without_two_usable_photos(tmp_path, arrange, message):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    arrange(folder)
+    with pytest.raises(ValueError, match=message) as error:
+        open_input(folder, tmp_path / "work")
+    assert "photos" in str(error.value)
+
+
+def test_files_that_are_nothing_of_the_kind(photos, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        open_input(tmp_path / "nowhere", tmp_path)
+    with pytest.raises(ValueError, match="a single photo"):
+        open_input(photos / "IMG_0.png", tmp_path)
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(ValueError, match="a.txt is no data of a known kind"):
+        open_input(tmp_path / "a.txt", tmp_path)
+
+
+def test_bounds_from_matching_patches_hold_the_rooms_depths(posed, room, tmp_path):
+    source = open_input(posed, tmp_path)
+    found = depth_range(source, None, None, (1.0, 100.0))
+    assert found.bounds.origin == "matching patches" and len(found.points) > 100
+    depths = np.concatenate([room.depth(index).ravel() for index in range(len(room))])
+    near, far = np.percentile(depths[depths > 0], [2, 98])
+    assert 0.5 * near < found.bounds.near < 1.1 * near
+    assert 0.8 * far < found.bounds.far < 2.5 * far
+
+
+def test_bounds_as_the_user_says(posed, tmp_path):
+    source = open_input(posed, tmp_path)
+    assert depth_range(source, 2.0, 9.0, (1.0, 100.0)).bounds[:2] == (2.0, 9.0)
+    partly = depth_range(source, 1.5, None, (1.0, 100.0)).bounds
+    assert partly.near == 1.5 and 1.5 < partly.far < 100
+    with pytest.raises(ValueError, match="near"):
+        depth_range(source, 500.0, None, (1.0, 100.0))
+
+
+def test_cameras_that_only_turn_have_the_models_usual_bounds(posed, tmp_path):
+    source = open_input(posed, tmp_path)
+    source.scene.extrinsics = source.scene.extrinsics.clone()
+    source.scene.extrinsics[:, :3, 3] = 0
+    assert depth_range(source, None, None, (1.0, 100.0)).bounds[:2] == (1.0, 100.0)

@@ -1,0 +1,236 @@
+"""From photographs to files, with a tiny model: the Python call and what it writes."""
+
+import json
+import re
+import sys
+from subprocess import run
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mvsplat
+from mvsplat.export import load_cameras, load_depth_png, load_ply
+from mvsplat.reconstruction.checkpoint import load_trained
+from mvsplat.reconstruction.frames import as_views
+
+
+@pytest.fixture(scope="module")
+def scene(posed, checkpoint):
+    return mvsplat.reconstruct(posed, checkpoint, views=2, held_out=3)
+
+
+@pytest.fixture(scope="module")
+def saved(scene, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mvsplat.reconstruction.result._FRAMES_A_STRETCH", 4)
+        return scene.save(tmp_path_factory.mktemp("out") / "scene")
+
+
+def test_the_gaussians_are_the_encoders_in_the_scenes_own_unit(posed, checkpoint, scene):
+    """Scaling the cameras by seven scales the scene by seven, and changes no picture."""
+    data = json.loads((posed / "transforms.json").read_text())
+    for frame in data["frames"]:
+        frame["file_path"] = str(posed / frame["file_path"])
+        for row in frame["transform_matrix"][:3]:
+            row[3] = 7 * row[3] + 40
+    folder = posed.parent / "scaled"
+    folder.mkdir(exist_ok=True)
+    for frame in data["frames"]:
+        name = frame["file_path"].rpartition("/")[2]
+        (folder / name).write_bytes((posed / name).read_bytes())
+        frame["file_path"] = name
+    (folder / "transforms.json").write_text(json.dumps(data))
+    large = mvsplat.reconstruct(folder, checkpoint, views=2, held_out=3)
+    assert [frame.name for frame in large.context] == [frame.name for frame in scene.context]
+    assert large.bounds.near == pytest.approx(7 * scene.bounds.near, rel=1e-3)
+    shift = (posed_center(large) - 7 * posed_center(scene))[None, None]
+    torch.testing.assert_close(
+        large.gaussians.means, 7 * scene.gaussians.means + shift, atol=0.05, rtol=0
+    )
+    torch.testing.assert_close(
+        large.gaussians.scales, 7 * scene.gaussians.scales, atol=1e-3, rtol=1e-2
+    )
+    difference = large.scores[0].picture - scene.scores[0].picture
+    assert float(difference.abs().mean()) < 0.01
+
+
+def posed_center(scene):
+    return scene.context[0].extrinsics[:3, 3]
+
+
+def test_scores_are_those_of_renderings_from_the_photos_left_out(scene):
+    assert len(scene.scores) == 3
+    used = {frame.index for frame in scene.context}
+    for score in scene.scores:
+        assert score.frame.index not in used
+        again = scene.render(score.frame.extrinsics, score.frame.intrinsics, (32, 32)).color
+        truth = score.frame.pixels.numpy() / 255
+        error = np.mean((again.clamp(0, 1).numpy() - truth) ** 2)
+        assert score.psnr == pytest.approx(-10 * np.log10(error), abs=1e-3)
+        assert 0 <= score.covered <= 1
+
+
+def test_rendering_one_view_or_several_at_any_size(scene):
+    poses = torch.stack([frame.extrinsics for frame in scene.context])
+    several = scene.render(poses, size=(40, 56))
+    assert several.color.shape == (2, 3, 40, 56) and several.depth.shape == (2, 40, 56)
+    one = scene.render(poses[1], scene.context[0].intrinsics, (40, 56))
+    torch.testing.assert_close(one.color, several.color[1])
+
+
+def test_everything_is_written_and_reads_back(scene, saved):
+    names = {path.name for path in saved.iterdir()}
+    assert names == {"scene.ply", "cameras.json", "video.mp4", "report.html", "photos", "depth"}
+    gaussians = load_ply(saved / "scene.ply")
+    torch.testing.assert_close(gaussians.means, scene.gaussians.means)
+    assert (gaussians.scales >= scene.gaussians.scales * (1 - 1e-5)).all()
+    cameras = load_cameras(saved / "cameras.json")
+    by_name = {frame.name: frame for frame in cameras.frames}
+    assert len(by_name) == 5
+    for frame in [*scene.context, *scene.left_out]:
+        torch.testing.assert_close(by_name[frame.name].extrinsics, frame.extrinsics)
+        with Image.open(by_name[frame.name].image) as image:
+            assert image.size == (by_name[frame.name].width, by_name[frame.name].height)
+    depth = load_depth_png(next(saved.glob("depth/*[0-9].png")))
+    unit = float((depth[depth > 0]).min())
+    torch.testing.assert_close(depth, scene.depth[0], atol=0.01 * unit, rtol=1e-3)
+
+
+def test_the_report_holds_everything_and_needs_no_network(scene, saved):
+    page = (saved / "report.html").read_text()
+    for text in (
+        scene.context[0].name,
+        scene.left_out[0].name,
+        f"{scene.bounds.near:.4g}",
+        f"PSNR {scene.scores[0].psnr:.2f}",
+        "Predicting Gaussians",
+        "GiB",
+        "<svg",
+        "<video",
+    ):
+        assert text in page
+    assert not re.findall(r'(?:src|href)="(?!data:)', page) and "http" not in page
+
+
+def test_names_in_the_report_are_escaped(posed, checkpoint, tmp_path, quick):
+    scene = mvsplat.reconstruct(posed, checkpoint, views=2, held_out=1)
+    scene.source.names[:] = ["<script>alert(1)</script>"] * len(scene.source.names)
+    scene.context[0].name = "<b>"
+    scene.source.dropped["<i>"] = "<u>"
+    page = (scene.save(tmp_path / "scene") / "report.html").read_text()
+    assert not re.search("<script|<b>|<i>|<u>", page)
+
+
+def test_two_photos_leave_none_out(two_posed, checkpoint, tmp_path, quick):
+    scene = mvsplat.reconstruct(two_posed, checkpoint)
+    assert scene.scores == [] and len(scene.context) == 2
+    assert "nothing was measured" in (scene.save(tmp_path / "a") / "report.html").read_text()
+
+
+def test_all_views_another_size_and_the_checkpoints_size(posed, checkpoint):
+    scene = mvsplat.reconstruct(posed, checkpoint, views="all", size=(48, 64))
+    assert scene.gaussians.means.shape[1] == 8 * 48 * 64 and scene.left_out == []
+    assert mvsplat.reconstruct(posed, checkpoint, views=2).shape == (32, 32)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"views": 1}, "at least 2"),
+        ({"views": 9}, "only 8 photos"),
+        ({"size": 33}, "multiples of"),
+        ({"near": 5.0, "far": 2.0}, "near"),
+        ({"device": "abacus"}, "abacus"),
+        ({"checkpoint": "nowhere.ckpt"}, "no checkpoint at nowhere.ckpt"),
+    ],
+)
+def test_bad_settings(posed, checkpoint, options, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        mvsplat.reconstruct(**({"photos": posed, "checkpoint": checkpoint} | options))
+
+
+def test_warnings_name_what_is_wrong(posed, room, checkpoint, tmp_path, monkeypatch):
+    scene = mvsplat.reconstruct(posed, checkpoint, views=2, held_out=2)
+    assert not [w for w in scene.warnings if w.startswith(("Pure", "Blurred", "Moving"))]
+    scene = mvsplat.reconstruct(posed, checkpoint, views=2, held_out=2)
+    scene.context[0].blur = 0.8
+    scene.context[1].extrinsics = scene.context[0].extrinsics
+    assert any(w.startswith(f"Blurred: {scene.context[0].name}") for w in scene.warnings)
+    assert any(w.startswith("Pure rotation") for w in scene.warnings)
+    scene = mvsplat.reconstruct(posed, checkpoint, views=2, held_out=2)
+    scene.context[1].extrinsics = scene.context[0].extrinsics @ torch.diag(
+        torch.tensor([-1.0, 1, -1, 1])
+    )
+    assert any(w.startswith("Low overlap") for w in scene.warnings)
+
+
+def test_checkpoints_of_every_kind(checkpoint, tmp_path):
+    model = load_trained(checkpoint)
+    assert (model.image_shape, model.near, model.far) == ((32, 32), 1.0, 10.0)
+    content = torch.load(checkpoint, weights_only=True)
+    del content["mvsplat"]["views"]
+    run_folder = tmp_path / "run"
+    (run_folder / "checkpoints").mkdir(parents=True)
+    torch.save(content, run_folder / "checkpoints" / "last.ckpt")
+    (run_folder / "config.yaml").write_text("data: {image_shape: [64, 48], near: 2, far: 8}")
+    model = load_trained(run_folder / "checkpoints" / "last.ckpt")
+    assert (model.image_shape, model.near, model.far) == ((64, 48), 2.0, 8.0)
+    for write, message in (
+        (lambda path: path.write_text("no"), "damaged or not a checkpoint"),
+        (lambda path: torch.save([1], path), "a list found"),
+        (lambda path: torch.save({"a": 1}, path), "no state dict"),
+        (lambda path: torch.save(content | {"state_dict": {}}, path), "damaged, or of another"),
+    ):
+        write(tmp_path / "bad.ckpt")
+        with pytest.raises(ValueError, match=message) as error:
+            load_trained(tmp_path / "bad.ckpt")
+        assert "bad.ckpt" in str(error.value)
+
+
+def test_a_full_disk_leaves_no_half_file(scene, tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="nothing could be written"):
+            scene.save(tmp_path / "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "full").exists()
+
+
+def test_what_fails_after_the_splat_leaves_a_marked_folder(scene, tmp_path, monkeypatch, quick):
+    def fail(*_, **__):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("mvsplat.export.video.save_video", fail)
+    with pytest.raises(OSError, match="(?s)no space left.*scene.ply is written"):
+        scene.save(tmp_path / "a")
+    assert (tmp_path / "a" / "INCOMPLETE.txt").is_file()
+    assert load_ply(tmp_path / "a" / "scene.ply").means.shape == scene.gaussians.means.shape
+    assert not (tmp_path / "a" / "video.mp4").exists()
+    monkeypatch.undo()
+    scene.save(tmp_path / "a", overwrite=True)
+    assert not (tmp_path / "a" / "INCOMPLETE.txt").exists()
+
+
+def test_the_command_imports_neither_lightning_nor_kernels_before_the_splat():
+    code = (
+        "import sys, mvsplat.commands.reconstruct; "
+        "print([m for m in ('lightning', 'numba', 'gsplat', 'viser', 'pycolmap', 'av', 'skimage') "
+        "if m in sys.modules])"
+    )
+    assert run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_views_of_frames_are_what_was_cropped(scene, room):
+    views = as_views(scene.context, 1.0, 2.0)
+    assert views.image.shape == (1, 2, 3, 32, 32)
+    assert views.index[0].tolist() == [frame.index for frame in scene.context]
+    # A square crop of a 4:3 photograph: the horizontal focal length grows by 4/3.
+    index = scene.context[0].index
+    assert float(views.intrinsics[0, 0, 0, 0]) == pytest.approx(
+        float(room.intrinsics[index, 0, 0]) * 4 / 3, rel=0.02
+    )
