@@ -1,5 +1,6 @@
 """``convert``: data of any kind as chunks to train and test on."""
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +28,7 @@ class ConvertOptions:
         format: What the sources are; auto looks at each.
         split: Write to this split alone: the sources' scenes of it or, of sources without it, all;
             null keeps the sources' own splits, and test for single scenes.
-        test_every: Of the scenes that belong to no split, every so manieth to test and the others
-            to train.
+        test_every: Of the scenes that belong to no split, every N-th to test, the others to train.
         chunk_mb: Megabytes of pictures after which a chunk is closed.
         workers: Processes that convert; null is one a core.
     """
@@ -103,7 +103,12 @@ def convert(
     columns = (TextColumn("Converting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
         task = bar.add_task("", total=len(conversion.jobs))
-        results = conversion.run(lambda done, total: bar.update(task, completed=done))
+        try:
+            results = conversion.run(lambda done, total: bar.update(task, completed=done))
+        except KeyboardInterrupt:
+            bar.stop()
+            print("interrupted; the same command goes on from here", file=sys.stderr)
+            sys.exit(130)
     _report(results, Path(options.output))
     if all(result.reason is not None for result in results):
         raise ValueError(
@@ -139,7 +144,7 @@ def plan(
 def _hold_out(
     jobs: list[Job], sources: Sequence[tuple[str, SceneSource]], test_every: int
 ) -> list[Job]:
-    """Every so manieth scene of the sources without a train split to test, the others to train."""
+    """Every N-th scene of the sources without a train split to test, the others to train."""
     without = {
         number for number, (_, source) in enumerate(sources) if not keys_or_none(source, "train")
     }
@@ -193,8 +198,9 @@ def _report(results: Sequence[Result], output: Path) -> None:
     if guessed:
         first = guessed[0]
         console.print(
-            f"depth bounds of {len(guessed)} scenes are guessed from the cameras alone ({first.key}: "
-            f"{first.near:.3g} to {first.far:.3g}); give --near and --far if you know better",
+            f"depth bounds of {len(guessed)} scenes are guessed from the cameras alone "
+            f"({first.key}: {first.near:.3g} to {first.far:.3g}); give --near and --far if you know "
+            "better",
             markup=False,
             soft_wrap=True,
         )
