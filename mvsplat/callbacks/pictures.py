@@ -4,12 +4,17 @@ import torch
 from torch import Tensor
 
 from mvsplat import metrics
-from mvsplat.export.images import color_confidence, color_depth, color_error, depth_bounds
+from mvsplat.export.images import (
+    MIN_WIDTH,
+    color_confidence,
+    color_depth,
+    color_error,
+    depth_bounds,
+)
 from mvsplat.export.top_view import top_view
 from mvsplat.types import Batch, Gaussians, Rendering
 
 Row = list[tuple[str, Tensor]]
-_LEAST_MAP = 160
 
 
 def overview_row(batch: Batch, scene: int, gaussians: Gaussians, rendering: Rendering) -> Row:
@@ -59,7 +64,8 @@ def _confidence(batch: Batch, scene: int, view: int, gaussians: Gaussians, which
 
 
 def _map(batch: Batch, scene: int, gaussians: Gaussians) -> tuple[str, Tensor]:
-    size = max(_LEAST_MAP, batch.context.image.shape[-2])
+    height, width = batch.context.image.shape[-2:]
+    size = height * max(1, round(MIN_WIDTH / width))  # as large as the sheet shows the pictures
     return ("from above", top_view(gaussians, batch.context, batch.target, scene, size))
 
 

@@ -80,11 +80,13 @@ def _cost(results: list[Result]) -> Iterator[str]:
     timing = median_timing(results)
     if not timing:
         return
+    warm = any(not result["timing"]["warm_up"] for result in results if "timing" in result)
     yield (
         f"encoder {1000 * timing['encoder_seconds']:.0f} ms a scene, decoder "
         f"{1000 * timing['decoder_seconds_a_view']:.1f} ms a view, "
         f"{timing['gaussians']:,.0f} Gaussians, "
-        f"{timing['peak_memory_bytes'] / 1e9:.2f} GB at the peak (medians without the first batch)"
+        f"{timing['peak_memory_bytes'] / 1e9:.2f} GB at the peak "
+        f"({'medians without the first batch' if warm else 'first batch, which warms up'})"
     )
 
 

@@ -23,6 +23,8 @@ _MAGMA = (
 )
 
 _MARGIN, _LABEL_HEIGHT = 4, 16
+MIN_WIDTH = 160
+"""Pictures on a sheet are enlarged to about this width."""
 
 
 def color_depth(
@@ -89,7 +91,7 @@ def save_png(image: Float[Tensor, "3 h w"] | Image.Image, path: str | Path) -> N
         picture.save(temporary, format="PNG")
 
 
-def sheet(rows: list[list[tuple[str, Tensor]]], min_width: int = 160) -> Image.Image:
+def sheet(rows: list[list[tuple[str, Tensor]]], min_width: int = MIN_WIDTH) -> Image.Image:
     """Pictures side by side, each under its label.
 
     Args:
