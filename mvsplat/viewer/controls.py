@@ -1,7 +1,8 @@
 """The panel of a page: its controls, and which action of the session each one calls."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,16 +14,36 @@ STILLS = ("splats", "rendering", "depth")
 """What a page shows while its camera rests."""
 
 
-class Actions(Protocol):
-    """What the controls can ask for."""
+class Actions(ABC):
+    """What the controls can ask for, from any thread."""
 
-    def show(self, item: Item) -> None: ...
-    def show_cameras(self, visible: bool) -> None: ...
-    def go_to(self, camera: int) -> None: ...
-    def play(self, playing: bool) -> None: ...
-    def seek(self, share: float) -> None: ...
-    def redraw(self) -> None: ...
-    def save_picture(self) -> None: ...
+    @abstractmethod
+    def show(self, item: Item) -> None:
+        """Show another item; the camera stays if it is another result of the same scene."""
+
+    @abstractmethod
+    def show_cameras(self) -> None:
+        """Show or hide the cameras' frusta, as the control for it says."""
+
+    @abstractmethod
+    def go_to(self, camera: int) -> None:
+        """Take the position of one of the scene's cameras."""
+
+    @abstractmethod
+    def play(self, playing: bool) -> None:
+        """Move along the camera path, or stop."""
+
+    @abstractmethod
+    def seek(self, share: float) -> None:
+        """Take a position on the camera path, from 0 (its beginning) to 1 (its end)."""
+
+    @abstractmethod
+    def redraw(self) -> None:
+        """Draw again: a control that changes the picture was changed."""
+
+    @abstractmethod
+    def save_picture(self) -> None:
+        """Send the page an exact rendering of what it shows, as a PNG file to save."""
 
 
 class Controls:
@@ -54,9 +75,7 @@ class Controls:
             self.show_cameras = self._gui.add_checkbox("Show cameras", True)
             self.camera = self._gui.add_dropdown("Camera", ("-",))
             steps = self._gui.add_button_group("Go to", ("Previous", "This", "Next"))
-        self._on_user(
-            self.show_cameras, lambda: self._actions.show_cameras(self.show_cameras.value)
-        )
+        self._on_user(self.show_cameras, self._actions.show_cameras)
         self._on_user(self.camera, lambda: self._step(0))
         offsets = {"Previous": -1, "This": 0, "Next": 1}
         steps.on_click(lambda event: self._step(offsets[event.target.value]))
@@ -131,6 +150,10 @@ class Controls:
                     np.asarray(Image.open(item.sheet).convert("RGB")), format="png"
                 )
 
+    def set_camera(self, number: int) -> None:
+        """Let the list name the camera that the page is at."""
+        self.camera.value = self.camera.options[number]
+
     def set_playing(self, playing: bool) -> None:
         """Let the button say what it will do next."""
         self.play.label = "Pause" if playing else "Play"
@@ -148,9 +171,7 @@ class Controls:
 
     def _step(self, offset: int) -> None:
         options = list(self.camera.options)
-        number = (options.index(self.camera.value) + offset) % len(options)
-        self.camera.value = options[number]
-        self._actions.go_to(number)
+        self._actions.go_to((options.index(self.camera.value) + offset) % len(options))
 
     @staticmethod
     def _on_user(control: Any, action: Callable[[], None]) -> None:

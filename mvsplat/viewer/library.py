@@ -85,8 +85,8 @@ def _items(path: Path, plys: list[Path], result: str) -> Iterator[Item]:
         sheet: Path | None = None
         scores: dict[str, float] = {}
         for folder, scenes in tests:
-            if (picture := folder / "images" / f"{ply.stem}.png").is_file():
-                sheet = sheet or picture
+            picture = folder / "sheets" / f"{ply.stem}.png"
+            sheet = sheet or (picture if picture.is_file() else None)
             scores = scores or _mean_scores(scenes, ply.stem)
         yield Item(result, scene, ply, cameras_of(ply), sheet, scores)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from mvsplat.export.files import file_name
 from mvsplat.export.images import color_depth, to_pil
 from mvsplat.types import Gaussians
-from mvsplat.viewer.controls import Controls
+from mvsplat.viewer.controls import Actions, Controls
 from mvsplat.viewer.frusta import Frusta
 from mvsplat.viewer.library import Item
 from mvsplat.viewer.scene import DISTANCE, ViewedScene, fitting_tangent, pose_of, quaternion_of
@@ -39,7 +39,7 @@ _FRAME = 1 / 30
 """Seconds between two positions on the camera path."""
 
 
-class Session:
+class Session(Actions):
     """One page; its thread runs until :meth:`close`.
 
     Args:
@@ -69,34 +69,27 @@ class Session:
         """Stop the thread."""
         self._jobs.put(None)
 
-    # What the controls ask for, from any thread.
+    # What the controls ask for.
 
     def show(self, item: Item) -> None:
-        """Show another item; the camera stays if it is another result of the same scene."""
         self._do(lambda: self._show(item))
 
-    def show_cameras(self, visible: bool) -> None:
-        """Show or hide the cameras' frusta."""
+    def show_cameras(self) -> None:
         self._do(self._declutter)
 
     def go_to(self, camera: int) -> None:
-        """Take the position of one of the scene's cameras."""
         self._do(lambda: self._go_to(camera))
 
     def play(self, playing: bool) -> None:
-        """Move along the camera path, or stop."""
         self._do(lambda: self._play(playing))
 
     def seek(self, share: float) -> None:
-        """Take a position on the camera path, from 0 (its beginning) to 1 (its end)."""
         self._do(lambda: self._seek(share))
 
     def redraw(self) -> None:
-        """Draw again: a control that changes the picture was changed."""
         self._do(self._draw)
 
     def save_picture(self) -> None:
-        """Send the page an exact rendering of what it shows, as a PNG file to save."""
         self._do(self._save_picture)
 
     # The thread.
@@ -162,7 +155,8 @@ class Session:
         self._play(False)
         self._item, self._scene = item, scene
         self._controls.describe(item, scene)
-        self._client.scene.set_up_direction(tuple(scene.up))
+        # Not scene.set_up_direction: the page turns the world only after it has placed the camera.
+        self._client.camera.up_direction = scene.up
         if before is not None and previous is not None and previous.scene == item.scene:
             pose, tangent = self._view()
             self._place(scene.to_page(before.to_world(pose)), tangent)
@@ -215,6 +209,7 @@ class Session:
         if self._scene is None or camera >= len(self._scene.frames):
             return
         self._play(False)
+        self._controls.set_camera(camera)
         frame = self._scene.frames[camera]
         self._place(frame.extrinsics, fitting_tangent(frame, self._client.camera.aspect))
 

@@ -1,0 +1,59 @@
+"""What the viewer finds in files and folders, and what it says where it finds nothing."""
+
+import pytest
+from viewer_scenes import LENS, make_gaussians, make_poses, write_run
+
+from mvsplat.export import save_cameras, save_ply
+from mvsplat.export.cameras import Cameras, Frame
+from mvsplat.viewer import find_items
+
+
+def test_a_run_has_scenes_with_cameras_scores_and_sheets(tmp_path):
+    run = write_run(tmp_path / "run", {"b": 1, "a": 2})
+    (run / "predictions" / ".c.123.tmp.ply").touch()  # of a prediction that is running
+    items = find_items([run])
+    assert [(item.result, item.scene) for item in items] == [("run", "a"), ("run", "b")]
+    assert items[0].cameras == run / "predictions" / "a.cameras.json"
+    assert items[0].sheet == run / "test" / "sheets" / "a.png"
+    assert items[0].scores == {"psnr": 22.0}
+
+
+def test_a_run_without_a_test_or_with_half_a_file_of_scores(tmp_path):
+    run = write_run(tmp_path / "run", {"a": 1})
+    for content in ("{", "[]", '{"scenes": 3}', '{"scenes": {"a": {"scores": null}}}'):
+        (run / "test" / "scores.json").write_text(content)
+        assert find_items([run])[0].scores == {}
+
+
+def test_a_reconstruction_is_called_by_its_folder(tmp_path):
+    folder = tmp_path / "door"
+    save_ply(make_gaussians(0), folder / "scene.ply")
+    frame = Frame("one", make_poses(1)[0], LENS, 64, 48)
+    save_cameras(Cameras([frame], 1.0, 100.0), folder / "cameras.json")
+    (item,) = find_items([folder])
+    assert (item.result, item.scene) == ("door", "door")
+    assert item.cameras == folder / "cameras.json"
+
+
+def test_results_of_one_name_are_told_apart(tmp_path):
+    paths = [tmp_path / "x" / "run", tmp_path / "y" / "run", tmp_path / "z.ply"]
+    for path in paths[:2]:
+        write_run(path, {"a": 1})
+    save_ply(make_gaussians(0), paths[2])
+    assert [item.result for item in find_items(paths)] == ["x/run", "y/run", "z.ply"]
+    assert len({item.result for item in find_items([paths[2], paths[2], paths[0]])}) == 2
+
+
+def test_what_cannot_be_looked_at_is_named_with_the_way_out(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file or folder at .*nothing"):
+        find_items([tmp_path / "nothing"])
+    with pytest.raises(ValueError, match=r"has no PLY file, nor has its folder predictions"):
+        find_items([tmp_path])
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ValueError, match=r"mvsplat predict --config .*config\.yaml"):
+        find_items([tmp_path])
+    (tmp_path / "last.ckpt").touch()
+    with pytest.raises(ValueError, match=r"is a checkpoint.*mvsplat reconstruct PHOTOS"):
+        find_items([tmp_path / "last.ckpt"])
+    with pytest.raises(ValueError, match="nothing to look at"):
+        find_items([])
