@@ -107,10 +107,14 @@ def _summarize(scene: Reconstruction, folder: Path) -> None:
 
 def _asked(question: str) -> bool:
     """The answer of a person; where there is none, no."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not _at_a_terminal():
         return False
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except (EOFError, KeyboardInterrupt):
         print()
         return False
+
+
+def _at_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()

@@ -22,7 +22,7 @@ from mvsplat.reconstruction.inputs import SceneInput
 from mvsplat.reconstruction.matching import triangulated
 
 _SHAPE: Shape = (128, 128)
-_MOST_CAMERAS, _MOST_PAIRS = 24, 8
+_MOST_CAMERAS, _MOST_PAIRS = 24, 6
 _ENOUGH_POINTS = 50
 
 

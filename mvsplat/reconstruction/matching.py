@@ -54,11 +54,14 @@ class PatchMatches:
         """From each patch to the given one of the second photograph, in pixels."""
         return (self.positions[place] - self.start) * self.size
 
-    def returns(self, place: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
-        """Whether the patches at the given places, searched for in the first photograph, are
-        found where the search for them began."""
-        back = (self.patches[1][place] @ self.patches[0].mT).argmax(dim=-1)
-        return ((self.positions[back] - self.start) * self.size).norm(dim=-1) <= _RETURN
+    def returning(
+        self, candidates: Bool[Tensor, " n"], place: Int[Tensor, " n"]
+    ) -> Bool[Tensor, " n"]:
+        """Those candidates whose match, searched for in the first photograph, is found at them."""
+        some = candidates.nonzero().squeeze(-1)
+        back = (self.patches[1][place[some]] @ self.patches[0].mT).argmax(dim=-1)
+        missed = ((self.positions[back] - self.start[some]) * self.size).norm(dim=-1)
+        return candidates.index_put((some,), missed <= _RETURN)
 
 
 def match_patches(
@@ -109,7 +112,8 @@ def triangulated(
     matches = match_patches(images, extrinsics, intrinsics)
     alike, place = torch.where(matches.off_line <= _BESIDE, matches.alike, -1).max(dim=-1)
     depth = _depth(matches.start, matches.positions[place], extrinsics, intrinsics)
-    good = matches.textured & (alike > _ALIKE) & matches.returns(place) & (depth > 0).all(dim=-1)
+    good = matches.textured & (alike > _ALIKE) & (depth > 0).all(dim=-1)
+    good = matches.returning(good, place)
     ratio = depth[:, 0].clamp(min=1e-12).log()[:, None]
     limit = float(torch.tensor(_SAME_DEPTH).log())
     kept = supported(good, ratio, matches.raster, limit)
@@ -188,7 +192,8 @@ def _off_line(
     at_infinity = homogeneous(points.double()) @ to_infinity.mT
     lines = torch.linalg.cross(epipole.expand_as(at_infinity), at_infinity)
     lines = lines / lines[:, :2].norm(dim=-1, keepdim=True).clamp(min=1e-12)
-    return (lines @ (homogeneous(others.double()) @ pixels).mT).abs().float()
+    there = homogeneous(others.double()) @ pixels
+    return (lines.float() @ there.float().mT).abs_()
 
 
 def _depth(

@@ -35,6 +35,7 @@ def moved_share(
         return 0.0
     best, place = matches.alike.max(dim=-1)
     on_line = torch.where(matches.off_line <= _BESIDE, matches.alike, -1).amax(dim=-1)
-    moved = textured & (best > _ALIKE) & (on_line < best - _BETTER) & matches.returns(place)
+    moved = textured & (best > _ALIKE) & (on_line < best - _BETTER)
+    moved = matches.returning(moved, place)
     moved = supported(moved, matches.movement(place), matches.raster, _TOGETHER)
     return float(moved.sum() / textured.sum())

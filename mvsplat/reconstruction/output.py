@@ -46,11 +46,12 @@ class OutputFolder:
                 "--overwrite would mix the results with other files; choose another folder"
             )
         self._was_complete = MARKER not in there
-        self._created = _try_writing(self.path)
+        self._created: list[Path] = []
+        _remove_empty(_try_writing(self.path))
 
     def begin(self) -> None:
         """Mark the folder as incomplete; from here on an earlier result is not whole any more."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._created = _create(self.path)
         with replacing(self.path / MARKER) as temporary:
             temporary.write_text(
                 "mvsplat reconstruct has not finished writing this folder: each file in it is "
@@ -75,11 +76,7 @@ class OutputFolder:
         """Nothing could be written: leave what was there before as it was."""
         if self._was_complete:
             (self.path / MARKER).unlink(missing_ok=True)
-        for folder in self._created:
-            try:
-                folder.rmdir()
-            except OSError:
-                return
+        _remove_empty(self._created)
 
     def _content(self) -> list[str]:
         if not self.path.is_dir():
@@ -89,19 +86,33 @@ class OutputFolder:
 
 def _try_writing(path: Path) -> list[Path]:
     """Find out now, not after minutes, whether files can be written; returns the new folders."""
-    created = []
-    for folder in (path, *path.parents):
-        if folder.exists():
-            break
-        created.append(folder)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        created = _create(path)
         probe = path / ".mvsplat-probe"
         probe.write_bytes(b"\0" * 4096)
         probe.unlink()
     except OSError as error:
         raise OSError(f"--output {path} cannot be written to: {error}") from error
     return created
+
+
+def _create(path: Path) -> list[Path]:
+    """Create a folder; returns those that were not there, the innermost first."""
+    created = []
+    for folder in (path, *path.parents):
+        if folder.exists():
+            break
+        created.append(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    return created
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def _listed(names: list[str]) -> str:

@@ -69,7 +69,7 @@ def reconstruct(
 
         scene = mvsplat.reconstruct("photos", checkpoint="re10k.ckpt")
         scene.save("scene")                         # scene.ply, video.mp4, report.html, ...
-        picture = scene.render(scene.cameras.frames[0].extrinsics).color
+        picture = scene.render(scene.cameras.frames[0].extrinsics).color[0, 0]
     """
     stages = stages or Stages()
     if isinstance(views, int) and views < 2:

@@ -116,7 +116,7 @@ class Reconstruction:
         if not self.left_out:
             return []
         views = as_views(self.left_out, self.bounds.near, self.bounds.far)
-        pictures = self.render(views.extrinsics[0], views.intrinsics[0], self.shape).color
+        pictures = self.render(views.extrinsics[0], views.intrinsics[0], self.shape).color[0]
         pictures = pictures.clamp(0, 1).cpu()
         values = zip(
             self.left_out,
@@ -135,14 +135,13 @@ class Reconstruction:
         intrinsics: Float[Tensor, "*v 3 3"] | None = None,
         size: Shape | None = None,
     ) -> Rendering:
-        """Pictures of the scene: [v, 3, h, w], or of a single camera [3, h, w].
+        """Pictures of the scene, as a batch of one: ``color`` is [1, v, 3, h, w].
 
         Args:
             extrinsics: Camera-to-world matrices, one or several.
             intrinsics: Normalised intrinsics; by default the first photograph's.
             size: Height and width in pixels; by default the model's, enlarged to about 512.
         """
-        single = extrinsics.ndim == 2
         extrinsics = extrinsics.reshape(1, -1, 4, 4).float()
         count = extrinsics.shape[1]
         intrinsics = self.context[0].intrinsics if intrinsics is None else intrinsics
@@ -151,9 +150,7 @@ class Reconstruction:
         cameras = [x.to(self.gaussians.means.device) for x in (extrinsics, intrinsics, *bounds)]
         size = size or shown_shape(self.shape)
         gaussians = self.gaussians_for(size)
-        rendering = self.model.decoder(gaussians, *cameras, size)
-        parts = (rendering.color[0], rendering.depth[0], rendering.alpha[0])
-        return Rendering(*(part[0] if single else part for part in parts))
+        return self.model.decoder(gaussians, *cameras, size)
 
     def gaussians_for(self, size: Shape | None = None) -> Gaussians:
         """The Gaussians for pictures of a size, or (as in ``scene.ply``) of any size.

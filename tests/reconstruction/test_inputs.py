@@ -138,15 +138,17 @@ def test_bounds_from_matching_patches_hold_the_rooms_depths(posed, room, tmp_pat
     near, far = np.percentile(depths[depths > 0], [2, 98])
     assert 0.5 * near < found.bounds.near < 1.1 * near
     assert 0.8 * far < found.bounds.far < 2.5 * far
+    partly = depth_range(source, 0.5, None, (1.0, 100.0)).bounds
+    assert partly == (0.5, found.bounds.far, "matching patches")
+    with pytest.raises(ValueError, match="near is 500"):
+        depth_range(source, 500.0, None, (1.0, 100.0))
 
 
 def test_bounds_as_the_user_says(posed, tmp_path):
     source = open_input(posed, tmp_path)
     assert depth_range(source, 2.0, 9.0, (1.0, 100.0)).bounds[:2] == (2.0, 9.0)
-    partly = depth_range(source, 1.5, None, (1.0, 100.0)).bounds
-    assert partly.near == 1.5 and 1.5 < partly.far < 100
     with pytest.raises(ValueError, match="near"):
-        depth_range(source, 500.0, None, (1.0, 100.0))
+        depth_range(source, 9.0, 2.0, (1.0, 100.0))
 
 
 def test_cameras_that_only_turn_have_the_models_usual_bounds(posed, tmp_path):

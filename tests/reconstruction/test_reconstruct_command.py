@@ -1,0 +1,159 @@
+"""``mvsplat reconstruct``, run as a user does, on photographs of a generated room."""
+
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+
+import pytest
+
+from mvsplat.commands import reconstruct as command
+from mvsplat.export import load_ply, save_video
+
+
+@pytest.fixture
+def reconstruct(program, checkpoint, tmp_path, quick):
+    def call(source, *options):
+        return program(
+            "reconstruct", source, "--checkpoint", checkpoint, "--output", tmp_path / "scene",
+            *options, config=False,
+        )  # fmt: skip
+
+    call.folder = tmp_path / "scene"
+    return call
+
+
+def test_photos_with_cameras(reconstruct, posed, program):
+    assert reconstruct(posed, "--views", "2", "--held_out", "2") == 0, program.err
+    names = {path.name for path in reconstruct.folder.iterdir()}
+    assert names == {"scene.ply", "cameras.json", "video.mp4", "report.html", "photos", "depth"}
+    assert load_ply(reconstruct.folder / "scene.ply").means.shape == (1, 2 * 32 * 32, 3)
+    assert "2 photos left out: PSNR" in program.out and "Writing the splat" in program.err
+
+
+@pytest.mark.skipif(find_spec("pycolmap") is None, reason="pycolmap is not installed")
+def test_photos_without_cameras_and_one_that_is_none(reconstruct, photos, program, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for path in photos.iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "diary.jpg").write_text("dear diary")
+    assert reconstruct(folder) == 0, program.err
+    assert "left out: diary.jpg: not a picture" in program.out
+    model = reconstruct.folder / "colmap"
+    assert (model / "sparse/0/cameras.bin").is_file() and len(list(model.glob("images/*"))) == 8
+    # What was estimated is an input of its own.
+    assert program("reconstruct", model, "--checkpoint", str(tmp_path / "no"), "--output",
+                   tmp_path / "again", config=False) == 2  # fmt: skip
+    assert "no checkpoint" in program.err
+
+
+@pytest.mark.skipif(find_spec("pycolmap") is None, reason="pycolmap is not installed")
+def test_a_video(reconstruct, room, program, tmp_path):
+    frames = (room.image(index) for index in range(len(room)) for _ in range(3))
+    save_video(frames, tmp_path / "walk.mp4", quality=10)
+    assert reconstruct(tmp_path / "walk.mp4", "--frames", "8") == 0, program.err
+    assert (reconstruct.folder / "scene.ply").is_file()
+
+
+def test_nothing_is_overwritten_unasked(reconstruct, two_posed, program):
+    assert reconstruct(two_posed) == 0, program.err
+    before = (reconstruct.folder / "scene.ply").read_bytes()
+    assert reconstruct(two_posed, "--near", "0.5") == 2
+    assert "--overwrite" in program.err
+    assert (reconstruct.folder / "scene.ply").read_bytes() == before
+    assert reconstruct(two_posed, "--near", "0.5", "--overwrite") == 0, program.err
+    assert (reconstruct.folder / "scene.ply").read_bytes() != before
+
+
+def test_the_output_is_not_the_input(reconstruct, two_posed, program):
+    assert reconstruct(two_posed) == 0
+    inside = reconstruct.folder / "photos"
+    assert reconstruct(inside, "--overwrite") == 2
+    assert "holds the input" in program.err and any(inside.iterdir())
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--views", "1"], "at least 2"),
+        (["--views", "few"], "views"),
+        (["--wievs", "2"], "did you mean views"),
+        (["--size", "50"], "multiples of"),
+    ],
+)
+def test_bad_options_are_short_errors(reconstruct, two_posed, program, options, message):
+    assert reconstruct(two_posed, *options) == 2
+    assert message in program.err and len(program.err.splitlines()) <= 12
+    assert "Traceback" not in program.err and not reconstruct.folder.exists()
+
+
+def test_an_output_that_cannot_be_written_is_noticed_at_once(program, checkpoint, two_posed):
+    start = time.monotonic()
+    code = program("reconstruct", two_posed, "--checkpoint", checkpoint,
+                   "--output", "/proc/scene", config=False)  # fmt: skip
+    assert code == 2 and "cannot be written to" in program.err
+    assert "Loading" not in program.err and time.monotonic() - start < 5
+
+
+def test_an_interruption_says_what_is_whole(reconstruct, two_posed, program, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mvsplat.reconstruction.pipeline.predict", interrupt)
+        assert reconstruct(two_posed) == 130
+        assert "interrupted: nothing was written" in program.err
+    with monkeypatch.context() as patch:
+        patch.setattr("mvsplat.export.video.save_video", interrupt)
+        assert reconstruct(two_posed) == 130
+    assert "INCOMPLETE.txt says so" in program.err and "scene.ply" in program.err
+    assert (reconstruct.folder / "INCOMPLETE.txt").is_file()
+
+
+def test_a_process_that_is_killed_leaves_no_result_that_looks_whole(
+    two_posed, checkpoint, tmp_path
+):
+    folder = tmp_path / "scene"
+    code = (
+        "import os, signal, sys\n"
+        "import mvsplat.reconstruction.saving as saving\n"
+        "saving._video = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from mvsplat.__main__ import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    arguments = ["reconstruct", str(two_posed), "--checkpoint", str(checkpoint)]
+    process = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--output", str(folder)], capture_output=True
+    )
+    assert process.returncode == -signal.SIGKILL
+    names = {path.name for path in folder.iterdir()}
+    assert {"INCOMPLETE.txt", "scene.ply"} <= names and "report.html" not in names
+    load_ply(folder / "scene.ply")
+
+
+@pytest.mark.parametrize("answer, shown", [("y", True), ("", False)])
+def test_it_offers_to_show_the_scene_to_a_person(
+    reconstruct, two_posed, program, monkeypatch, answer, shown
+):
+    calls = []
+    monkeypatch.setattr("mvsplat.commands.view.main", calls.append)
+    monkeypatch.setattr(command, "_at_a_terminal", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda question: answer)
+    assert reconstruct(two_posed) == 0, program.err
+    assert bool(calls) == shown
+    if shown:
+        assert calls[0][0] == str(reconstruct.folder)
+
+
+def test_open_shows_it_without_asking(reconstruct, two_posed, monkeypatch):
+    calls = []
+    monkeypatch.setattr("mvsplat.commands.view.main", calls.append)
+    assert reconstruct(two_posed, "--open") == 0 and len(calls) == 1
+
+
+def test_help_explains_the_options(program):
+    assert program("reconstruct", "--help", config=False) == 0
+    for word in ("--checkpoint", "--views", "--size", "--overwrite", "--open", "report.html"):
+        assert word in program.out
