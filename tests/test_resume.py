@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import assert_all_end
 
 TINY = Path(__file__).parent / "configs" / "tiny.yaml"
 KILLS = {0: 2, 2: 1}  # by the number of loader workers
@@ -144,15 +145,4 @@ def survive(runs: Runs, name: str, arguments: list[str], duration: float) -> int
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         kills += 1
-        assert_nobody_is_left(process.pid)
-
-
-def assert_nobody_is_left(group: int) -> None:
-    """The loader workers of a killed run go, too."""
-    for _ in range(100):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    raise AssertionError("loader workers outlive their run")
+        assert_all_end(group=process.pid)  # the loader's workers, too

@@ -51,7 +51,9 @@ class IterableMaker(Dataset):
     """Makes requested batches from an iterable dataset by going on to the requested positions.
 
     Every worker passes over all samples and keeps those it was asked for. Requests come in
-    ascending order; a lower one starts over.
+    ascending order; a lower one starts over. A resumed run passes over the samples that it has had
+    already: once over all of them, which shows how many there are, and over the beginning of the
+    pass it is in; the passes between are left out.
 
     Args:
         dataset: An IterableDataset of batches of one scene.
@@ -67,6 +69,7 @@ class IterableMaker(Dataset):
         self.repeat = repeat
         self._items: Iterator[Batch] | None = None
         self._next = 0
+        self._length = 0  # samples a pass, when that is known
 
     def __getitem__(self, requests: list[Request]) -> Made:
         samples = [self._at(request.position) for request in requests]
@@ -75,27 +78,37 @@ class IterableMaker(Dataset):
 
     def _at(self, position: int) -> Batch | None:
         if self._items is None or position < self._next:
-            self._items, self._next = self._stream(), 0
-        for item in self._items:
+            self._begin(position)
+        while True:
+            if self._length and position // self._length - self._next // self._length > 1:
+                self._begin(position)
+            try:
+                item = next(self._items)  # type: ignore[arg-type]
+            except StopIteration:
+                return None
             self._next += 1
             if self._next > position:
                 return _checked(item, self.dataset)
-        return None
 
-    def _stream(self) -> Iterator[Any]:
-        epoch = 0
+    def _begin(self, position: int) -> None:
+        """Start with the pass that a position is in, or the first one."""
+        epoch = position // self._length if self._length else 0
+        self._items, self._next = self._passes(epoch), epoch * self._length
+
+    def _passes(self, epoch: int) -> Iterator[Any]:
         while True:
             items = iter(self.dataset)  # type: ignore[call-overload]
             if self.shuffle:
                 items = _shuffled(items, make_generator(self.seed, epoch))
-            empty = True
+            count = 0
             for item in items:
-                empty = False
+                count += 1
                 yield item
-            if empty:
+            if not count:
                 raise ValueError(f"{type(self.dataset).__name__} yields no samples")
             if not self.repeat:
                 return
+            self._length = count
             epoch += 1
 
     def __getstate__(self) -> dict[str, Any]:

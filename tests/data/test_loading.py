@@ -1,16 +1,21 @@
 """Loaders: the same batches whatever the workers, skips counted, no endless search."""
 
+import gc
 import logging
+import multiprocessing
+import time
+import tracemalloc
 from itertools import islice
 
 import pytest
 import torch
+from processes import assert_all_end
 from tiny_scenes import make_entry, write_dataset
 
 from mvsplat.data.chunks import ChunkScenes, write_chunks
 from mvsplat.data.examples import Examples, ExampleSettings, SceneExamples
 from mvsplat.data.loading import BatchLoader, LoaderSettings, Maker, SkipReport
-from mvsplat.data.streams import Endless, Fixed, InOrder, Once, Share, Shuffled
+from mvsplat.data.streams import Endless, Fixed, InOrder, Once, Request, Share, Shuffled
 from mvsplat.data.view_samplers import BoundedViewSampler, UnsuitableScene
 from mvsplat.types import Batch, Views
 
@@ -171,6 +176,44 @@ def test_damage_in_training_is_skipped_with_its_cause(tmp_path, caplog):
         assert set(scenes(made)) <= {"a00", "a01", "a02"}
     assert made.report.counts == {"damaged": 1}
     assert "skipped a03" in caplog.text and "000001.torch is damaged" in caplog.text
+
+
+def test_a_workers_memory_stays_flat(tmp_path):
+    """Of ten chunks, 4 are open at a time; nothing else is kept of the samples that were made."""
+    write_chunks(tmp_path / "train", (make_entry(f"s{n}") for n in range(40)), chunk_bytes=4000)
+    source = ChunkScenes(str(tmp_path), open_chunks=4)
+    examples = scene_examples(source)
+    maker = Maker(examples, Shuffled(examples.groups(), 4, 0), 0, replace_skipped=True)
+    used = []
+    tracemalloc.start()
+    for position in range(250):
+        maker[[Request(position, position)]]
+        if position % 50 == 49:
+            gc.collect()
+            used.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert len(source._chunks) == 4
+    assert max(used[1:]) - min(used[1:]) < 100_000, used
+
+
+def test_workers_end_with_a_parent_that_is_killed(root):
+    """Also while they wait to hand over a batch that nobody takes."""
+    context = multiprocessing.get_context("spawn")
+    read, write = context.Pipe(duplex=False)
+    parent = context.Process(target=load_and_tell, args=(str(root), write))
+    parent.start()
+    workers = read.recv()
+    parent.kill()
+    parent.join()
+    assert_all_end(workers)
+
+
+def load_and_tell(root, pipe):
+    """Start loading, say which processes do it, and take no more."""
+    made = loader(scene_examples(ChunkScenes(root)), Endless(Share(64)), 2)
+    next(iter(made))
+    pipe.send([process.pid for process in multiprocessing.active_children()])
+    time.sleep(60)
 
 
 def test_endless_loaders_have_no_length():

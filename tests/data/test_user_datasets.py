@@ -84,6 +84,27 @@ def test_an_iterable_epoch_has_every_sample_once_and_epochs_differ():
     assert sorted(_shuffled(iter(range(7)), make_generator(0))) == list(range(7))
 
 
+def test_a_resumed_iterable_leaves_out_the_passes_between():
+    class Counting(Streamed):
+        given = 0
+
+        def __iter__(self):
+            for item in super().__iter__():
+                self.given += 1
+                yield item
+
+    def positions(*numbers):
+        maker = IterableMaker(Counting(100), seed=0, shuffle=True, repeat=True)
+        return [maker._at(number).scene[0] for number in numbers], maker.dataset.given
+
+    whole, given = positions(*range(1000))
+    assert given <= 1000 + 33  # the buffer
+    resumed, given = positions(*range(930, 1000))
+    assert resumed == whole[930:] and given <= 100 + 33 + 100
+    # Workers get every other batch, and a pass ends between two of them.
+    assert positions(*range(0, 1000, 7))[0] == whole[::7]
+
+
 def test_global_generators_are_left_as_they_were():
     examples = MapExamples(Mapped())
     torch.manual_seed(5), np.random.seed(5), random.seed(5)
