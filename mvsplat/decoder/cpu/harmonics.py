@@ -34,8 +34,7 @@ def unit_direction(mean, center):
 
 
 @inlined
-def fill_basis(basis, x, y, z, degree):
-    """Write the (degree + 1)^2 basis functions at a unit direction."""
+def _fill_basis(basis, x, y, z, degree):
     cosine, sine = np.float32(1), np.float32(0)
     for order in range(degree + 1):
         below, legendre = np.float32(0), START[order]
@@ -50,8 +49,7 @@ def fill_basis(basis, x, y, z, degree):
 
 
 @inlined
-def direction_gradient(weights, x, y, z, degree):
-    """Gradient of sum_k weights[k] basis[k] with respect to (x, y, z) as free variables."""
+def _direction_gradient(weights, x, y, z, degree):
     grad_x, grad_y, grad_z = np.float32(0), np.float32(0), np.float32(0)
     cosine, sine = np.float32(1), np.float32(0)
     cosine_below, sine_below = np.float32(0), np.float32(0)
@@ -76,3 +74,35 @@ def direction_gradient(weights, x, y, z, degree):
         cosine_below, sine_below = cosine, sine
         cosine, sine = x * cosine - y * sine, x * sine + y * cosine
     return grad_x, grad_y, grad_z
+
+
+# With the degree a constant, the compiler unrolls all loops and folds the tables into the code.
+
+
+@inlined
+def fill_basis(basis, x, y, z, degree):
+    """Write the (degree + 1)^2 basis functions at a unit direction."""
+    if degree == 0:
+        _fill_basis(basis, x, y, z, 0)
+    elif degree == 1:
+        _fill_basis(basis, x, y, z, 1)
+    elif degree == 2:
+        _fill_basis(basis, x, y, z, 2)
+    elif degree == 3:
+        _fill_basis(basis, x, y, z, 3)
+    else:
+        _fill_basis(basis, x, y, z, MAX_DEGREE)
+
+
+@inlined
+def direction_gradient(weights, x, y, z, degree):
+    """Gradient of sum_k weights[k] basis[k] with respect to (x, y, z) as free variables."""
+    if degree == 0:
+        return np.float32(0), np.float32(0), np.float32(0)
+    if degree == 1:
+        return _direction_gradient(weights, x, y, z, 1)
+    if degree == 2:
+        return _direction_gradient(weights, x, y, z, 2)
+    if degree == 3:
+        return _direction_gradient(weights, x, y, z, 3)
+    return _direction_gradient(weights, x, y, z, MAX_DEGREE)

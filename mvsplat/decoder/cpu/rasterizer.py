@@ -1,5 +1,6 @@
 """Runs the kernels: projection, tile lists and compositing of a batch of views."""
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -50,7 +51,7 @@ def build_lists(scene: Scene) -> TileLists:
     (scenes, gaussians), views = scene.means.shape[:2], scene.cameras.shape[1]
     tiles = -(-scene.height // TILE) * -(-scene.width // TILE)
     chunks = _chunks(gaussians)
-    records = np.empty((scenes, views, gaussians, fp.RECORD), dtype=np.float32)
+    records = _aligned((scenes, views, gaussians, fp.RECORD))
     counts = np.zeros((scenes, len(chunks), views, tiles), dtype=np.int32)
     run_all(
         project,
@@ -183,10 +184,19 @@ def _chunks(gaussians: int) -> list[tuple[int, int]]:
 
 
 def _state() -> np.ndarray:
-    """Scratch for compositing a tile, starting at a cache line."""
-    buffer = np.empty(PLANES * PLANE + 16, dtype=np.float32)
+    """Scratch for compositing a tile."""
+    return _aligned((PLANES * PLANE,))
+
+
+def _aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """An uninitialised float32 array that starts at a cache line, where numpy's need not.
+
+    A record that lies across two lines is read a third more slowly.
+    """
+    size = math.prod(shape)
+    buffer = np.empty(size + 16, dtype=np.float32)
     skip = -(buffer.ctypes.data // 4) % 16
-    return buffer[skip : skip + PLANES * PLANE]
+    return buffer[skip : skip + size].reshape(shape)
 
 
 def _longest(tile_starts: np.ndarray, first: int, last: int) -> int:
