@@ -165,6 +165,16 @@ def test_operator_under_compile():
     assert all(torch.equal(a, b) for a, b in zip(expected, found))
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 50, 999])
+def test_records_start_at_cache_lines(number: int):
+    from mvsplat.decoder.cpu.footprint import RECORD
+    from mvsplat.decoder.cpu.rasterizer import _aligned
+
+    keep = [_aligned((1, 2, number, RECORD)) for _ in range(20)]
+    assert all(array.ctypes.data % 64 == 0 for array in keep)
+    assert all(array.shape == (1, 2, number, RECORD) for array in keep)
+
+
 COMPILE = """
 import sys, torch
 sys.path.insert(0, {folder!r})
