@@ -199,8 +199,7 @@ def _report(results: Sequence[Result], output: Path) -> None:
         first = guessed[0]
         console.print(
             f"depth bounds of {len(guessed)} scenes are guessed from the cameras alone "
-            f"({first.key}: {first.near:.3g} to {first.far:.3g}); give --near and --far if you know "
-            "better",
+            f"({first.key}: {first.near:.3g} to {first.far:.3g}); --near and --far give them",
             markup=False,
             soft_wrap=True,
         )

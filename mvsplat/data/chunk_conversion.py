@@ -6,6 +6,7 @@ chunks in the order of the plan, so that the result does not depend on the numbe
 interruptions. Every file is written under a temporary name and renamed; ``index.json`` comes last.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ class Conversion:
         self.work = output / WORK_FOLDER
 
     def run(self, progress: Any = None) -> list[Result]:
-        """Do what is left to do; returns every job's result, in order.
+        """Do what is left to do, if anything; returns every job's result, in order.
 
         Args:
             progress: Called with (jobs done, jobs in all) after each.
@@ -72,6 +73,9 @@ class Conversion:
             RuntimeError: A worker process died, or the disk is full; what is done is kept.
         """
         with self._locked():
+            finished = self._finished()
+            if finished is not None:
+                return finished
             self._begin()
             try:
                 results = self._convert(progress or (lambda done, total: None))
@@ -91,21 +95,10 @@ class Conversion:
             return results
 
     def _begin(self) -> None:
-        """Write the plan, or check that the one that is there is this one."""
-        plan = {
-            "sources": self.names,
-            "jobs": [list(job) for job in self.jobs],
-            "settings": asdict(self.settings),
-            "chunk_bytes": self.chunk_bytes,
-        }
-        shutil.rmtree(self.work.with_name(_FINISHED), ignore_errors=True)
+        """Write the plan's digest, or check that the one that is there is this one's."""
         path = self.work / "plan.json"
         if path.is_file():
-            try:
-                theirs = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
-                theirs = None
-            if theirs != json.loads(json.dumps(plan)):
+            if _read_json(path) != self._digest():
                 raise ValueError(
                     f"{self.output} holds an interrupted conversion of other data or with other "
                     f"options; repeat that command to finish it, or remove {self.output}"
@@ -117,10 +110,28 @@ class Conversion:
                     raise FileExistsError(
                         f"{folder} is not empty; choose another --output, or remove it"
                     )
-            write_json(path, plan)
+            write_json(path, self._digest())
         for split in SPLITS:
             for stale in (self.output / split).glob(".*.tmp*"):
                 stale.unlink(missing_ok=True)
+
+    def _digest(self) -> str:
+        """What is converted and how, in a few letters."""
+        plan = [
+            self.names,
+            [list(job) for job in self.jobs],
+            asdict(self.settings),
+            self.chunk_bytes,
+        ]
+        return hashlib.sha256(json.dumps(plan).encode()).hexdigest()[:16]
+
+    def _finished(self) -> list[Result] | None:
+        """The results, if just this has been converted and nothing is left to do."""
+        shutil.rmtree(self.work.with_name(_FINISHED), ignore_errors=True)
+        report = _read_json(self.output / REPORT)
+        if self.work.is_dir() or report is None or report.get("plan") != self._digest():
+            return None
+        return [Result(**entry) for entry in [*report["converted"], *report["left_out"]]]
 
     def _convert(self, progress: Any) -> list[Result]:
         """Convert what has no result yet, and pack what has, in order."""
@@ -157,6 +168,7 @@ class Conversion:
     def _finish(self, results: Sequence[Result]) -> None:
         written = [result for result in results if result.reason is None]
         report = {
+            "plan": self._digest(),
             "settings": asdict(self.settings),
             "scenes": len(written),
             "frames": sum(result.frames for result in written),
@@ -193,6 +205,14 @@ class Conversion:
         finally:
             path.unlink(missing_ok=True)
             lock.release()
+
+
+def _read_json(path: Path) -> Any:
+    """What a file of ours holds; None if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 class _Packer:

@@ -210,9 +210,11 @@ def test_what_is_there_is_never_overwritten(tmp_path, capsys):
     source = write_capture(tmp_path / "door")
     assert convert(source, "--output", tmp_path / "out") == 0
     before = content(tmp_path / "out")
-    assert convert(source, "--output", tmp_path / "out") == 2
+    assert convert(source, "--output", tmp_path / "out", "--quality", 80) == 2
     assert "is not empty; choose another --output" in capsys.readouterr().err
-    assert content(tmp_path / "out") == before
+    # The same command has nothing left to do.
+    assert convert(source, "--output", tmp_path / "out") == 0
+    assert "report:" in capsys.readouterr().out and content(tmp_path / "out") == before
 
 
 def test_scenes_of_one_name_are_told_apart_by_their_folders(tmp_path):
