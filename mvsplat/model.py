@@ -38,6 +38,8 @@ class MVSplat(LightningModule):
             backbone from; not read when a run is resumed.
         published_checkpoint: A released MVSplat checkpoint. Its encoder, sizes included,
             replaces ``encoder``: for fine-tuning, validation, test and prediction.
+        compile: Compile the encoder's networks with ``torch.compile``, for GPUs: minutes at the
+            start, then faster steps; needs a C++ compiler.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class MVSplat(LightningModule):
         max_steps: int = -1,
         backbone_weights: str | None = None,
         published_checkpoint: str | None = None,
+        compile: bool = False,
     ):
         super().__init__()
         if published_checkpoint is not None:
@@ -66,6 +69,8 @@ class MVSplat(LightningModule):
         self.schedule = schedule
         self.max_steps = max_steps
         self.backbone_weights = backbone_weights
+        if compile:
+            self.encoder.compile()
 
     def forward(self, views: Views) -> Gaussians:
         """The scene's Gaussians, from its context views."""

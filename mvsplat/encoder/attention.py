@@ -48,9 +48,9 @@ def attend_others(
     key: Float[Tensor, "b v n c"],
     value: Float[Tensor, "b v n c"],
     layout: WindowLayout,
+    others: Int[Tensor, "v u"],
 ) -> Float[Tensor, "b v n c"]:
-    """Attention of each token to its window in all other views."""
-    others = other_views(query.shape[1], query.device)
+    """Attention of each token to its window in all other views, whose indices are given."""
     if in_float32_on_cpu(query):
         return AttendInWindows.apply(query, key, value, layout, others.tolist())
     results = []
@@ -70,10 +70,10 @@ def attend_tiled(
     key: Float[Tensor, "b v n c"],
     value: Float[Tensor, "b v n c"],
     layout: WindowLayout,
+    others: Int[Tensor, "v u"],
     rolled: tuple[Int[Tensor, "w l"], Float[Tensor, "w l l"]],
 ) -> Float[Tensor, "b v n c"]:
     """The published shifted cross-attention: keys token by token, the mask tiled view by view."""
-    others = other_views(query.shape[1], query.device)
     result = torch.empty_like(query)
     for order, mask in zip(*rolled):
         tokens = layout.inverse[order]

@@ -168,6 +168,7 @@ def concatenate(*parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n c h w"]:
 
     Written with the channels' axis last, torch copies them five times as fast.
     """
-    shortest = min((part.dtype for part in parts), key=lambda dtype: dtype.itemsize)
-    pixels = [part.to(shortest).permute(0, 2, 3, 1) for part in parts]
+    short = [part.dtype for part in parts if part.dtype.itemsize < parts[0].dtype.itemsize]
+    dtype = short[0] if short else parts[0].dtype
+    pixels = [part.to(dtype).permute(0, 2, 3, 1) for part in parts]
     return torch.cat(pixels, dim=-1).permute(0, 3, 1, 2)

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from mvsplat.encoder.convolution import linear
 from mvsplat.geometry.projection import plane_sweep_coordinates
@@ -20,38 +19,64 @@ from mvsplat.types import Views
 CHUNK_ELEMENTS = 1 << 24
 
 
-class CorrelateAtPoints(torch.autograd.Function):
+@torch.library.custom_op("mvsplat::correlate_at_points", mutates_args=())
+def correlate_at_points(reference: Tensor, other: Tensor, grid: Tensor) -> Tensor:
     """Dot products of reference features and another map's features at points.
 
-    ``forward(reference [b, n, c], other [b, h, w, c], grid [b, n, d, 2]) -> [b, n, d]``; ``grid``
-    is as in ``grid_sample`` with aligned corners and zeros outside, and gets no gradient. The
-    correlation maps are computed again in the backward pass, chunk by chunk.
+    An operation of its own, which ``torch.compile`` leaves whole. Correlation maps are computed
+    again in the backward pass, chunk by chunk; ``grid`` gets no gradient.
+
+    Args:
+        reference: Features [b, n, c].
+        other: Maps [b, h, w, c].
+        grid: Points [b, n, d, 2] as in ``grid_sample`` with aligned corners and zeros outside.
+
+    Returns:
+        [b, n, d].
     """
+    result = reference.new_empty(grid.shape[:3])
+    height, width = other.shape[1:3]
+    for item, rows in _chunks(reference, other):
+        maps = linear(reference[item, rows], other[item].flatten(0, 1))
+        sampled = F.grid_sample(
+            maps.view(-1, 1, height, width), grid[item, rows, None], align_corners=True
+        )
+        result[item, rows] = sampled[:, 0, 0]
+    return result
 
-    @staticmethod
-    def forward(ctx, reference: Tensor, other: Tensor, grid: Tensor) -> Tensor:
-        ctx.save_for_backward(reference, other, grid)
-        result = reference.new_empty(grid.shape[:3])
-        height, width = other.shape[1:3]
-        for item, rows in _chunks(reference, other):
-            maps = linear(reference[item, rows], other[item].flatten(0, 1))
-            sampled = F.grid_sample(
-                maps.view(-1, 1, height, width), grid[item, rows, None], align_corners=True
-            )
-            result[item, rows] = sampled[:, 0, 0]
-        return result
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        reference, other, grid = ctx.saved_tensors
-        to_reference, to_other = torch.empty_like(reference), torch.zeros_like(other)
-        height, width = other.shape[1:3]
-        for item, rows in _chunks(reference, other):
-            weights = _scatter(gradient[item, rows], grid[item, rows], height, width)
-            to_reference[item, rows] = linear(weights, other[item].flatten(0, 1).mT)
-            to_other[item] += linear(weights.mT, reference[item, rows].mT).view_as(to_other[item])
-        return to_reference, to_other, None
+@correlate_at_points.register_fake
+def _(reference: Tensor, other: Tensor, grid: Tensor) -> Tensor:
+    return reference.new_empty(grid.shape[:3])
+
+
+@torch.library.custom_op("mvsplat::correlate_at_points_backward", mutates_args=())
+def _correlate_backward(
+    gradient: Tensor, reference: Tensor, other: Tensor, grid: Tensor
+) -> tuple[Tensor, Tensor]:
+    to_reference, to_other = torch.empty_like(reference), torch.zeros_like(other)
+    height, width = other.shape[1:3]
+    for item, rows in _chunks(reference, other):
+        weights = _scatter(gradient[item, rows], grid[item, rows], height, width)
+        to_reference[item, rows] = linear(weights, other[item].flatten(0, 1).mT)
+        to_other[item] += linear(weights.mT, reference[item, rows].mT).view_as(to_other[item])
+    return to_reference, to_other
+
+
+@_correlate_backward.register_fake
+def _(gradient: Tensor, reference: Tensor, other: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(reference), torch.empty_like(other)
+
+
+def _keep(ctx, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _send_back(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    return (*_correlate_backward(gradient, *ctx.saved_tensors), None)
+
+
+correlate_at_points.register_autograd(_send_back, setup_context=_keep)
 
 
 def _chunks(reference: Tensor, other: Tensor) -> list[tuple[int, slice]]:
@@ -92,7 +117,7 @@ class CostVolume(nn.Module):
             for offset in range(1, count):
                 grid = self._grid(views, disparities, offset, height, width)
                 other = maps.unflatten(0, (-1, count)).roll(-offset, dims=1).flatten(0, 1)
-                volume = volume + CorrelateAtPoints.apply(reference, other, grid)
+                volume = volume + correlate_at_points(reference, other, grid)
             volume = volume / (channels**0.5 * (count - 1))
         return volume.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 

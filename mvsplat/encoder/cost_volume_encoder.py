@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor
 from mvsplat.encoder.adapter import GaussianAdapter
 from mvsplat.encoder.backbone import ConvolutionalEncoder
 from mvsplat.encoder.base import Encoder
+from mvsplat.encoder.compilation import check_compiler
 from mvsplat.encoder.convolution import concatenate
 from mvsplat.encoder.cost_volume import CostVolume
 from mvsplat.encoder.depth import (
@@ -174,8 +175,7 @@ class CostVolumeEncoder(Encoder):
         Raises:
             ValueError: The views are unusable; the message names the field and the element.
         """
-        if not torch.compiler.is_compiling():
-            check_views(views, self.divisor, self.maximum_views)
+        check_views(views, self.divisor, self.maximum_views)
         count = views.image.shape[1]
         image = views.image.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         cnn_features = self.cnn(image)
@@ -206,6 +206,21 @@ class CostVolumeEncoder(Encoder):
             disparities=candidates.unflatten(0, (-1, count)),
         )
         return gaussians
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the networks in place; takes the arguments of ``nn.Module.compile``.
+
+        The checks of what users hand in, and the geometry, stay as they are.
+
+        Raises:
+            ValueError: There is no C++ compiler, which ``torch.compile`` needs.
+        """
+        check_compiler(kwargs.get("backend", "inductor"))
+        blocks = list(self.transformer.blocks)
+        networks = [self.coarse_depth, self.full_resolution, self.refinement, self.gaussian_head]
+        for part in (self.cnn, *blocks, self.cost_volume, *networks):
+            if part is not None:
+                part.compile(*args, **kwargs)
 
     def _match(
         self,

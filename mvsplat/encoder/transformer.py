@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mvsplat.encoder.attention import attend_others, attend_self, attend_tiled
+from mvsplat.encoder.attention import attend_others, attend_self, attend_tiled, other_views
 from mvsplat.encoder.convolution import Linear
 from mvsplat.encoder.layers import gelu
 from mvsplat.encoder.recomputation import cheaply, maybe_checkpoint
@@ -73,18 +73,22 @@ class TransformerBlock(nn.Module):
             self.cross_message = Message(channels, expansion)
 
     def forward(
-        self, tokens: Float[Tensor, "b v n c"], layout: WindowLayout, rolled: Any = None
+        self,
+        tokens: Float[Tensor, "b v n c"],
+        layout: WindowLayout,
+        others: Int[Tensor, "v u"],
+        rolled: Any = None,
     ) -> Float[Tensor, "b v n c"]:
         channels = tokens.shape[-1]
-        query, key, value, *others = self.project(tokens).split(channels, dim=-1)
+        query, key, value, *crossing = self.project(tokens).split(channels, dim=-1)
         tokens = self.self_message(tokens, attend_self(query, key, value, layout))
         if not self.cross_view:
             return tokens
         query = self.query(tokens)
         if rolled is None:
-            attended = attend_others(query, others[0], others[1], layout)
+            attended = attend_others(query, crossing[0], crossing[1], layout, others)
         else:
-            attended = attend_tiled(query, others[0], others[1], layout, rolled)
+            attended = attend_tiled(query, crossing[0], crossing[1], layout, others, rolled)
         return self.cross_message(tokens, attended)
 
 
@@ -125,12 +129,13 @@ class MultiViewTransformer(nn.Module):
         channels, height, width = features.shape[2:]
         tokens = rearrange(features, "b v c h w -> b v (h w) c")
         tokens = tokens + position_encoding(height, width, self.splits, channels, features.device)
+        others = other_views(features.shape[1], features.device)
         order = None
         for index, block in enumerate(self.blocks):
             layout, rolled = self._windows(index, features)
             tokens = tokens[:, :, layout.order if order is None else order[layout.order]]
             order = layout.inverse
-            tokens = maybe_checkpoint(self.checkpointing, block, tokens, layout, rolled)
+            tokens = maybe_checkpoint(self.checkpointing, block, tokens, layout, others, rolled)
         if order is not None:
             tokens = tokens[:, :, order]
         return rearrange(tokens, "b v (h w) c -> b v c h w", h=height)

@@ -9,7 +9,7 @@ What is cached is made outside of inference mode, so that training after a predi
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import torch
 from einops import rearrange
@@ -23,17 +23,13 @@ class WindowLayout:
 
     Args:
         order: Raster position of each token; windows with equally many tokens are neighbours.
+        inverse: The index that brings tokens in this order back to raster order.
         groups: (first token, number of windows, tokens a window) of windows of one size.
     """
 
     order: Int[Tensor, " n"]
+    inverse: Int[Tensor, " n"]
     groups: tuple[tuple[int, int, int], ...]
-
-    @cached_property
-    @torch.inference_mode(False)
-    def inverse(self) -> Int[Tensor, " n"]:
-        """The index that brings tokens in this order back to raster order."""
-        return torch.argsort(self.order)
 
 
 def _cuts(size: int, splits: int, shifted: bool) -> list[tuple[int, int]]:
@@ -61,7 +57,8 @@ def window_layout(
         count = sum(len(window) == length for window in windows)
         groups.append((start, count, length))
         start += count * length
-    return WindowLayout(torch.cat(windows).to(device), tuple(groups))
+    order = torch.cat(windows)
+    return WindowLayout(order.to(device), torch.argsort(order).to(device), tuple(groups))
 
 
 @lru_cache(maxsize=64)
