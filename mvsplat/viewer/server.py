@@ -49,7 +49,7 @@ class Viewer:
         self._server.request_share_url = lambda *_, **__: None
         self._server.on_client_connect(self._open)
         self._server.on_client_disconnect(self._close)
-        self.url = f"http://{host}:{self._server.get_port()}"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._server.get_port()}"
 
     def _open(self, client: Any) -> None:
         self._sessions[client.client_id] = Session(client, self._items, _load)

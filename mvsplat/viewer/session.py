@@ -58,7 +58,7 @@ class Session(Actions):
         self._moved_at: float | None = None
         self._drawn_at = self._cost = 0.0
         self._playing_since: float | None = None
-        self._rendered = False
+        self._rendered = self._closed = False
         self._controls = Controls(client.gui, items, self)
         client.camera.on_update(lambda _: self._do(self._notice_movement))
         self.show(self._controls.item())
@@ -66,7 +66,8 @@ class Session(Actions):
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread."""
+        """Stop the thread; what it has still to do for a page that is gone is dropped."""
+        self._closed = True
         self._jobs.put(None)
 
     # What the controls ask for.
@@ -103,12 +104,13 @@ class Session(Actions):
                 job = self._jobs.get(timeout=self._until_next_tick())
             except Empty:
                 job = self._tick
-            if job is None:
+            if job is None or self._closed:
                 return
             try:
                 job()
             except Exception as error:
-                self._complain(error)
+                if not self._closed:
+                    self._complain(error)
 
     def _until_next_tick(self) -> float | None:
         if self._playing_since is not None:

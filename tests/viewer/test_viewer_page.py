@@ -173,6 +173,23 @@ def test_a_picture_is_saved_and_shown_exactly(page):
     page.choose("When still", "splats")
 
 
+def test_distant_splats_do_not_fade_away(page):
+    gaussians = make_gaussians(3)
+    page.page.mouse.move(200, 200)
+    while float((page.pose()[:3, 3] - gaussians.means[0].mean(dim=0)).norm()) < 60:
+        page.page.mouse.wheel(0, 300)
+        page.page.wait_for_timeout(50)
+
+    def as_bright_as_it_should_be() -> bool:  # splats are smaller than pixels
+        expected = render(gaussians, page.pose(), HEIGHT, WIDTH)[..., FREE]
+        page.page.wait_for_timeout(300)
+        return 0.9 < float(page.picture().sum() / expected.sum()) < 1.1
+
+    page.page.get_by_text("Show cameras").click()
+    eventually(as_bright_as_it_should_be)
+    page.page.get_by_text("Show cameras").click()
+
+
 def test_a_damaged_scene_is_explained_in_the_page(page):
     page.choose("Result", "first")
     page.choose("Scene", "three")
