@@ -87,9 +87,9 @@ def _views(settings: dict[str, Any]) -> tuple[tuple[int, int], float, float]:
     """What is known of the views in training, completed by what is usual."""
     shape = settings.get("image_shape") or _USUAL_SHAPE
     near, far = settings.get("near"), settings.get("far")
-    known = all(isinstance(bound, (int, float)) for bound in (near, far))
-    bounds = (float(near), float(far)) if known else (_USUAL_NEAR, _USUAL_FAR)
-    return (int(shape[0]), int(shape[1])), *bounds
+    if not (isinstance(near, (int, float)) and isinstance(far, (int, float))):
+        near, far = _USUAL_NEAR, _USUAL_FAR
+    return (int(shape[0]), int(shape[1])), float(near), float(far)
 
 
 def _run_views(checkpoint: Path) -> dict[str, Any]:

@@ -4,8 +4,9 @@ What can be used is written, upright and without metadata, to a folder that stru
 reads; what cannot is dropped with a reason.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,6 @@ from mvsplat.reconstruction.quality import blur, fingerprint, same_picture
 
 # Structure from motion gains nothing from more, and takes the longer.
 LONGEST_SIDE = 1600
-_JPEG = {"quality": 96, "subsampling": 0}
 
 Progress = Callable[[int, int], None]
 """Is told how much is done, and of how much."""
@@ -110,14 +110,14 @@ def collect(
 
 def _read_all(
     photos: Iterable[Path | Photo], folder: Path
-) -> Iterator[tuple[str, "str | tuple[PhotoFile, np.ndarray]"]]:
+) -> Iterator[tuple[str, str | tuple[PhotoFile, np.ndarray]]]:
     """Of each photograph in turn its name, and its file or what is wrong with it.
 
     No more than the threads can read are held in memory: a video's frames arrive one at a time.
     """
     threads = min(usable_cores(), 8)
     with ThreadPoolExecutor(threads) as pool:
-        waiting: list[tuple[str, object]] = []
+        waiting: list[tuple[str, Future]] = []
         for number, photo in enumerate(photos):
             name = photo.name
             waiting.append((name, pool.submit(partial(_read, photo, folder, number))))
@@ -128,7 +128,7 @@ def _read_all(
             yield first, future.result()
 
 
-def _read(photo: Path | Photo, folder: Path, number: int) -> "str | tuple[PhotoFile, np.ndarray]":
+def _read(photo: Path | Photo, folder: Path, number: int) -> str | tuple[PhotoFile, np.ndarray]:
     try:
         read = photo if isinstance(photo, Photo) else load_photo(photo, LONGEST_SIDE)
     except (ValueError, OSError) as error:
@@ -138,7 +138,7 @@ def _read(photo: Path | Photo, folder: Path, number: int) -> "str | tuple[PhotoF
         image = image.copy()
         image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     file = f"{number:05d}.jpg"
-    image.save(folder / file, **_JPEG)
+    image.save(folder / file, quality=96, subsampling=0)
     diagonal = float(np.hypot(*image.size))
     focal = None if read.focal_length is None else read.focal_length * diagonal
     entry = PhotoFile(read.name, file, *image.size, focal, read.camera, blur(image))
@@ -147,7 +147,5 @@ def _read(photo: Path | Photo, folder: Path, number: int) -> "str | tuple[PhotoF
 
 def _natural(path: Path) -> list[tuple[int, int, str]]:
     """A sort key in which numbers count as numbers."""
-    import re
-
     parts = re.split(r"(\d+)", path.name)
     return [(0, int(p), "") if p.isdigit() else (1, 0, p.lower()) for p in parts]

@@ -65,7 +65,9 @@ def _extract(task: dict[str, Any], database: Path) -> None:
                 pycolmap.Device.cpu,
             )
             with pycolmap.Database.open(database) as content:
-                reader.existing_camera_id = content.read_image_with_name(files[0]).camera_id
+                image = content.read_image_with_name(files[0])
+            assert image is not None, f"pycolmap did not store {files[0]}"
+            reader.existing_camera_id = image.camera_id
             done += len(files)
             _tell(stage="features", done=done, total=total)
 
