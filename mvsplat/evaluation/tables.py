@@ -25,7 +25,7 @@ def print_results(results: list[Result], console: "Console") -> None:
     for kind, found in groups(results).items():
         console.print(group_table(kind, found))
     for line in (*_cost(results), *_extremes(results)):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def results_table(results: list[Result]) -> "Table":
