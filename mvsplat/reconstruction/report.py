@@ -16,8 +16,9 @@ from mvsplat.reconstruction import output as names
 from mvsplat.reconstruction.report_pictures import camera_map, embedded, embedded_video
 
 if TYPE_CHECKING:
-    from mvsplat.reconstruction.result import Reconstruction
+    from mvsplat.reconstruction.result import Reconstruction, Score
 
+_MOSTLY_SEEN = 0.6
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1060px; margin: 2em auto; padding: 0 1em;
   color: #222; background: #fff; }
@@ -80,12 +81,17 @@ def _overview(scene: "Reconstruction", folder: Path) -> str:
         "Gaussians": f"{scene.gaussians.means.shape[1]:,} ({_megabytes(folder / names.SPLAT)})",
     }
     if scene.scores:
-        psnr, ssim = fmean(s.psnr for s in scene.scores), fmean(s.ssim for s in scene.scores)
-        rows["Photos left out"] = (
-            f"{len(scene.scores)} compared: PSNR {psnr:.2f} dB, SSIM {ssim:.3f} on average"
-        )
+        rows["Photos left out"] = _average("compared", scene.scores)
+        seen = [score for score in scene.scores if score.covered >= _MOSTLY_SEEN]
+        if 0 < len(seen) < len(scene.scores):
+            rows["Photos left out"] += "; " + _average("of them mostly in view of those used", seen)
     notes = "".join(f"<p>{escape(note)}</p>" for note in source.notes)
     return _table(rows) + notes
+
+
+def _average(which: str, scores: list["Score"]) -> str:
+    psnr, ssim = fmean(score.psnr for score in scores), fmean(score.ssim for score in scores)
+    return f"{len(scores)} {which}: PSNR {psnr:.2f} dB, SSIM {ssim:.3f} on average"
 
 
 def _warnings(scene: "Reconstruction") -> str:
