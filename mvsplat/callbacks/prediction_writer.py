@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from mvsplat.callbacks.progress_bar import tracker
 from mvsplat.callbacks.scene_files import Depth, save_depth
 from mvsplat.evaluation.scoring import frame_numbers
 from mvsplat.export.cameras import Cameras, Frame, save_cameras
@@ -86,7 +87,8 @@ class PredictionWriter(Callback):
             for kind in self.films:
                 path = folder / f"{stem}_{kind}.mp4"
                 decoder: Any = pl_module.decoder
-                save_film(kind, path, decoder, outputs, batch.context, number, scene, self.film)
+                arguments = (decoder, outputs, batch.context, number, scene, self.film)
+                save_film(kind, path, *arguments, tracker(trainer, f"{scene}: {kind}"))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         rank_zero_info(f"The scenes are in {Path(trainer.default_root_dir) / FOLDER}")

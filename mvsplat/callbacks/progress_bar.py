@@ -1,12 +1,39 @@
-"""The progress bar of runs that count steps."""
+"""The progress bar of runs that count steps, and of what takes long within a step."""
 
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+
+T = TypeVar("T")
 
 
 class ProgressBar(RichProgressBar):
     """Lightning's, without the number of an epoch that never ends."""
 
+    def track(self, items: Iterable[T], total: int, description: str) -> Iterator[T]:
+        """The items, with a bar of their own under the run's while they are drawn."""
+        progress: Any = self.progress
+        if self.is_disabled or progress is None:
+            yield from items
+            return
+        task = progress.add_task(description, total=total)
+        try:
+            for item in items:
+                yield item
+                progress.advance(task)
+        finally:
+            progress.remove_task(task)
+
     def _get_train_description(self, current_epoch: int) -> str:
         if self.trainer.max_epochs == -1:
             return "Training"
         return super()._get_train_description(current_epoch)
+
+
+def tracker(trainer: Trainer, description: str) -> Callable[[Iterable[T], int], Iterator[T]] | None:
+    """What shows the progress of items and their number, if the trainer shows any progress."""
+    bar = trainer.progress_bar_callback
+    return partial(bar.track, description=description) if isinstance(bar, ProgressBar) else None

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import distributed, nn
 
 from mvsplat import __version__
+from mvsplat.callbacks.progress_bar import tracker
 from mvsplat.callbacks.scene_files import Picture, save_pictures
 from mvsplat.data.view_samplers import ViewSampler
 from mvsplat.evaluation import Result, Results, merge, print_results, save_results, scoring
@@ -100,20 +101,20 @@ class TestResults(Callback):
         for scene, result in enumerate(scoring.score_batch(batch, predictions, distance)):
             result |= {"timing": timing} | _view_choice(trainer, result["scene"])
             if self.images < 0 or len(self._results) < self.images:
-                folder = Path(trainer.default_root_dir) / self.folder
-                result |= self._show(folder, pl_module, batch, scene, gaussians, rendering)
+                result |= self._show(trainer, batch, scene, gaussians, rendering)
             self._results.append(result)
 
     def _show(
         self,
-        folder: Path,
-        model: Any,
+        trainer: Trainer,
         batch: Batch,
         scene: int,
         gaussians: Gaussians,
         rendering: Rendering,
     ) -> dict[str, Any]:
         """Pictures and films of a scene; where they are, for the results."""
+        folder = Path(trainer.default_root_dir) / self.folder
+        model: Any = trainer.lightning_module
         name = batch.scene[scene]
         self._names[name] += 1
         if self._names[name] > 1:  # tested again, with other views
@@ -124,7 +125,7 @@ class TestResults(Callback):
         for kind in self.films:
             path = f"films/{file_name(name)}_{kind}.mp4"
             arguments = (model.decoder, gaussians, batch.context, scene, name, self.film)
-            save_film(kind, folder / path, *arguments)
+            save_film(kind, folder / path, *arguments, tracker(trainer, f"{name}: {kind}"))
             written.setdefault("films", []).append(path)
         return {"files": written} if written else {}
 

@@ -1,7 +1,7 @@
 """Films of an encoded scene: which way the camera goes, and the file it becomes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -69,6 +69,7 @@ def save_film(
     scene: int = 0,
     name: str = "",
     settings: FilmSettings = FilmSettings(),  # noqa: B008 (immutable)
+    track: Callable[[Iterable[Tensor], int], Iterable[Tensor]] | None = None,
 ) -> int:
     """Film one scene of a batch as H.264 in MP4; returns the number of frames.
 
@@ -81,6 +82,7 @@ def save_film(
         scene: Which scene of the batch.
         name: The scene's name, for ``{scene}`` in the name of a camera path's file.
         settings: Length, size and details of the ways.
+        track: Gets the frames and their number and hands them on, to show progress.
 
     Raises:
         FileNotFoundError: There is no such camera path.
@@ -98,7 +100,7 @@ def save_film(
             depth = [color_depth(frame.depth, bounds)] if settings.depth else []
             yield _enlarge(torch.cat([frame.color.clamp(0, 1), *depth], dim=-1), factor)
 
-    return save_video(frames(), path, settings.fps)
+    return save_video(track(frames(), len(way)) if track else frames(), path, settings.fps)
 
 
 def film_path(

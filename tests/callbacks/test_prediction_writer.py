@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from toy_model import SplattingModel, ToyModel, make_batch, make_loader
 
-from mvsplat.callbacks import PredictionWriter
+from mvsplat.callbacks import PredictionWriter, ProgressBar
 from mvsplat.export import load_cameras, load_depth_png, load_ply
 from mvsplat.export.files import file_name
 from mvsplat.export.films import FilmSettings
@@ -98,3 +98,15 @@ def test_a_scene_without_estimated_depth_gets_the_rendered_one(predict):
 def test_a_film_from_no_file_is_refused():
     with pytest.raises(ValueError, match=r"film\.file"):
         PredictionWriter(films=["file"])
+
+
+def test_a_film_shows_its_progress(make_trainer, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "rich.progress.Progress.advance", lambda self, task, amount=1: shown.append(task)
+    )
+    callbacks = [PredictionWriter(depth=(), film=SHORT), ProgressBar()]
+    trainer = make_trainer(*callbacks, enable_progress_bar=True)
+    trainer.predict(SplattingModel(), make_loader(range(2)), return_predictions=False)
+    assert len(shown) == 2 * 4 and len(set(shown)) == 2, "two films of four frames"
+    assert len(trainer.progress_bar_callback.progress.tasks) == 1, "the films' bars are gone"
