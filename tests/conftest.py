@@ -15,6 +15,12 @@ TINY = Path(__file__).parent / "configs" / "tiny.yaml"
 
 
 @pytest.fixture(scope="session")
+def tiny_config():
+    """A configuration of everything at its smallest."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
 def scenes_root(tmp_path_factory):
     """Folder in which the tiny runs' generated scenes are made, once a session."""
     return tmp_path_factory.mktemp("generated")

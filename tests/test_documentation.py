@@ -34,12 +34,10 @@ def examples(text: str) -> list[str]:
 
 
 @pytest.fixture
-def runs(tmp_path, scenes_root, monkeypatch, capsys):
+def runs(tmp_path, scenes_root, tiny_config, monkeypatch, capsys):
     """A folder like a user's, after a very short quickstart and a test of it under another name."""
-    from conftest import TINY
-
     monkeypatch.chdir(tmp_path)
-    arguments = ["--config", str(TINY), "--data.source.root", str(scenes_root)]
+    arguments = ["--config", str(tiny_config), "--data.source.root", str(scenes_root)]
     arguments += ["--run_dir", "runs/quickstart"]
     assert main(["fit", *arguments, "--trainer.max_steps=1", "--trainer.limit_val_batches=0"]) == 0
     assert main(["test", *arguments, "--ckpt_path=last"]) == 0

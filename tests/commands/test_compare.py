@@ -8,12 +8,10 @@ from mvsplat.__main__ import main
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, scenes_root):
+def runs(tmp_path_factory, scenes_root, tiny_config):
     """A model tested with two bounds of depth: the folders near and far."""
-    from conftest import TINY
-
     folder = tmp_path_factory.mktemp("runs")
-    start = ["--config", str(TINY), "--data.source.root", str(scenes_root)]
+    start = ["--config", str(tiny_config), "--data.source.root", str(scenes_root)]
     start += ["--run_dir", str(folder)]
     assert main(["fit", *start, "--trainer.max_steps=1", "--trainer.limit_val_batches=0"]) == 0
     for name, depth in (("near", "5"), ("far", "50")):

@@ -257,11 +257,11 @@ def test_no_damage_to_a_header_gets_past_the_reader(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory needs Linux")
 def test_writing_needs_no_second_copy(tmp_path):
-    gaussians = make_gaussians(count=200_000)
+    gaussians = make_gaussians(count=400_000)
     size = save_and_measure(gaussians, tmp_path / "warm.ply")[1]
-    assert size == pytest.approx(200_000 * 62 * 4, rel=0.001)
+    assert size == pytest.approx(400_000 * 62 * 4, rel=0.001)
     peak, _ = save_and_measure(gaussians, tmp_path / "scene.ply", min_opacity=0.1, up_axis="y")
-    assert peak < 0.7 * size  # a few blocks of rows at a time, whatever the scene's size
+    assert peak < 0.6 * size  # a few blocks of rows at a time, whatever the scene's size
 
 
 def save_and_measure(gaussians: Gaussians, path, **options) -> tuple[int, int]:
