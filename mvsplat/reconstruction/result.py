@@ -96,7 +96,7 @@ class Reconstruction:
 
     @cached_property
     def cameras(self) -> Cameras:
-        """Cameras of the photographs used and left out, along a short way past all of them."""
+        """Cameras of the photographs used, then of those left out, each along a short way."""
         return self.cameras_with({})
 
     @cached_property
@@ -196,8 +196,7 @@ class Reconstruction:
 
     def cameras_with(self, files: dict[int, Path]) -> Cameras:
         """:attr:`cameras`, with the files of their photographs by frame number."""
-        frames = [*self.context, *self.left_out]
-        order = visiting_order(torch.stack([frame.extrinsics for frame in frames]))
+        frames = [*_on_the_way(self.context), *_on_the_way(self.left_out)]
         listed = [
             CameraFrame(
                 name=frame.name,
@@ -207,7 +206,7 @@ class Reconstruction:
                 height=frame.shown.shape[-2],
                 image=files.get(frame.index),
             )
-            for frame in (frames[i] for i in order)
+            for frame in frames
         ]
         return Cameras(listed, self.bounds.near, self.bounds.far, dilated=True)
 
@@ -215,3 +214,10 @@ class Reconstruction:
         count = len(self.context)
         pairs = measure_pairs([*self.context, *self.left_out], self.bounds)
         return pairs.overlap[count:, :count].amax(dim=-1)
+
+
+def _on_the_way(frames: list[Frame]) -> list[Frame]:
+    """Photographs in the order of a short way past their cameras."""
+    if not frames:
+        return []
+    return [frames[i] for i in visiting_order(torch.stack([frame.extrinsics for frame in frames]))]
