@@ -1,5 +1,9 @@
 """Time, work and peak memory of the encoder: ``python tests/benchmarks/benchmark_encoder.py``.
 
+Without options, the whole table: 2, 3, 4, 8 views x 256, 512 x forward, forward + backward x
+float32, bf16; ``--views``, ``--size``, ``--backward`` and ``--precision`` choose a piece. Rows of
+many pixels run less often, and where a step would keep more than fits, with checkpointing (marked).
+
 Each row runs in a process of its own, so that its peak memory is its own. The limit is the work
 (multiplications and additions, counted in float32) over the fastest rate at which a 3x3 convolution
 ran in the same process; forward + backward counts three times the work. With one thread, times are
@@ -20,6 +24,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mvsplat import CostVolumeEncoder, Views
 from mvsplat.machine import keep_freed_memory
+
+# Two views of 512 x 512.
+FEW_PIXELS = 2 * 512**2
+
+
+def checkpoints(options: argparse.Namespace) -> bool:
+    """Whether activations are computed again: a step keeps about 17 KB a pixel otherwise."""
+    many = options.views * options.size**2 > FEW_PIXELS
+    return options.checkpointing or (options.backward and many)
 
 
 def make_views(count: int, size: int) -> Views:
@@ -60,10 +73,18 @@ def attention_work(query, key, value, *args, out_shape=None, **kwargs) -> int:
     return 4 * torch.Size(batch).numel() * length * key[-2] * channels
 
 
+def correlation_work(reference, other, grid, *args, out_shape=None, **kwargs) -> int:
+    return 2 * torch.Size(reference).numel() * other[1] * other[2]
+
+
 def count_work(encoder: CostVolumeEncoder, views: Views) -> float:
     """FLOP of a forward pass, fused attention included."""
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    counter = FlopCounterMode(display=False, custom_mapping={attention: attention_work})
+    work = {
+        attention: attention_work,
+        torch.ops.mvsplat.correlate_at_points: correlation_work,
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=work)
     with counter, torch.no_grad():
         encoder(views)
     return counter.get_total_flops()
@@ -76,7 +97,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     if options.keep_memory:
         keep_freed_memory()
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    encoder = CostVolumeEncoder(checkpointing=options.checkpointing)
+    pixels = options.views * options.size**2
+    encoder = CostVolumeEncoder(checkpointing=checkpoints(options))
     views = make_views(options.views, options.size)
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
 
@@ -87,6 +109,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         ):
             gaussians = encoder(views)
         if options.backward:
+            encoder.zero_grad()  # as a training step does
             parts = (
                 gaussians.means,
                 gaussians.covariances,
@@ -95,7 +118,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
             )
             sum(part.mean() for part in parts).backward()
 
-    elapsed = seconds(run, options.repeats)
+    elapsed = seconds(run, options.repeats if pixels <= FEW_PIXELS else 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - base
     work = count_work(encoder, views) * (3 if options.backward else 1)
     return {
@@ -103,14 +126,19 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         "gflop": work / 1e9,
         "limit": work / best_rate(dtype),
         "gigabytes": peak * 1024 / 1e9,
+        "checkpointing": checkpoints(options),
     }
 
 
-def row(arguments: list[str]) -> dict[str, float]:
-    """``measure`` in a process of its own."""
+def row(arguments: list[str]) -> dict[str, float] | None:
+    """``measure`` in a process of its own; None if it was killed, which is for want of memory."""
     command = [sys.executable, __file__, "--row", *arguments]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.splitlines()[-1])
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode < 0:
+        return None
+    if result.returncode > 0:
+        raise RuntimeError(result.stderr)
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -122,7 +150,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--checkpointing", action="store_true", help="in every row")
     parser.add_argument("--keep-memory", action="store_true", help="as the command line does")
     parser.add_argument("--backward", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
@@ -144,8 +172,12 @@ def main() -> None:
                     arguments = ["--views", views, "--size", size, "--precision", precision]
                     arguments += ["--backward", backward]
                     found = row([*map(str, arguments), *common])
+                    if found is None:
+                        print(f"| {views} | {size} | {backward} | {precision} | out of memory |")
+                        continue
                     print(
-                        f"| {views} | {size} | {'forward + backward' if backward else 'forward'} "
+                        f"| {views} | {size} | {'forward + backward' if backward else 'forward'}"
+                        f"{' (checkpointing)' if found['checkpointing'] else ''} "
                         f"| {precision} | {found['seconds']:.2f} | {found['gflop']:.0f} "
                         f"| {found['seconds'] / found['limit']:.2f} | {found['gigabytes']:.2f} |",
                         flush=True,
