@@ -1,6 +1,7 @@
 """How good a model is: scores of every view, means, groups, files, tables, comparisons."""
 
 from mvsplat.evaluation.comparison import Comparison, Difference, compare, paired_bootstrap
+from mvsplat.evaluation.comparison_files import save_comparison
 from mvsplat.evaluation.files import Results, load_results, save_results
 from mvsplat.evaluation.means import (
     METHODS,
@@ -34,6 +35,7 @@ __all__ = [
     "paired_bootstrap",
     "print_results",
     "results_table",
+    "save_comparison",
     "save_results",
     "score_batch",
 ]
