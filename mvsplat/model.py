@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from mvsplat.configurable import CONFIG_KEY, from_config, to_primitives
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.encoder import CostVolumeEncoder, Encoder
 from mvsplat.losses import LPIPS, MSE, Loss
-from mvsplat.resuming import ACCUMULATED, rewind_to_step
+from mvsplat.resuming import ACCUMULATED, rewind_to_step, take_optimizer_settings
 from mvsplat.schedules import OneCycle, Schedule
 from mvsplat.types import Batch, Gaussians, Rendering, Views
 
@@ -159,7 +160,7 @@ class MVSplat(LightningModule):
         self.log(name, value, prog_bar=prog_bar, batch_size=len(batch.scene), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.build_optimizer(p for p in self.parameters() if p.requires_grad)
+        optimizer = self._optimizer()
         if self.schedule is None:
             return {"optimizer": optimizer}
         scheduler = self.schedule.build(optimizer, self.max_steps)
@@ -167,6 +168,9 @@ class MVSplat(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return self.build_optimizer(p for p in self.parameters() if p.requires_grad)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._trainer is not None:  # import-checkpoint saves without one
@@ -198,7 +202,9 @@ class MVSplat(LightningModule):
         ]
         if not wrong:
             self._check_behaviours(checkpoint.get(CONFIG_KEY))
-            rewind_to_step(checkpoint, self.trainer.accumulate_grad_batches)
+            if self.trainer.state.fn == TrainerFn.FITTING:
+                rewind_to_step(checkpoint, self.trainer.accumulate_grad_batches)
+                take_optimizer_settings(checkpoint, self._optimizer())
             return
         raise ValueError(
             f"the checkpoint is of another model: {len(wrong)} tensors do not fit, {wrong[0]} "

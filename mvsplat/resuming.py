@@ -8,6 +8,9 @@ those of the ``accumulate_grad_batches`` of the run that goes on, so that it may
 
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
+from torch.optim import Optimizer
+
 ACCUMULATED = "accumulate_grad_batches"
 """Where a checkpoint keeps the batches a step of the run that saved it."""
 
@@ -26,3 +29,41 @@ def rewind_to_step(checkpoint: dict[str, Any], accumulate: int) -> None:
         of_begun = dict.fromkeys(counts, counts["processed"])
         for name, count in (of_begun if begun else counts).items():
             counts[name] = count + change
+
+
+def take_optimizer_settings(checkpoint: dict[str, Any], optimizer: Optimizer) -> None:
+    """Let the optimizer that was configured, not the checkpoint's, say how large steps are.
+
+    A changed learning rate scales what the schedule has made of the former one.
+
+    Args:
+        checkpoint: What is going to be restored; changed in place.
+        optimizer: As it was configured, before any step.
+
+    Raises:
+        ValueError: The checkpoint's optimizer was of another kind.
+    """
+    theirs = checkpoint["optimizer_states"][0]["param_groups"]
+    mine = optimizer.param_groups
+    if [_options(group) for group in theirs] != [_options(group) for group in mine]:
+        raise ValueError(
+            f"the checkpoint's optimizer is no {type(optimizer).__name__} like the one that is "
+            f"configured: its options are {', '.join(sorted(_options(theirs[0])))}; go on with the "
+            "optimizer of its config.yaml"
+        )
+    for number, (their, my) in enumerate(zip(theirs, mine, strict=True)):
+        rate = their.get("initial_lr", their["lr"])
+        their.update({name: my[name] for name in _options(my) - {"lr"}})
+        if rate == my["lr"]:
+            continue
+        rank_zero_info(f"The learning rate of {rate:g} becomes {my['lr']:g}.")
+        their["lr"] *= my["lr"] / rate
+        if "initial_lr" in their:
+            their["initial_lr"] = my["lr"]
+        for schedule in checkpoint["lr_schedulers"]:
+            if "base_lrs" in schedule:
+                schedule["base_lrs"][number] = my["lr"]
+
+
+def _options(group: dict[str, Any]) -> set[str]:
+    return set(group) - {"params", "initial_lr"}

@@ -280,6 +280,27 @@ def test_a_run_goes_on_with_another_batch_size_and_accumulation(program):
     assert torch.load(program.checkpoint(), weights_only=True)["SceneDataModule"]["position"] == 8
 
 
+def test_a_resumed_run_takes_the_learning_rate_that_is_configured(program):
+    assert program("fit", "--trainer.max_steps=2", "--model.schedule.warmup_fraction=0") == 0
+    before = torch.load(program.checkpoint(), weights_only=True)
+    arguments = ["--ckpt_path=last", "--model.schedule.warmup_fraction=0"]
+    arguments += ["--trainer.max_steps=3", "--model.optimizer.lr=1e-5"]
+    assert program("fit", *arguments, "--model.optimizer.betas=[0.8, 0.9]") == 0, program.err
+    after = torch.load(program.checkpoint(), weights_only=True)
+    (group,) = after["optimizer_states"][0]["param_groups"]
+    assert group["initial_lr"] == 1e-5 and 0 < group["lr"] <= 1e-5
+    assert list(group["betas"]) == [0.8, 0.9]
+    moved = max(
+        float((after["state_dict"][name] - weight).abs().max())
+        for name, weight in before["state_dict"].items()
+    )
+    assert 0 < moved < 1e-4  # a few times the learning rate, which was 2e-4
+    assert (
+        program("fit", "--ckpt_path=last", "--model.optimizer=SGD", "--model.optimizer.lr=1") == 2
+    )
+    assert "error: the checkpoint's optimizer is no SGD" in program.err
+
+
 def counts(done, completed=None):
     names = ("ready", "started", "processed")
     return dict.fromkeys(names, done) | {"completed": done if completed is None else completed}
