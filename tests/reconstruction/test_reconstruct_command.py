@@ -1,5 +1,6 @@
 """``mvsplat reconstruct``, run as a user does, on photographs of a generated room."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -125,7 +126,9 @@ def test_a_process_that_is_killed_leaves_no_result_that_looks_whole(
     )
     arguments = ["reconstruct", str(two_posed), "--checkpoint", str(checkpoint)]
     process = subprocess.run(
-        [sys.executable, "-c", code, *arguments, "--output", str(folder)], capture_output=True
+        [sys.executable, "-c", code, *arguments, "--output", str(folder)],
+        capture_output=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},  # which nobody cleans up after
     )
     assert process.returncode == -signal.SIGKILL
     names = {path.name for path in folder.iterdir()}
