@@ -6,8 +6,8 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
-from toy_model import make_batch
 from torch.utils.data import DataLoader
+from toy_model import make_batch
 
 from mvsplat.callbacks import FiniteSteps
 
