@@ -43,6 +43,8 @@ def take_optimizer_settings(checkpoint: dict[str, Any], optimizer: Optimizer) ->
     Raises:
         ValueError: The checkpoint's optimizer was of another kind.
     """
+    if not checkpoint["optimizer_states"]:
+        return  # no step was taken: an imported checkpoint
     theirs = checkpoint["optimizer_states"][0]["param_groups"]
     mine = optimizer.param_groups
     if [_options(group) for group in theirs] != [_options(group) for group in mine]:
