@@ -170,4 +170,4 @@ def test_two_processes_score_every_scene_once_and_as_one(program):
             numbers = [name for name in one if "timing" not in name]
             assert numbers == [name for name in two if "timing" not in name]
             for name in numbers:
-                assert one[name] == pytest.approx(two[name], abs=1e-6), name
+                assert one[name] == pytest.approx(two[name], rel=1e-6, abs=1e-6), name
