@@ -161,7 +161,10 @@ def test_two_processes_score_every_scene_once_and_as_one(program):
     # Of three scenes one process has two; of one scene the second process has none.
     for scenes in (3, 1):
         test = ["--ckpt_path=last", f"--data.source.test_scenes={scenes}"]
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as Lightning does for each of several processes
         assert program("test", *test, "--results.folder=alone") == 0, program.err
+        torch.set_num_threads(threads)
         in_two_processes(program, "test", *test, "--results.folder=both")
         alone, both = scores("alone"), scores("both")
         assert list(both["scenes"]) == list(alone["scenes"]) and len(both["scenes"]) == scenes
@@ -170,4 +173,4 @@ def test_two_processes_score_every_scene_once_and_as_one(program):
             numbers = [name for name in one if "timing" not in name]
             assert numbers == [name for name in two if "timing" not in name]
             for name in numbers:
-                assert one[name] == pytest.approx(two[name], rel=1e-6, abs=1e-6), name
+                assert one[name] == pytest.approx(two[name], abs=1e-6), name
