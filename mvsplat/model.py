@@ -40,7 +40,7 @@ class MVSplat(LightningModule):
         published_checkpoint: A released MVSplat checkpoint. Its encoder, sizes included,
             replaces ``encoder``: for fine-tuning, validation, test and prediction.
         compile: Compile the encoder's networks with ``torch.compile``, for GPUs: minutes at the
-            start, then faster steps; needs a C++ compiler.
+            start; needs a C++ compiler (on the CPU).
     """
 
     def __init__(
