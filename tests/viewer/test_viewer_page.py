@@ -27,6 +27,13 @@ PATIENCE = 60.0
 # viser draws splats with a two-dimensional quad, in which three.js finds no bounding sphere.
 KNOWN_ERROR = "THREE.BufferGeometry.computeBoundingSphere(): Computed radius is NaN"
 
+# The panel's lower margin overflows the page by 7 pixels: a click that scrolls to a control at the
+# end may move the scene as far.
+SCROLL_BACK = """() => {
+    const scene = document.querySelector("canvas");
+    for (let box = scene; box; box = box.parentElement) box.scrollTop = 0;
+}"""
+
 ALIKE = 38.0
 """dB. The page's colours have 8 bits and its footprints end at exp(-4) or an alpha of 0.01, ours at
 1/255, which leaves 40 to 50 dB; another camera's picture or its colours come to 15 to 30."""
@@ -65,6 +72,7 @@ class Page:
         while notes.count():
             notes.first.click()
             self.page.wait_for_timeout(300)
+        self.page.evaluate(SCROLL_BACK)
         pixels = np.asarray(Image.open(io.BytesIO(self.page.screenshot())).convert("RGB"))
         return torch.from_numpy(pixels.copy()).movedim(-1, 0)[..., FREE] / 255
 
