@@ -12,14 +12,17 @@ def keep_freed_memory() -> bool:
     """Let this process reuse freed blocks of any size; returns whether the C library can do that.
 
     The C library gives large freed blocks back to the system at once, and the next tensor of the
-    same size pays for every page again: up to half of a training step on the CPU.
+    same size pays for every page again: up to half of a training step on the CPU. Large tensors
+    lie in huge pages, too, unless the environment variable THP_MEM_ALLOC_ENABLE is 0.
 
-    Meant for programs, once and early. The process holds on to its peak of memory from then on.
+    Meant for programs, once and before any tensor is made. The process holds on to its peak of
+    memory from then on.
     """
     if not sys.platform.startswith("linux"):
         return False
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch asks when it allocates
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all([mallopt(_TRIM_THRESHOLD, 2**31 - 1), mallopt(_MMAP_MAX, 0)])
+    return mallopt is not None and all([mallopt(_TRIM_THRESHOLD, -1), mallopt(_MMAP_MAX, 0)])
 
 
 def usable_cores() -> int:
