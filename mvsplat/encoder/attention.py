@@ -1,7 +1,7 @@
 """Attention inside windows, to the token's own view or to all others.
 
 Tokens are in the order of a :class:`WindowLayout`, so that a window is a run of tokens. On the CPU,
-float32 products go through oneDNN (:func:`mvsplat.encoder.convolution.linear`), twice as fast as
+products go through oneDNN (:func:`mvsplat.encoder.convolution.linear`), up to twice as fast as
 torch's fused attention there, and the backward pass keeps nothing but queries, keys and values.
 """
 
@@ -15,11 +15,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mvsplat.encoder.convolution import in_float32_on_cpu, linear
+from mvsplat.encoder.convolution import linear, transposed_product
 from mvsplat.encoder.windows import WindowLayout
 
 # Attention weights held at a time (16 MiB of float32).
 CHUNK_ELEMENTS = 1 << 22
+# Types whose products oneDNN computes.
+FAST_TYPES = (torch.float32, torch.bfloat16)
 
 
 def attend_self(
@@ -29,7 +31,7 @@ def attend_self(
     layout: WindowLayout,
 ) -> Float[Tensor, "b v n c"]:
     """Attention of each token to its own window of its own view."""
-    if in_float32_on_cpu(query):
+    if _by_products(query):
         views = [[view] for view in range(query.shape[1])]
         return AttendInWindows.apply(query, key, value, layout, views)
     results = []
@@ -51,7 +53,7 @@ def attend_others(
     others: Int[Tensor, "v u"],
 ) -> Float[Tensor, "b v n c"]:
     """Attention of each token to its window in all other views, whose indices are given."""
-    if in_float32_on_cpu(query):
+    if _by_products(query):
         return AttendInWindows.apply(query, key, value, layout, others.tolist())
     results = []
     for start, count, length in layout.groups:
@@ -121,21 +123,27 @@ class AttendInWindows(torch.autograd.Function):
     def backward(ctx, gradient):
         query, key, value = ctx.saved_tensors
         to_query = torch.empty_like(query, memory_format=torch.contiguous_format)
-        to_key, to_value = (
-            torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (key, value)
-        )
+        to_key, to_value = (torch.zeros(x.shape) for x in (key, value))  # sums in float32
         scale = query.shape[-1] ** -0.5
         for at, views, window in _windows(query, ctx.layout, ctx.sources):
             keys, values = _gather(key[at[0]], views, window), _gather(value[at[0]], views, window)
             for rows in _chunks(window, len(keys)):
                 scaled, outer = query[at][rows] * scale, gradient[at][rows]
                 weights = linear(scaled, keys).softmax(dim=-1)
-                _scatter(to_value[at[0]], views, window, linear(weights.mT, outer.mT))
+                _scatter(to_value[at[0]], views, window, transposed_product(weights, outer))
                 logits = linear(outer, values)
                 logits = torch._softmax_backward_data(logits, weights, -1, logits.dtype)
                 to_query[at][rows] = linear(logits, keys.mT) * scale
-                _scatter(to_key[at[0]], views, window, linear(logits.mT, scaled.mT))
-        return to_query, to_key, to_value, None, None
+                _scatter(to_key[at[0]], views, window, transposed_product(logits, scaled))
+        return to_query, to_key.to(key.dtype), to_value.to(value.dtype), None, None
+
+
+def _by_products(query: Tensor) -> bool:
+    return (
+        query.device.type == "cpu"
+        and query.dtype in FAST_TYPES
+        and not torch.compiler.is_compiling()
+    )
 
 
 def _windows(

@@ -1,8 +1,8 @@
 """Convolutions and matrix products, arranged so that they run fast on the CPU.
 
 There PyTorch leaves convolutions to oneDNN, which is up to three times as fast as the default BLAS;
-its gradient of the weights runs at half the speed of the rest on large images and on channels that
-do not fill its vectors. On other devices these are the ordinary operations.
+its gradient of the weights runs at half the speed of the rest on large images where the channels do
+not fill its vectors. On other devices these are the ordinary operations.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,9 @@ class Convolution3x3(nn.Conv2d):
         if (
             torch.is_grad_enabled()
             and self.stride == (1, 1)
+            and self.out_channels % VECTOR
             and in_float32_on_cpu(x)
+            and not torch.compiler.is_compiling()
             and x.shape[2] * x.shape[3] >= LARGE_PIXELS
         ):
             return ConvolveInStrips.apply(prepare, self.weight, self.bias, *tensors)
@@ -135,14 +137,29 @@ def _gradient(
 def linear(
     x: Float[Tensor, "*batch n c"], weight: Float[Tensor, "d c"], bias: Tensor | None = None
 ) -> Float[Tensor, "*batch n d"]:
-    """``F.linear``, on the CPU as a 1x1 convolution; with one thread, oneDNN needs 16 images."""
+    """``F.linear``, on the CPU in float32 as a 1x1 convolution, which oneDNN computes.
+
+    With one thread, it needs 16 images.
+    """
     rows = x.numel() // x.shape[-1]
-    if x.device.type != "cpu" or rows == 0:
+    if not in_float32_on_cpu(x) or rows == 0:
         return F.linear(x, weight, bias)
     images = 16 if rows % 16 == 0 else 1
     pixels = x.reshape(images, rows // images, 1, -1).permute(0, 3, 1, 2)
     result = F.conv2d(pixels, weight[:, :, None, None], bias)
     return result.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
+
+
+def transposed_product(x: Float[Tensor, "n c"], y: Float[Tensor, "n d"]) -> Float[Tensor, "c d"]:
+    """``x.mT @ y``; on the CPU in float32 as the gradient of a 1x1 convolution's weight."""
+    if not in_float32_on_cpu(x) or len(x) == 0:
+        return x.mT @ y
+    images = 4 if len(x) % 4 == 0 else 1
+    outer, inner = (
+        part.reshape(images, len(x) // images, 1, -1).permute(0, 3, 1, 2) for part in (x, y)
+    )
+    weight = x.new_empty(x.shape[1], y.shape[1], 1, 1)
+    return _gradient(outer, inner, weight, (0, 0), of_weight=True)[:, :, 0, 0]
 
 
 class Linear(nn.Linear):
@@ -153,13 +170,9 @@ class Linear(nn.Linear):
 
 
 def in_float32_on_cpu(x: Tensor) -> bool:
-    """Whether the arrangements of this package's own are used: not in mixed precision, where torch
-    has good ones, and not under ``torch.compile``."""
+    """Whether products of ``x`` are computed on the CPU in float32, not in mixed precision."""
     return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
+        x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     )
 
 

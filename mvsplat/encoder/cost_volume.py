@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.convolution import linear
+from mvsplat.encoder.convolution import linear, transposed_product
 from mvsplat.geometry.projection import plane_sweep_coordinates
 from mvsplat.types import Views
 
@@ -59,7 +59,7 @@ def _correlate_backward(
     for item, rows in _chunks(reference, other):
         weights = _scatter(gradient[item, rows], grid[item, rows], height, width)
         to_reference[item, rows] = linear(weights, other[item].flatten(0, 1).mT)
-        to_other[item] += linear(weights.mT, reference[item, rows].mT).view_as(to_other[item])
+        to_other[item] += transposed_product(weights, reference[item, rows]).view_as(other[item])
     return to_reference, to_other
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mvsplat.encoder import attention, convolution
-from mvsplat.encoder.layers import InstanceNorm
+from mvsplat.encoder.layers import InstanceNorm, group_norm
 from mvsplat.encoder.windows import window_layout
 
 CPU = torch.device("cpu")
@@ -29,8 +29,8 @@ def assert_agree(ours, reference, inputs, tolerance=1e-5):
 
 @pytest.mark.parametrize(
     "channels, size",
-    # Channels that fill vectors and not; a last strip of fewer rows; a strip wider than its pixels.
-    [((16, 32), (128, 128)), ((5, 19), (150, 128)), ((3, 16), (4, 8192))],
+    # Inputs that fill vectors and not; a last strip of fewer rows; a strip wider than its pixels.
+    [((16, 24), (128, 128)), ((5, 19), (150, 128)), ((3, 8), (4, 8192))],
 )
 def test_a_large_convolutions_gradients(channels, size):
     layer = convolution.conv3x3(*channels)
@@ -95,6 +95,46 @@ def test_attention_in_windows(views, shifted, chunk, monkeypatch):
     assert "AttendInWindows" in type(attended.grad_fn).__name__
     # In float64 it is torch's attention.
     assert_agree(attend, attend, inputs)
+
+
+def assert_agree_in_bf16(ours, reference, inputs):
+    """Values and gradients of rounded inputs, to the rounding of some steps in bf16."""
+    inputs = [x.bfloat16() for x in inputs]
+    probe = torch.randn(reference(*inputs).shape).bfloat16()
+    exact = gradients(reference, [x.double() for x in inputs], probe)
+    for found, expected in zip(gradients(ours, inputs, probe), exact):
+        assert found.dtype == torch.bfloat16 and found.shape == expected.shape
+        assert (found - expected).norm() < 0.01 * expected.norm()
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 22])
+def test_attention_in_windows_in_bf16(chunk, monkeypatch):
+    monkeypatch.setattr(attention, "CHUNK_ELEMENTS", chunk)
+    layout = window_layout(8, 12, 2, True, CPU)
+    inputs = [torch.randn(2, 8, 96, 16) for _ in range(3)]
+    others = attention.other_views(8, CPU)
+
+    def attend(*inputs):
+        return attention.attend_others(*inputs, layout, others)
+
+    inputs[0].requires_grad_()
+    attended = attend(*(x.bfloat16() for x in inputs))
+    assert "AttendInWindows" in type(attended.grad_fn).__name__
+    assert_agree_in_bf16(attend, attend, [x.detach() for x in inputs])
+
+
+def test_group_norm_in_bf16():
+    norm = group_norm(16)
+    x = (3 * torch.randn(2, 16, 24, 32) + 1).contiguous(memory_format=torch.channels_last)
+    weight, bias = torch.randn(16), torch.randn(16)
+    assert_agree_in_bf16(norm.of, lambda x, w, b: F.group_norm(x, 8, w, b), [x, weight, bias])
+
+
+@pytest.mark.parametrize("rows, columns", [((24, 5), 7), ((25, 3), 2), ((0, 3), 2)])
+def test_a_transposed_product(rows, columns):
+    x, y = torch.randn(rows), torch.randn(rows[0], columns)
+    found = convolution.transposed_product(x, y)
+    torch.testing.assert_close(found, (x.double().mT @ y.double()).float())
 
 
 def test_attention_takes_parts_of_one_projection():
