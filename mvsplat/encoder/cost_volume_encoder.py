@@ -16,10 +16,12 @@ from mvsplat.encoder.compilation import check_compiler
 from mvsplat.encoder.convolution import concatenate
 from mvsplat.encoder.cost_volume import CostVolume
 from mvsplat.encoder.depth import (
+    FEATURE_STRIDE,
     CoarseDepth,
     DepthRefinement,
     FullResolutionFeatures,
     disparity_candidates,
+    enlarge,
     expected_disparity,
 )
 from mvsplat.encoder.epipolar import EpipolarTransformer
@@ -29,9 +31,6 @@ from mvsplat.encoder.recomputation import maybe_checkpoint
 from mvsplat.encoder.transformer import MultiViewTransformer
 from mvsplat.encoder.validation import check_views
 from mvsplat.types import DepthEstimate, Gaussians, Views
-
-# The backbone's features have a quarter of the images' resolution.
-FEATURE_STRIDE = 4
 
 
 class CostVolumeEncoder(Encoder):
@@ -164,7 +163,10 @@ class CostVolumeEncoder(Encoder):
             sh_degree, (lowest, highest), published_ray_depth, published_harmonics_rotation
         )
         self.gaussian_head = Head(
-            refinement_widths[0] + 3 + d_feature, gaussian_head_width, self.adapter.channels
+            refinement_widths[0] + 3 + d_feature,
+            gaussian_head_width,
+            self.adapter.channels,
+            join=_with_image_and_features,
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         initialize(self, initialization)
@@ -185,15 +187,17 @@ class CostVolumeEncoder(Encoder):
         )
         logits = self._match(features, views, candidates)
         coarse, confidence = expected_disparity(logits, candidates)
-        full = self.full_resolution(concatenate(features, cnn_features))
+        for_pixels = self.full_resolution(concatenate(features, cnn_features))
         pixel = self.refinement(
             image,
-            full,
+            for_pixels,
             upsample(coarse, FEATURE_STRIDE),
             F.interpolate(confidence, scale_factor=FEATURE_STRIDE, mode="nearest"),
             count,
         )
-        raw = maybe_checkpoint(self.checkpointing, self.gaussian_head, pixel.features, image, full)
+        raw = maybe_checkpoint(
+            self.checkpointing, self.gaussian_head, pixel.features, image, for_pixels
+        )
         disparity = pixel.disparity.clamp(
             candidates[:, :1, None, None], candidates[:, -1:, None, None]
         )
@@ -234,3 +238,11 @@ class CostVolumeEncoder(Encoder):
             volume = self.cost_volume(features, views, candidates)
             inputs = concatenate(volume, features)
         return self.coarse_depth(inputs, views.image.shape[1])
+
+
+def _with_image_and_features(
+    refined: Float[Tensor, "n c h w"],
+    image: Float[Tensor, "n 3 h w"],
+    features: Float[Tensor, "n d h4 w4"],
+) -> Float[Tensor, "n e h w"]:
+    return concatenate(refined, image, enlarge(features))

@@ -11,6 +11,9 @@ from mvsplat.encoder.layers import Head, gelu, group_norm, upsample
 from mvsplat.encoder.recomputation import cheaply, maybe_checkpoint
 from mvsplat.encoder.unet import UNet
 
+# The backbone's features have a quarter of the images' resolution.
+FEATURE_STRIDE = 4
+
 
 def disparity_candidates(
     near: Float[Tensor, " n"], far: Float[Tensor, " n"], count: int
@@ -116,12 +119,13 @@ class DepthRefinement(nn.Module):
     def forward(
         self,
         image: Float[Tensor, "n 3 h w"],
-        features: Float[Tensor, "n c h w"],
+        features: Float[Tensor, "n c h4 w4"],
         disparity: Float[Tensor, "n 1 h w"],
         confidence: Float[Tensor, "n 1 h w"],
         views: int,
     ) -> PixelDepth:
-        reduced = self.reduce(features)
+        """``features`` are at a quarter of the resolution, to be enlarged."""
+        reduced = self.reduce.of(enlarge, features)
         x = self.stem.of(concatenate, image, reduced, disparity, confidence)
         if self.unet is None:
             return PixelDepth(x, disparity, confidence)
@@ -141,10 +145,15 @@ def expected_disparity(
 
 
 class FullResolutionFeatures(nn.Sequential):
-    """Features of the backbone brought to full resolution: convolution, bilinear x4, GELU."""
+    """Features of the backbone for full resolution, before :func:`enlarge`: one convolution."""
 
     def __init__(self, channels: int, out_channels: int):
         super().__init__(conv3x3(channels, out_channels))
 
-    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h4 w4"]:
-        return cheaply(lambda x: gelu(upsample(x, 4)), super().forward(features))
+
+def enlarge(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h4 w4"]:
+    """The features at full resolution: bilinear x4, GELU.
+
+    They are the largest maps of the model, so whoever needs them enlarges and forgets them.
+    """
+    return gelu(upsample(features, FEATURE_STRIDE))

@@ -1,5 +1,7 @@
 """Small layers that several networks share."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -55,14 +57,28 @@ def relu(x: Tensor) -> Tensor:
 
 
 class Head(nn.Sequential):
-    """3x3 convolution, GELU, 3x3 convolution."""
+    """3x3 convolution, GELU, 3x3 convolution.
 
-    def __init__(self, channels: int, hidden: int, out_channels: int):
+    Args:
+        channels: Of the joined parts.
+        hidden: Channels between the convolutions.
+        out_channels: Channels of the result.
+        join: Makes one map of the parts, by cheap operations.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        out_channels: int,
+        join: Callable[..., Tensor] = concatenate,
+    ):
         super().__init__(conv3x3(channels, hidden), nn.GELU(), conv3x3(hidden, out_channels))
+        self.join = join
 
-    def forward(self, *parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n d h w"]:
-        """Of the parts, concatenated; of large images one after the other, in less memory."""
-        if parts[-1].device.type == "cpu" and parts[-1][0].numel() >= WORTH_RECOMPUTING:
+    def forward(self, *parts: Float[Tensor, "n _ _ _"]) -> Float[Tensor, "n d h w"]:
+        """Of the parts, joined; of large images one after the other, in less memory."""
+        if parts[0].device.type == "cpu" and parts[0][0].numel() >= WORTH_RECOMPUTING:
             images = zip(*(part.split(1) for part in parts))
             return torch.cat([self._apply_once(*image) for image in images])
         return self._apply_once(*parts)
@@ -70,7 +86,7 @@ class Head(nn.Sequential):
     def _apply_once(self, *parts: Tensor) -> Tensor:
         first, _, last = self
         assert isinstance(first, Convolution3x3) and isinstance(last, Convolution3x3)
-        return last.of(gelu, first.of(concatenate, *parts))
+        return last.of(gelu, first.of(self.join, *parts))
 
 
 class NormalizeAndRectify(torch.autograd.Function):
