@@ -58,6 +58,11 @@ class ViewPairs:
         """The lower of the two directions' overlap."""
         return torch.minimum(self.overlap, self.overlap.mT)
 
+    def first(self, count: int) -> "ViewPairs":
+        """The pairs among the first views."""
+        measures = (self.overlap, self.angle, self.baseline)
+        return ViewPairs(*(measure[:count, :count] for measure in measures))
+
 
 def frustum_points(
     extrinsics: Float[Tensor, "n 4 4"],

@@ -7,6 +7,7 @@ Nothing here is random, and equal choices are decided in favour of the lower fra
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -91,6 +92,41 @@ def pair_quality(pairs: ViewPairs) -> Float[Tensor, "n n"]:
     return quality.where(quality > _NO_PAIR, 0).fill_diagonal_(0)
 
 
+class PoorPartners(NamedTuple):
+    """Context views without another that shows the same from another place.
+
+    Args:
+        one_spot: All cameras stand in one place; the rest is empty then.
+        apart: (view, the one that overlaps it most, share of its content) of little overlap.
+        close: (view, the one that overlaps it most) where no view has enough parallax.
+    """
+
+    one_spot: bool
+    apart: list[tuple[int, int, float]]
+    close: list[tuple[int, int]]
+
+
+def poor_partners(pairs: ViewPairs, little_overlap: float = LITTLE_OVERLAP) -> PoorPartners:
+    """Find context views that have no partner to speak of.
+
+    Args:
+        pairs: Measures of two context views or more.
+        little_overlap: The share of a view's content that a partner must show.
+    """
+    overlap = pairs.mutual.clone().fill_diagonal_(-1)
+    angle = torch.minimum(pairs.angle, pairs.angle.mT).nan_to_num(0)
+    found = PoorPartners(bool((angle.max() < NO_ANGLE) & (overlap.max() > 0)), [], [])
+    if found.one_spot:
+        return found
+    for view, row in enumerate(overlap):
+        share, partner = float(row.max()), int(row.argmax())
+        if share < little_overlap:
+            found.apart.append((view, partner, share))
+        elif float(angle[view].max()) < LITTLE_ANGLE:
+            found.close.append((view, partner))
+    return found
+
+
 def context_problems(pairs: ViewPairs, names: Sequence[object]) -> list[str]:
     """What is wrong with context views, in sentences; empty if nothing is.
 
@@ -100,23 +136,19 @@ def context_problems(pairs: ViewPairs, names: Sequence[object]) -> list[str]:
     """
     if len(names) < 2:
         return ["a single context view leaves nothing to match"]
-    overlap = pairs.mutual.clone().fill_diagonal_(-1)
-    angle = pairs.angle.nan_to_num(0).clone().fill_diagonal_(-1)
-    angle = torch.minimum(angle, angle.mT)
-    if bool((angle.max() < NO_ANGLE) & (overlap.max() > 0)):
+    found = poor_partners(pairs)
+    if found.one_spot:
         return ["the cameras are all in one place: without parallax depth is a guess"]
-    problems = []
-    for row, name in enumerate(names):
-        best = int(overlap[row].argmax())
-        share, partner = float(overlap[row, best]), names[best]
-        if share < LITTLE_OVERLAP:
-            problems.append(f"view {name} shares at most {share:.0%} with another context view")
-        elif float(angle[row].max()) < LITTLE_ANGLE:
-            problems.append(
-                f"view {name} and view {partner} see everything from less than {LITTLE_ANGLE} "
-                "degrees apart: too little parallax for depth"
-            )
-    return problems
+    apart = [
+        f"view {names[view]} shares at most {share:.0%} with another context view"
+        for view, _, share in found.apart
+    ]
+    close = [
+        f"view {names[view]} and view {names[partner]} see everything from less than "
+        f"{LITTLE_ANGLE} degrees apart: too little parallax for depth"
+        for view, partner in found.close
+    ]
+    return apart + close
 
 
 def _coverage(pairs: ViewPairs) -> Float[Tensor, "n n"]:

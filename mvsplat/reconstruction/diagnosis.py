@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mvsplat.data.bounds import Bounds, share_at_bounds
 from mvsplat.geometry.overlap import ViewPairs, compare_views, frustum_points
-from mvsplat.geometry.view_choice import LITTLE_ANGLE, NO_ANGLE
+from mvsplat.geometry.view_choice import poor_partners
 from mvsplat.reconstruction.frames import Frame
 from mvsplat.reconstruction.moving import moved_share
 
@@ -51,29 +51,24 @@ def measure_pairs(frames: list[Frame], bounds: Bounds) -> ViewPairs:
 
 def parallax_warnings(context: list[Frame], pairs: ViewPairs) -> list[str]:
     """Photographs without a partner that shows the same from another place."""
-    count = len(context)
-    overlap = pairs.mutual[:count, :count].clone().fill_diagonal_(-1)
-    angle = torch.minimum(pairs.angle, pairs.angle.mT).nan_to_num(0)[:count, :count]
-    if bool((angle.max() < NO_ANGLE) & (overlap.max() > 0)):
+    found = poor_partners(pairs.first(len(context)), _LITTLE_OVERLAP)
+    if found.one_spot:
         return [
             "Pure rotation: all photos were taken from one spot. Without moving sideways there is "
             "no depth to be seen; what you get is a guess."
         ]
-    found = []
-    for row, frame in enumerate(context):
-        best = int(overlap[row].argmax())
-        share, partner = float(overlap[row, best]), context[best].name
-        if share < _LITTLE_OVERLAP:
-            found.append(
-                f"Low overlap: {frame.name} shares only {share:.0%} of its view with {partner}, "
-                "and less with the others; expect holes and wrong depth. Add photos in between."
-            )
-        elif float(angle[row].max()) < LITTLE_ANGLE:
-            found.append(
-                f"Little parallax: {frame.name} and {partner} see everything from nearly the same "
-                "spot; their depth is uncertain. Step sideways between photos."
-            )
-    return found
+    names = [frame.name for frame in context]
+    apart = [
+        f"Low overlap: {names[view]} shares only {share:.0%} of its view with {names[partner]}, "
+        "and less with the others; expect holes and wrong depth. Add photos in between."
+        for view, partner, share in found.apart
+    ]
+    close = [
+        f"Little parallax: {names[view]} and {names[partner]} see everything from nearly the same "
+        "spot; their depth is uncertain. Step sideways between photos."
+        for view, partner in found.close
+    ]
+    return apart + close
 
 
 def coverage_warnings(context: list[Frame], left_out: list[Frame], pairs: ViewPairs) -> list[str]:
@@ -103,7 +98,7 @@ def blur_warnings(frames: list[Frame]) -> list[str]:
 
 def motion_warnings(context: list[Frame], pairs: ViewPairs) -> list[str]:
     """Pairs between which something in the scene moved."""
-    overlap = pairs.mutual[: len(context), : len(context)].clone().fill_diagonal_(-1)
+    overlap = pairs.first(len(context)).mutual.fill_diagonal_(-1)
     seen: set[tuple[int, int]] = set()
     found = []
     for row, best in enumerate(overlap.argmax(dim=-1).tolist()):
