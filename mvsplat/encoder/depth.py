@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mvsplat.encoder.convolution import concatenate, conv3x3
 from mvsplat.encoder.layers import Head, gelu, group_norm, upsample
-from mvsplat.encoder.recomputation import cheaply, maybe_checkpoint
+from mvsplat.encoder.recomputation import cheaply
 from mvsplat.encoder.unet import UNet
 
 # The backbone's features have a quarter of the images' resolution.
@@ -49,13 +49,12 @@ class CoarseDepth(nn.Module):
     ):
         super().__init__()
         channels += candidates if volume else 0
-        self.checkpointing = checkpointing
         self.unet = None
         if unet:
             self.stem = nn.Sequential(
                 conv3x3(channels, widths[0]), group_norm(widths[0]), nn.GELU()
             )
-            self.unet = UNet(widths, attention)
+            self.unet = UNet(widths, attention, checkpointing)
             self.project = conv3x3(widths[0], candidates)
             self.residual = nn.Conv2d(channels, candidates, 1)
         else:
@@ -65,7 +64,7 @@ class CoarseDepth(nn.Module):
     def forward(self, inputs: Float[Tensor, "n c h w"], views: int) -> Float[Tensor, "n d h w"]:
         if self.unet is None:
             return self.head(self.project(inputs))
-        refined = maybe_checkpoint(self.checkpointing, self.unet, self.stem(inputs), views)
+        refined = self.unet(self.stem(inputs), views)
         return self.head(self.project(refined) + self.residual(inputs))
 
 
@@ -107,13 +106,12 @@ class DepthRefinement(nn.Module):
     ):
         super().__init__()
         width = widths[0]
-        self.checkpointing = checkpointing
         self.reduce = conv3x3(channels, width)
         self.stem = conv3x3(3 + width + 2, width)
         self.unet = None
         if refine:
             self.norm = group_norm(width, groups=4)
-            self.unet = UNet(widths, attention)
+            self.unet = UNet(widths, attention, checkpointing)
             self.head = Head(width, 2 * width, 2 * gaussians_per_pixel)
 
     def forward(
@@ -130,7 +128,7 @@ class DepthRefinement(nn.Module):
         if self.unet is None:
             return PixelDepth(x, disparity, confidence)
         x = cheaply(lambda x: gelu(self.norm(x)), x)
-        x = maybe_checkpoint(self.checkpointing, self.unet, x, views)
+        x = self.unet(x, views)
         offset, opacity = self.head(x).float().chunk(2, dim=1)
         return PixelDepth(x, disparity + offset, opacity.sigmoid())
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mvsplat.encoder.convolution import Convolution3x3, Linear, concatenate, conv3x3
 from mvsplat.encoder.layers import group_norm, normalized_silu, silu
-from mvsplat.encoder.recomputation import cheaply
+from mvsplat.encoder.recomputation import cheaply, maybe_checkpoint
 
 HEAD_CHANNELS = 32
 
@@ -82,10 +82,14 @@ class UNet(nn.Module):
     Args:
         widths: Channels of each level, from full resolution down; each halves the size.
         attention: Down-sampling factors of the levels that have attention.
+        checkpointing: Recompute the blocks' activations in the backward pass, block by block.
     """
 
-    def __init__(self, widths: tuple[int, ...], attention: tuple[int, ...]):
+    def __init__(
+        self, widths: tuple[int, ...], attention: tuple[int, ...], checkpointing: bool = False
+    ):
         super().__init__()
+        self.checkpointing = checkpointing
         attends = [2**level in attention for level in range(len(widths))]
         current, skips = widths[0], [widths[0]]
         self.stem = conv3x3(current, current)
@@ -116,11 +120,12 @@ class UNet(nn.Module):
             if level > 0:
                 x = self.reduce[level - 1](x)
                 skips.append(x)
-            x = stage(views, x)
+            x = maybe_checkpoint(self.checkpointing, stage, views, x)
             skips.append(x)
-        x = self.middle(x)
+        for block in self.middle:
+            x = maybe_checkpoint(self.checkpointing, block, x)
         for index, stage in enumerate(self.up):
-            x = stage(views, x, skips.pop())
+            x = maybe_checkpoint(self.checkpointing, stage, views, x, skips.pop())
             if index % 2 == 1 and index // 2 < len(self.expand):
                 expand = self.expand[index // 2]
                 assert isinstance(expand, Convolution3x3)
