@@ -6,6 +6,7 @@ import sys
 
 # mallopt's parameters (glibc's malloc.h).
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+_MALLOC = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_")
 
 
 def keep_freed_memory() -> bool:
@@ -16,9 +17,10 @@ def keep_freed_memory() -> bool:
     lie in huge pages, too, unless the environment variable THP_MEM_ALLOC_ENABLE is 0.
 
     Meant for programs, once and before any tensor is made. The process holds on to its peak of
-    memory from then on.
+    memory from then on. Whoever sets one of the C library's own variables for this (as
+    MALLOC_MMAP_THRESHOLD_, for less memory) has it as they want it.
     """
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or any(name in os.environ for name in _MALLOC):
         return False
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch asks when it allocates
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
