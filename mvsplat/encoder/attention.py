@@ -123,7 +123,8 @@ class AttendInWindows(torch.autograd.Function):
     def backward(ctx, gradient):
         query, key, value = ctx.saved_tensors
         to_query = torch.empty_like(query, memory_format=torch.contiguous_format)
-        to_key, to_value = (torch.zeros(x.shape) for x in (key, value))  # sums in float32
+        # Sums in float32.
+        to_key, to_value = (x.new_zeros(x.shape, dtype=torch.float32) for x in (key, value))
         scale = query.shape[-1] ** -0.5
         for at, views, window in _windows(query, ctx.layout, ctx.sources):
             keys, values = _gather(key[at[0]], views, window), _gather(value[at[0]], views, window)

@@ -113,7 +113,7 @@ def poor_partners(pairs: ViewPairs, little_overlap: float = LITTLE_OVERLAP) -> P
         pairs: Measures of two context views or more.
         little_overlap: The share of a view's content that a partner must show.
     """
-    overlap = pairs.mutual.clone().fill_diagonal_(-1)
+    overlap = pairs.mutual.fill_diagonal_(-1)
     angle = torch.minimum(pairs.angle, pairs.angle.mT).nan_to_num(0)
     found = PoorPartners(bool((angle.max() < NO_ANGLE) & (overlap.max() > 0)), [], [])
     if found.one_spot:
