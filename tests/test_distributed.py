@@ -17,8 +17,9 @@ from mvsplat.losses import Loss
 pytestmark = pytest.mark.slow
 TINY = Path(__file__).parent / "configs" / "tiny.yaml"
 TWO = ["--trainer.strategy=ddp", "--trainer.devices=2"]
-# Gradients reach the weights as they are, so that these can be compared after a few steps.
-PLAIN = ["--model.optimizer=SGD", "--model.optimizer.lr=0.1", "--model.schedule=null"]
+# Gradients reach the weights as they are, so that these can be compared after a few steps; larger
+# steps make rounding visible, where it lets a ReLU pass one of the few pixels or not.
+PLAIN = ["--model.optimizer=SGD", "--model.optimizer.lr=0.03", "--model.schedule=null"]
 
 
 class Recorder(Callback):
@@ -115,8 +116,8 @@ def start(program):
 
 
 def assert_same_steps(start, one, two):
-    """Up to the order of sums, by which a ReLU lets a pixel of these few pass or not."""
-    assert distance(one, two) < 1e-2 * distance(start, one) != 0
+    """Up to the order in which gradients are summed."""
+    assert distance(one, two) < 1e-4 * distance(start, one) != 0
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(program, start, tmp_path):
