@@ -29,9 +29,10 @@ from mvsplat.callbacks.progress_bar import ProgressBar
 from mvsplat.callbacks.progress_lines import ProgressLines
 from mvsplat.cli_errors import ShortErrors
 from mvsplat.data.data_module import SceneDataModule
+from mvsplat.earlier_run import EarlierRun
 from mvsplat.model import MVSplat
 from mvsplat.progress import in_terminal
-from mvsplat.run_folder import EarlierRun, find_checkpoint
+from mvsplat.run_folder import find_checkpoint
 
 LOSSES = "model.losses"
 
@@ -270,7 +271,7 @@ class TrainerCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         logger = config.get("logger")
-        if logger is not False and logger is not None and logger != []:
+        if logger is not False and logger != []:  # null is Lightning's default logger
             callbacks = [*callbacks, LearningRateMonitor("step")]
         callbacks = [*callbacks, Preemption(), DepthBoundsWarning()]
         if config["enable_checkpointing"] is False:
