@@ -64,7 +64,7 @@ def test_items_are_tracked_by_lines_in_a_log(clock, capsys):
 
 
 def test_durations_are_rounded():
-    texts = [progress.duration(s) for s in (0, 45, 600, 7 * 3600 + 120, 3 * 86400 + 3600)]
+    texts = [progress.duration(s) for s in (0.0, 45.0, 600.0, 25320.0, 262800.0)]
     assert texts == ["0 s", "45 s", "10 min", "7 h 2 min", "3 d 1 h"]
 
 
