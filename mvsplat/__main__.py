@@ -48,7 +48,9 @@ def usage() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program; returns its exit code. ``argv`` defaults to the process's arguments."""
-    argv = sys.argv[1:] if argv is None else argv
+    if argv is None:
+        _look_into_working_directory()
+        argv = sys.argv[1:]
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0 if argv else 2
@@ -73,6 +75,20 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _fail(message)
     return 0
+
+
+def _look_into_working_directory() -> None:
+    """Let the script find a user's modules, as ``python -m`` does, but after all that is installed.
+
+    Loader workers and the other processes of a run inherit or repeat this.
+    """
+    try:
+        folder = os.getcwd()
+    except OSError:  # it has been deleted
+        return
+    safe = getattr(sys.flags, "safe_path", False)  # python -P: `python -m` would not look, either
+    if not safe and folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
 
 
 def _unknown(name: str) -> str:

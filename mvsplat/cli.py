@@ -9,7 +9,7 @@ from jsonargparse import ActionConfigFile, Namespace
 from lightning.fabric.utilities.rank_zero import rank_zero_module
 from lightning.pytorch import Trainer
 from lightning.pytorch import callbacks as lightning_callbacks
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -19,17 +19,20 @@ from mvsplat.callbacks import (
     DepthBoundsWarning,
     ImageLogger,
     PredictionWriter,
-    ProgressBar,
     TestResults,
     TrainingMonitor,
 )
 from mvsplat.callbacks.checkpoints import BestCheckpoint, LatestCheckpoint
 from mvsplat.callbacks.finite_steps import FiniteSteps
 from mvsplat.callbacks.preemption import Preemption
+from mvsplat.callbacks.progress_bar import ProgressBar
+from mvsplat.callbacks.progress_lines import ProgressLines
 from mvsplat.cli_errors import ShortErrors
 from mvsplat.data.data_module import SceneDataModule
+from mvsplat.earlier_run import EarlierRun
 from mvsplat.model import MVSplat
-from mvsplat.run_folder import EarlierRun, find_checkpoint
+from mvsplat.progress import in_terminal
+from mvsplat.run_folder import find_checkpoint
 
 LOSSES = "model.losses"
 
@@ -43,9 +46,16 @@ TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,
     "logger": {
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-        "init_args": {"name": "logs", "version": ""},
+        # An empty save_dir is the run folder, also of the loggers that a user names.
+        "init_args": {"save_dir": "", "name": "logs", "version": ""},
     },
 }
+FOLLOWING = {
+    "model.max_steps": "trainer.max_steps",
+    "data.seed": "seed_everything",
+    "trainer.default_root_dir": "run_dir",
+}
+"""Options that cannot be set, and those whose value they get."""
 MODEL_DEFAULTS = {
     "model.encoder": {"class_path": "mvsplat.encoder.CostVolumeEncoder"},
     "model.decoder": {"class_path": "mvsplat.decoder.SplattingDecoder"},
@@ -64,6 +74,10 @@ class ConfigFile(ActionConfigFile):
         parser.config_files.append(path := str(config_files.find(values)))
         before = _losses(cfg)
         super().__call__(parser, cfg, path, option_string)
+        for option, source in FOLLOWING.items():
+            # jsonargparse refuses them on the command line, but would drop a file's without a word.
+            if cfg.get(option) is not None:
+                parser.error(f'Linked "{option}" must be given via "{source}".')
         if (after := cfg.get(LOSSES)) is not None and before:
             cfg[LOSSES] = _overlay(before, _as_dict(after))
 
@@ -123,10 +137,21 @@ class SaveConfig(SaveConfigCallback):
         config = self.config.clone()
         for key in self.ONE_COMMAND_ONLY:
             config.pop(key, None)
+        for arguments in _with_save_dir(config):
+            if arguments["save_dir"] == config["run_dir"]:
+                arguments["save_dir"] = ""  # it moves with the run folder
         text = self.parser.dump(config, skip_none=False)
         temporary = folder / (self.config_filename + ".part")
         temporary.write_text(text)
         temporary.replace(folder / self.config_filename)
+
+
+def _with_save_dir(config: Namespace) -> list[Namespace]:
+    """The arguments of those loggers that take a ``save_dir``."""
+    loggers = config["trainer"]["logger"]
+    loggers = loggers if isinstance(loggers, list) else [loggers]
+    arguments = [logger.get("init_args") for logger in loggers if isinstance(logger, Namespace)]
+    return [each for each in arguments if each is not None and "save_dir" in each]
 
 
 class TrainerCLI(LightningCLI):
@@ -181,10 +206,8 @@ class TrainerCLI(LightningCLI):
         ):
             parser.add_lightning_class_args(callback, key)
         parser.set_defaults(MODEL_DEFAULTS)
-        parser.link_arguments("trainer.max_steps", "model.max_steps")
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        parser.link_arguments("run_dir", "trainer.default_root_dir")
-        parser.link_arguments("run_dir", "trainer.logger.init_args.save_dir")
+        for option, source in FOLLOWING.items():
+            parser.link_arguments(source, option, compute_fn=int if option == "data.seed" else None)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any):
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -216,6 +239,11 @@ class TrainerCLI(LightningCLI):
                 "--model.published_checkpoint with a released one"
             )
 
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.command]
+        for arguments in _with_save_dir(config):
+            arguments["save_dir"] = arguments["save_dir"] or config["run_dir"]
+
     def fit(self, model: MVSplat, **kwargs: Any) -> None:
         """Train; a new run sets an earlier one in its folder aside, unless it fails to start."""
         fresh = kwargs.get("ckpt_path") is None and not self.trainer.fast_dev_run  # type: ignore[attr-defined]
@@ -243,14 +271,17 @@ class TrainerCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         logger = config.get("logger")
-        if logger is not False and logger is not None and logger != []:
+        if logger is not False and logger != []:  # null is Lightning's default logger
             callbacks = [*callbacks, LearningRateMonitor("step")]
         callbacks = [*callbacks, Preemption(), DepthBoundsWarning()]
-        theirs = config["callbacks"] if isinstance(config["callbacks"], list) else []
+        if config["enable_checkpointing"] is False:
+            callbacks = [each for each in callbacks if not isinstance(each, Checkpoint)]
+        given = config["callbacks"] or []
+        theirs = given if isinstance(given, list) else [given]
         if config["enable_progress_bar"] is not False and not any(
             isinstance(callback, lightning_callbacks.ProgressBar) for callback in theirs
         ):
-            callbacks = [*callbacks, ProgressBar()]
+            callbacks = [*callbacks, ProgressBar() if in_terminal() else ProgressLines()]
         return super()._instantiate_trainer(config, callbacks)
 
 

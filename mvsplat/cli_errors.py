@@ -27,13 +27,21 @@ class ShortErrors:
 
     def parse_args(self, args: Any = None, *rest: Any, **kwargs: Any) -> Any:
         ShortErrors.config_files.clear()
-        ShortErrors.arguments[:] = [str(argument) for argument in args or []]
+        args = [_null(str(argument)) for argument in args or []]
+        ShortErrors.arguments[:] = args
         return super().parse_args(args, *rest, **kwargs)  # type: ignore[misc]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self
         sys.stderr.write(explain(parser, message) + "\n")
         sys.exit(2)
+
+
+def _null(argument: str) -> str:
+    """Help texts say ``None``, which people type; in YAML the word for it is ``null``."""
+    option, equals, value = argument.rpartition("=")
+    is_none = value == "None" and (not equals or option.startswith("--"))
+    return f"{option}{equals}null" if is_none else argument
 
 
 @dataclass
@@ -69,6 +77,8 @@ def explain(parser: Any, message: str) -> str:
 
 def _analyse(parser: Any, given: "_Given", message: str) -> Mistake:
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    if linked := re.search(r"argument (\S+) --> (\S+):", message):
+        return Mistake("", f'Linked "{linked[2]}" must be given via "{linked[1]}".')
     unknown = re.search(r"does not accept option '([^']+)'", message) or re.search(
         r"unrecognized arguments: -*([^\s=]+)", message
     )
@@ -93,6 +103,8 @@ def _analyse(parser: Any, given: "_Given", message: str) -> Mistake:
     leaves = [line.strip(" -") for line in message.splitlines() if line.strip(" -")]
     problems = [line for line in leaves if not _NOISE.match(line)] or leaves
     text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", "; ".join(problems[:2]))
+    if found := re.search(r"Given value: (.{1,80})$", message):
+        text += "; the word for no value is null" if found[1] == "None" else f"; found {found[1]}"
     if key and "." not in key:
         parent = given.parent_of(key)
         key = f"{parent}.{key}" if parent else key

@@ -1,20 +1,16 @@
-"""A run's folder: which checkpoint in it is meant, and what an earlier run left there."""
+"""A run's folder: which checkpoint in it is meant."""
 
 import re
-import shutil
 import zipfile
 from pathlib import Path
 
 import torch
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 
 CHECKPOINTS = "checkpoints"
 """Name of the checkpoints' folder in a run folder."""
 
 LAST = "last.ckpt"
-
-_OF_A_RUN = (CHECKPOINTS, "logs", "images", "config.yaml")
-"""What ``fit`` leaves in a run folder."""
 
 
 def step_of(path: Path) -> int:
@@ -137,50 +133,3 @@ def check_checkpoint(path: Path) -> None:
             f"{path} is not a checkpoint of this program; if it is a released MVSplat checkpoint, "
             "give it as --model.published_checkpoint"
         )
-
-
-class EarlierRun:
-    """What an earlier ``fit`` left in a run folder, which a new one must not mix with or lose.
-
-    Args:
-        run: The run folder.
-    """
-
-    def __init__(self, run: Path):
-        self.run = run
-        self.target: Path | None = None
-
-    def set_aside(self) -> None:
-        """Move it to ``earlier-1`` (2, ...), if it has checkpoints."""
-        if not any((self.run / CHECKPOINTS).glob("*.ckpt")):
-            return
-        number = 1
-        while (self.run / f"earlier-{number}").exists():
-            number += 1
-        self.target = self.run / f"earlier-{number}"
-        self.target.mkdir()
-        _move(self.run, self.target)
-        rank_zero_info(
-            f"A new run starts in {self.run}; the earlier one was moved to {self.target} "
-            "(--ckpt_path last would have resumed it)."
-        )
-
-    def put_back(self) -> None:
-        """Undo it, where the new run did not even begin."""
-        if self.target is None:
-            return
-        for name in _OF_A_RUN:
-            left = self.run / name
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink(missing_ok=True)
-        _move(self.target, self.run)
-        self.target.rmdir()
-        rank_zero_info(f"The new run did not begin; the earlier one is back in {self.run}.")
-
-
-def _move(source: Path, target: Path) -> None:
-    for name in _OF_A_RUN:
-        if (source / name).exists():
-            (source / name).rename(target / name)

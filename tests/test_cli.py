@@ -216,6 +216,114 @@ def test_a_checkpoint_overrides_no_setting(program, tmp_path):
     )
 
 
+# What is told is done, or refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--trainer.logger.save_dir=mine"], ["mine"]),
+        (["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=mine"], ["mine"]),
+        (["--config", "{class_path: CSVLogger, init_args: {save_dir: mine}}"], ["mine"]),
+        (["--config", "{init_args: {save_dir: mine}}"], ["mine"]),
+        (["--config", "[{class_path: CSVLogger, init_args: {save_dir: mine}}]"], ["mine"]),
+        (
+            ["--config", "[TensorBoardLogger, {class_path: CSVLogger, init_args: {save_dir: b}}]"],
+            ["run", "b"],
+        ),
+        (["--trainer.logger=CSVLogger"], ["run"]),
+        (["--trainer.logger=[CSVLogger, TensorBoardLogger]"], ["run", "run"]),
+        (["--trainer.logger=false"], []),
+        (["--trainer.logger=null"], ["run"]),
+    ],
+    ids=str,
+)
+def test_loggers_write_where_they_are_told(
+    program, tmp_path, monkeypatch, trainers, arguments, expected
+):
+    if arguments[0] == "--config":
+        file = write(tmp_path / "logger.yaml", f"trainer: {{logger: {arguments[1]}}}")
+        arguments = ["--config", file]
+    monkeypatch.chdir(tmp_path)
+    assert program("fit", *arguments, "--run_dir=run") == 0, program.err
+    assert [logger.save_dir for logger in trainers[0].loggers] == expected
+
+    # The printed configuration gives the same, and moves with the run folder.
+    printed = write(tmp_path / "printed.yaml", yaml.safe_dump(printed_config(program, *arguments)))
+    again = ["--config", printed, "--run_dir=other"]
+    assert program("fit", *again, config=False) == 0, program.err
+    moved = ["other" if name == "run" else name for name in expected]
+    assert [logger.save_dir for logger in trainers[1].loggers] == moved
+
+
+def test_a_saved_configuration_has_the_loggers_folders(program, tmp_path):
+    mine = ["--trainer.max_steps=1", f"--trainer.logger.save_dir={tmp_path / 'mine'}"]
+    assert program("fit", *mine) == 0, program.err
+    assert list((tmp_path / "mine" / "logs").glob("events.out.tfevents.*"))
+    saved = yaml.safe_load((program.run_dir / "config.yaml").read_text())
+    assert saved["trainer"]["logger"]["init_args"]["save_dir"] == str(tmp_path / "mine")
+    assert program("fit", "--trainer.max_steps=1") == 0, program.err
+    saved = yaml.safe_load((program.run_dir / "config.yaml").read_text())
+    assert saved["trainer"]["logger"]["init_args"]["save_dir"] == "", "the run folder, any"
+
+
+@pytest.fixture
+def trainers(monkeypatch):
+    """The trainers that the program made; they do not run."""
+    from mvsplat.cli import TrainerCLI
+
+    made = []
+    monkeypatch.setattr(TrainerCLI, "fit", lambda self, *_, **__: made.append(self.trainer))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "source"),
+    [
+        ("model.max_steps", "7", "trainer.max_steps"),
+        ("data.seed", "7", "seed_everything"),
+        ("trainer.default_root_dir", "here", "run_dir"),
+    ],
+)
+def test_options_that_follow_others_are_refused(program, tmp_path, option, value, source):
+    group, name = option.split(".")
+    file = write(tmp_path / "linked.yaml", f"{group}: {{{name}: {value}}}")
+    for arguments in ([f"--{option}={value}"], [f"--{option}", value], ["--config", file]):
+        assert program("fit", *arguments) == 2
+        assert_short(program.err)
+        assert f'"{option}"' in program.err and f'"{source}"' in program.err, program.err
+    assert not program.run_dir.exists()
+
+
+def test_none_is_null_as_help_texts_have_it(program, tmp_path):
+    for arguments in (
+        ["--trainer.gradient_clip_val", "None", "--model.losses.mse", "None"],
+        ["--trainer.gradient_clip_val=None", "--model.losses.mse=None"],
+    ):
+        config = printed_config(program, *arguments)
+        assert config["trainer"]["gradient_clip_val"] is None
+        assert config["model"]["losses"]["mse"] is None
+    file = write(tmp_path / "mine.yaml", "trainer: {gradient_clip_val: None}")
+    assert program("fit", "--config", file) == 2
+    assert_short(program.err)
+    assert "trainer.gradient_clip_val" in program.err and "null" in program.err
+
+
+def test_lightnings_switches_of_callbacks_are_followed(program, tmp_path, trainers):
+    from lightning.pytorch.callbacks import Checkpoint, ProgressBar, TQDMProgressBar
+
+    assert program("fit", "--trainer.enable_checkpointing=false") == 0, program.err
+    assert not [c for c in trainers[0].callbacks if isinstance(c, Checkpoint)]
+    one = write(tmp_path / "bar.yaml", "trainer: {callbacks: {class_path: TQDMProgressBar}}")
+    shown = ["--trainer.enable_progress_bar=true"]
+    assert program("fit", "--config", one, *shown) == 0, program.err
+    assert [type(c) for c in trainers[1].callbacks if isinstance(c, ProgressBar)] == [
+        TQDMProgressBar
+    ]
+    assert program("fit") == 0, program.err
+    assert not [c for c in trainers[2].callbacks if isinstance(c, ProgressBar)], "tiny.yaml's"
+
+
 # Lightning's own switches
 
 

@@ -1,6 +1,11 @@
 """A loss, an encoder, a view sampler and a scene source from one file outside the package."""
 
+import subprocess
+import sys
 import textwrap
+from pathlib import Path
+
+import pytest
 
 PARTS = '''
 """Parts of a user: a Gaussian on every pixel of a plane, trained on coloured noise."""
@@ -103,3 +108,32 @@ def test_parts_of_a_user_train_a_step(program, tmp_path, monkeypatch):
     assert model.encoder.depth == 3.0
     # One step has moved its only parameter.
     assert model.encoder.tint.abs().max() > 0
+
+
+@pytest.mark.parametrize("program_of", ["script", "module"])
+def test_parts_are_found_in_the_working_directory(tmp_path, tiny_config, program_of):
+    """As README says it, by the program as it is installed; loader workers find them, too."""
+    (tmp_path / "user_parts.py").write_text(PARTS)
+    (tmp_path / "mine.yaml").write_text(textwrap.dedent(CONFIG))
+    start = [sys.executable, "-m", "mvsplat"]
+    if program_of == "script":
+        # Besides, what is installed comes first: a user's file may have any name.
+        start = [str(Path(sys.executable).parent / "mvsplat")]
+        for name in ("einops", "plyfile", "yaml"):
+            (tmp_path / f"{name}.py").write_text("raise SystemExit('not what was meant')")
+    command = [*start, "fit", "--config", str(tiny_config), "--config", "mine.yaml"]
+    command += ["--run_dir=run", "--trainer.max_steps=1", "--data.train_loader.num_workers=1"]
+    command += ["--data.train_loader.multiprocessing_context=spawn"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_the_working_directory_is_not_searched_where_python_is_told_not_to(tmp_path):
+    (tmp_path / "user_parts.py").write_text(PARTS)
+    script = Path(sys.executable).parent / "mvsplat"
+    command = [sys.executable, "-P", str(script), "fit", "--model.encoder=user_parts.PlaneEncoder"]
+    done = subprocess.run(
+        [*command, "--print_config"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "user_parts" in done.stderr

@@ -1,11 +1,13 @@
-"""The progress bar of runs that count steps, and of what takes long within a step."""
+"""The progress bar of runs that count optimizer steps, and of what takes long within a step."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+
+from mvsplat.callbacks.progress_lines import ProgressLines
 
 T = TypeVar("T")
 
@@ -27,6 +29,26 @@ class ProgressBar(RichProgressBar):
         finally:
             progress.remove_task(task)
 
+    @property
+    def total_train_batches(self) -> int | float:
+        """The run's optimizer steps, those before a resume too; of an epoch its batches."""
+        return self.trainer.max_steps if self._counts_steps else super().total_train_batches
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        done = trainer.global_step if self._counts_steps else batch_idx + 1
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, done - 1)
+
+    @property
+    def _counts_steps(self) -> bool:
+        return self.trainer.max_epochs == -1 and self.trainer.max_steps > 0
+
     def _get_train_description(self, current_epoch: int) -> str:
         if self.trainer.max_epochs == -1:
             return "Training"
@@ -36,4 +58,6 @@ class ProgressBar(RichProgressBar):
 def tracker(trainer: Trainer, description: str) -> Callable[[Iterable[T], int], Iterator[T]] | None:
     """What shows the progress of items and their number, if the trainer shows any progress."""
     bar = trainer.progress_bar_callback
-    return partial(bar.track, description=description) if isinstance(bar, ProgressBar) else None
+    if isinstance(bar, ProgressBar | ProgressLines):
+        return partial(bar.track, description=description)
+    return None

@@ -15,6 +15,7 @@ from mvsplat.data.conversion import ConversionSettings
 from mvsplat.data.conversion_workers import Job, Result
 from mvsplat.data.readers.opening import Format, keys_or_none, open_scenes, scenes_for
 from mvsplat.data.scenes import SPLITS, SceneSource, Split
+from mvsplat.progress import counting
 
 _SHOWN = 5
 
@@ -81,14 +82,6 @@ def convert(
         FileNotFoundError: There is nothing at a path.
         ValueError: A path holds no scenes, two scenes have one key, or none could be converted.
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     sources = [(path, open_scenes(path, options.format)) for path in paths]
     for _, source in sources:
         source.prepare()
@@ -100,15 +93,13 @@ def convert(
         round(options.chunk_mb * 1e6),
         options.workers,
     )
-    columns = (TextColumn("Converting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task("", total=len(conversion.jobs))
-        try:
-            results = conversion.run(lambda done, total: bar.update(task, completed=done))
-        except KeyboardInterrupt:
-            bar.stop()
-            print("interrupted; the same command goes on from here", file=sys.stderr)
-            sys.exit(130)
+    total = len(conversion.jobs)
+    try:
+        with counting("Converting", total) as update:
+            results = conversion.run(lambda done, _: update(done, total))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
     _report(results, Path(options.output))
     if all(result.reason is not None for result in results):
         raise ValueError(

@@ -18,6 +18,7 @@ from mvsplat.data.verification import (
     verify,
 )
 from mvsplat.export.files import replacing
+from mvsplat.progress import counting
 
 _SHOWN = 20
 
@@ -73,24 +74,9 @@ def run(options: VerifyOptions) -> list[SplitFacts]:
         FileNotFoundError: There are no chunks.
         ValueError: The index cannot be rebuilt.
     """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     folders = split_folders(Path(options.folder))
-    columns = (TextColumn("Checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as bar:
-        task = bar.add_task("", total=None)
-        splits = verify(
-            folders,
-            options.pictures,
-            options.workers,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with counting("Checking") as update:
+        splits = verify(folders, options.pictures, options.workers, update)
     if options.rebuild_index:
         splits = [_with_new_index(split) for split in splits]
     _print(splits)

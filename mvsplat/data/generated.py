@@ -11,6 +11,7 @@ from pathlib import Path
 from mvsplat.data.chunks import ChunkScenes, write_chunks
 from mvsplat.data.scenes import Split
 from mvsplat.data.synthesis.recipe import FAR, NEAR, Recipe
+from mvsplat.progress import track
 
 # Part of the folder's name: raise it whenever the same settings would give other pictures.
 _VERSION = 4
@@ -128,14 +129,12 @@ class GeneratedScenes(ChunkScenes):
 
     def _write(self, folder: Path) -> None:
         # Here, because they bring numba, which reading scenes does not need.
-        from rich.progress import track
-
         from mvsplat.data.synthesis.filming import film_scenes
 
         for split, count in self.counts.items():
             scenes: Iterable[dict] = film_scenes(self.recipe, split, count)
             if count:
-                scenes = track(scenes, f"Generating {count} {split} scenes", total=count)
+                scenes = track(scenes, count, f"Generating {count} {split} scenes")
             write_chunks(folder / split, scenes, _CHUNK_BYTES)
         files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
         manifest = {
