@@ -32,7 +32,7 @@ def test_three_and_five_context_views_train_on_two_threads(tiny_config, tmp_path
         env={**os.environ, "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     trained = result.stdout.count("trained")
     assert result.returncode == 0 and trained == 4, (trained, result.stderr[-2000:])

@@ -50,7 +50,7 @@ def check_inputs(
         return
     for (name, tensor), fine in zip(named.items(), good, strict=True):
         if not fine:
-            raise ValueError(_not_finite(name, tensor))
+            raise ValueError(not_finite(name, tensor))
     if not right_lens.all():
         index = _first(~right_lens)
         raise ValueError(
@@ -103,7 +103,8 @@ def is_finite(tensor: Tensor) -> Tensor:
     return torch.stack(tensor.detach().aminmax()).isfinite().all()
 
 
-def _not_finite(name: str, tensor: Tensor) -> str:
+def not_finite(name: str, tensor: Tensor) -> str:
+    """What to say of a tensor that is not finite."""
     bad = ~torch.isfinite(tensor)
     return (
         f"{name}: {int(bad.sum())} of {tensor.numel()} values are NaN or infinite, the first at "

@@ -136,7 +136,8 @@ class SplattingDecoder(Configurable, nn.Module):
         if not self.scale_invariant:
             unit = torch.ones_like(unit)
         cameras = {"extrinsics": pose, "intrinsics": k, "near": unit}
-        checks.check_inputs(fields | cameras, image_shape, is_finite)
+        if not torch.compiler.is_compiling():  # values cannot be read in a graph
+            checks.check_inputs(fields | cameras, image_shape, is_finite)
         # World to camera, in units of near: this scales the scene without touching it.
         to_camera = _sheared(torch.linalg.inv_ex(pose)[0][..., :3, :], k) / unit[..., None, None]
         lenses = torch.stack((k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]), dim=-1)

@@ -3,7 +3,7 @@
 import numpy as np
 from torch import Tensor
 
-from mvsplat.decoder.checks import check_shapes
+from mvsplat.decoder.checks import check_shapes, not_finite
 from mvsplat.decoder.cpu.compilation import kernel
 from mvsplat.decoder.cpu.threads import run_all
 
@@ -20,15 +20,19 @@ _SHAPES = {
 
 
 def check_operands(tensors: list[Tensor], degree: int) -> None:
-    """Check the shapes of the tensors of ``operator.splat``, in its order.
+    """Check the tensors of ``operator.splat``, in its order.
 
     Raises:
-        ValueError: A shape does not fit the others.
+        ValueError: A shape does not fit the others, or values are NaN or infinite: also in a
+            compiled graph, where the decoder cannot look at values.
     """
     named = dict(zip(_SHAPES, tensors))
     check_shapes(named, _SHAPES)
     if (degree + 1) ** 2 > named["harmonics"].shape[-1]:
         raise ValueError(f"harmonics: {named['harmonics'].shape[-1]} coefficients, degree {degree}")
+    for name, tensor in named.items():
+        if not is_finite(tensor):
+            raise ValueError(not_finite(name, tensor))
 
 
 @kernel
