@@ -3,18 +3,19 @@
 Conventions, here once for the whole package:
 
 * Cameras are OpenCV cameras (x right, y down, z forward); ``extrinsics`` are camera-to-world.
-* ``intrinsics`` are normalised: the first row is divided by the image width, the second by its
-  height, so that they do not change when an image is resized. The image spans [0, 1] x [0, 1] and
-  the centre of pixel (column i, row j) is at ((i + 0.5) / width, (j + 0.5) / height).
+* ``intrinsics`` are [[fx, skew, cx], [0, fy, cy], [0, 0, 1]], normalised: the first row is divided
+  by the image width, the second by its height, so that they do not change when an image is
+  resized. The image spans [0, 1] x [0, 1] and the centre of pixel (column i, row j) is at
+  ((i + 0.5) / width, (j + 0.5) / height).
 * Depth is measured along the optical axis (camera z), in the scene's own unit.
 * Quaternions are (w, x, y, z). Spherical harmonics are in the standard 3DGS basis, world frame.
-
-The dataclasses are not frozen: Lightning moves a batch to a device by assigning its fields.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -27,12 +28,16 @@ class _Movable:
 
     def to(self, *args: Any, **kwargs: Any):
         """A copy with ``Tensor.to(*args, **kwargs)`` applied to every tensor field."""
-        changes = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, (Tensor, _Movable)):
-                changes[field.name] = value.to(*args, **kwargs)
-        return replace(self, **changes)
+        return self._with_each(lambda value: value.to(*args, **kwargs))
+
+    def pin_memory(self):
+        """A copy in page-locked memory; torch's DataLoader calls this."""
+        return self._with_each(lambda value: value.pin_memory())
+
+    def _with_each(self, move: Callable[[Any], Any]):
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        movable = {k: v for k, v in values.items() if isinstance(v, (Tensor, _Movable))}
+        return replace(self, **{name: move(value) for name, value in movable.items()})
 
 
 @dataclass
@@ -65,6 +70,16 @@ class Batch(_Movable):
     context: Views
     target: Views
     scene: list[str]
+
+    def to(self, device: torch.device | str | int, **kwargs: Any) -> "Batch":
+        """A copy on ``device``; copies to an accelerator are not waited for.
+
+        From page-locked memory they overlap with computing. Lightning itself asks for that with
+        bare tensors only.
+        """
+        # Who reads on the CPU waits for no copy; on MPS, copies that are not waited for go wrong.
+        waits = torch.device(device).type in ("cpu", "mps")
+        return super().to(device, **{"non_blocking": not waits} | kwargs)
 
 
 @dataclass

@@ -1,12 +1,16 @@
 """The model over its life: trained, saved, resumed, loaded, and trained by two processes."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils.data._utils.pin_memory import pin_memory
 
 import mvsplat
+from mvsplat.data.loading import Made
 from mvsplat.types import Batch, Views
 
 TINY = Path(__file__).parent / "configs" / "tiny.yaml"
@@ -111,6 +115,52 @@ def test_a_batch_moves_to_a_device_as_lightning_does_it():
     moved = move_data_to_device(batch, torch.device("meta"))
     assert moved.context.image.device.type == moved.target.near.device.type == "meta"
     assert moved.scene == ["a"] and moved.context.depth is None
+
+
+class Moves(TorchFunctionMode):
+    """Notes of every ``Tensor.to`` whether it was told not to block."""
+
+    def __init__(self):
+        super().__init__()
+        self.non_blocking = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.to:
+            self.non_blocking.append((kwargs or {}).get("non_blocking", False))
+        return function(*args, **kwargs or {})
+
+
+def complete_batch():
+    """A batch with all that views can have: 7 tensors each."""
+    full = replace(views(), index=torch.zeros(1, 2).long(), depth=torch.ones(1, 2, 32, 32))
+    return Batch(full, replace(full), ["a"])
+
+
+@pytest.mark.parametrize("device, waits", [("meta", False), ("cpu", True)])
+def test_copies_of_a_batch_to_an_accelerator_do_not_block(device, waits):
+    from lightning.fabric.utilities import move_data_to_device
+
+    batch = complete_batch()
+    with Moves() as moves:
+        move_data_to_device(batch, torch.device(device))
+    assert moves.non_blocking == [not waits] * 14
+
+
+@pytest.mark.parametrize("loaded", [lambda batch: batch, Made])
+def test_a_loader_pins_every_tensor_of_a_batch(loaded, monkeypatch):
+    """As torch's DataLoader does it, whether the loader is ours or somebody's own."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(x) or x.clone())
+    batch = complete_batch()
+    result = pin_memory(loaded(batch))
+    found = result.batch if isinstance(result, Made) else result
+    assert len(pinned) == 14
+    assert found.scene == ["a"] and torch.equal(found.target.depth, batch.target.depth)
+    assert found.context.image is not batch.context.image
+
+
+def test_a_loader_pins_no_batch_where_all_scenes_were_skipped():
+    assert pin_memory(Made(None)).batch is None
 
 
 def test_bfloat16_training_stays_finite(program):

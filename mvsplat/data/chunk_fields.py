@@ -15,13 +15,26 @@ DECODING_ERRORS = (OSError, SyntaxError, ValueError, IndexError, Image.Decompres
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _DEPTH_LEVELS = 65535
 # A rotation stored in float32 is orthogonal to 1e-6; data sets with rounded text reach 1e-3.
+# In image widths; less moves no point by a tenth of a pixel.
+_LARGEST_SKEW = 1e-4
 _ROTATION_TOLERANCE = 1e-2
 
 
 def pack_cameras(
     extrinsics: Float[Tensor, "n 4 4"], intrinsics: Float[Tensor, "n 3 3"]
 ) -> Float[Tensor, "n 18"]:
-    """Cameras as chunks store them, from camera-to-world matrices and normalised intrinsics."""
+    """Cameras as chunks store them, from camera-to-world matrices and normalised intrinsics.
+
+    Raises:
+        ValueError: A camera has skew, for which chunks have no place.
+    """
+    skewed = intrinsics[:, 0, 1].abs() > _LARGEST_SKEW
+    if skewed.any():
+        number = int(skewed.nonzero()[0])
+        raise ValueError(
+            f"the camera of frame {number} has a skew of {float(intrinsics[number, 0, 1]):g} image "
+            "widths, which chunks cannot store; resample its picture to one without skew"
+        )
     world_to_camera = torch.linalg.inv(extrinsics.double())[:, :3].flatten(1).float()
     fx, fy, cx, cy = (intrinsics[:, i, j].float() for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     zero = torch.zeros_like(fx)

@@ -6,11 +6,10 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mvsplat.data.examples import Examples, collate
@@ -73,7 +72,7 @@ class Made:
 
     def pin_memory(self) -> "Made":
         """Called by torch's DataLoader."""
-        return replace(self, batch=_pin(self.batch))
+        return replace(self, batch=self.batch and self.batch.pin_memory())
 
 
 class Maker(Dataset):
@@ -257,12 +256,3 @@ def no_usable_scenes(counts: Counter[str]) -> str:
 def describe_counts(counts: Counter[str]) -> str:
     """``12 too few frames, 3 damaged``."""
     return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-
-
-def _pin(value: Any) -> Any:
-    """A value with its tensors in page-locked memory."""
-    if isinstance(value, Tensor):
-        return value.pin_memory()
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: _pin(getattr(value, f.name)) for f in fields(value)})
-    return value

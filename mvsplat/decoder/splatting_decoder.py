@@ -5,6 +5,7 @@ alpha is at most 0.999 and counts from 1/255, a pixel is finished at transmittan
 nearer than 0.2 are not drawn, colour is max(SH + 0.5, 0).
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -12,8 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvsplat.configurable import Configurable
+from mvsplat.decoder import checks
 from mvsplat.geometry.spherical_harmonics import MAX_DEGREE, degree_of
 from mvsplat.types import Gaussians, Rendering
+
+_FIELDS = ("means", "scales", "rotations", "harmonics", "opacities")
 
 
 class SplattingDecoder(Configurable, nn.Module):
@@ -97,13 +101,13 @@ class SplattingDecoder(Configurable, nn.Module):
         Args:
             gaussians: b scenes.
             extrinsics: Camera-to-world matrices; gradients flow to them.
-            intrinsics: Normalised intrinsics, without skew; the principal point is honoured.
+            intrinsics: Normalised intrinsics; principal point and skew are honoured.
             near: The unit of ``scale_invariant``.
             far: Not used: nothing is dropped for being far away. Part of a view's description.
             image_shape: Height and width in pixels.
 
         Raises:
-            ValueError: On values that cannot be rendered, naming them.
+            ValueError: On values that cannot be rendered, naming them, whatever the engine.
         """
         with torch.autocast(gaussians.means.device.type, enabled=False):
             return self._render(gaussians, extrinsics, intrinsics, near, image_shape)
@@ -117,20 +121,30 @@ class SplattingDecoder(Configurable, nn.Module):
         image_shape: tuple[int, int],
     ) -> Rendering:
         height, width = image_shape
-        on_cuda = self.engine == "gsplat" or (self.engine == "auto" and gaussians.means.is_cuda)
+        device = gaussians.means.device
+        on_cuda = self.engine == "gsplat" or (self.engine == "auto" and device.type == "cuda")
+        fields = {name: getattr(gaussians, name) for name in _FIELDS}
         if on_cuda:
             pose, k, unit = extrinsics.float(), intrinsics.float(), near.float()
+            is_finite: Callable[[Tensor], Tensor | bool] = checks.is_finite
         else:  # cameras are few: in float64, a pixel's position loses nothing to them
+            from mvsplat.decoder.cpu import checks as on_cpu
+
+            is_finite = on_cpu.is_finite
+            fields = {name: value.to("cpu", torch.float32) for name, value in fields.items()}
             pose, k, unit = (t.cpu().double() for t in (extrinsics, intrinsics, near))
         if not self.scale_invariant:
             unit = torch.ones_like(unit)
+        cameras = {"extrinsics": pose, "intrinsics": k, "near": unit}
+        if not torch.compiler.is_compiling():  # values cannot be read in a graph
+            checks.check_inputs(fields | cameras, image_shape, is_finite)
         # World to camera, in units of near: this scales the scene without touching it.
-        cameras = torch.linalg.inv_ex(pose)[0][..., :3, :] / unit[..., None, None]
+        to_camera = _sheared(torch.linalg.inv_ex(pose)[0][..., :3, :], k) / unit[..., None, None]
         lenses = torch.stack((k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]), dim=-1)
         lenses = lenses * lenses.new_tensor([width, height, width, height])
         engine = self._on_cuda if on_cuda else self._on_cpu
-        parts = engine(gaussians, cameras, pose[..., :3, 3], lenses, height, width)
-        device = gaussians.means.device
+        shown = Gaussians(**fields)
+        parts = engine(shown, to_camera, pose[..., :3, 3], lenses, height, width)
         color, depth, transmittance = (part.to(device) for part in parts)
         return self._finish(color, depth * unit.to(depth)[..., None, None], transmittance)
 
@@ -156,12 +170,8 @@ class SplattingDecoder(Configurable, nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         from mvsplat.decoder.cpu.operator import splat
 
-        fields = (
-            gaussians.means, gaussians.scales, gaussians.rotations, gaussians.harmonics,
-            gaussians.opacities,
-        )  # fmt: skip
         color, depth, transmittance, *_ = splat(
-            *(tensor.to("cpu", torch.float32) for tensor in fields), cameras, centers, lenses,
+            *(getattr(gaussians, name) for name in _FIELDS), cameras, centers, lenses,
             list(self.background), height, width, self._degree(gaussians), self.antialiased,
         )  # fmt: skip
         return color, depth, transmittance
@@ -181,3 +191,12 @@ class SplattingDecoder(Configurable, nn.Module):
             gaussians, cameras, centers, lenses, self.background, height, width,
             self._degree(gaussians), self.antialiased,
         )  # fmt: skip
+
+
+def _sheared(cameras: Float[Tensor, "b v 3 4"], k: Float[Tensor, "b v 3 3"]) -> Tensor:
+    """World-to-camera rows that leave intrinsics without skew: x + skew / fx * y in place of x.
+
+    Engines know focal lengths and principal points only.
+    """
+    x, y, z = cameras.unbind(-2)
+    return torch.stack([x + (k[..., 0, 1] / k[..., 0, 0])[..., None] * y, y, z], dim=-2)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.convolution import conv3x3
+from mvsplat.encoder.convolution import conv1x1, conv3x3
 from mvsplat.encoder.layers import InstanceNorm, relu
 
 # ImageNet's statistics.
@@ -21,7 +21,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = conv3x3(out_channels, out_channels, bias=False)
         self.norm = InstanceNorm()
         same = stride == 1 and channels == out_channels
-        self.shortcut = None if same else nn.Conv2d(channels, out_channels, 1, stride)
+        self.shortcut = None if same else conv1x1(channels, out_channels, stride)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
         hidden = self.conv1(x)
@@ -49,7 +49,7 @@ class ConvolutionalEncoder(nn.Module):
             stages += [ResidualBlock(previous, width, stride), ResidualBlock(width, width, 1)]
             previous = width
         self.blocks = nn.Sequential(*stages)
-        self.project = nn.Conv2d(previous, out_channels, 1)
+        self.project = conv1x1(previous, out_channels)
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer(
             "deviation", torch.tensor(STANDARD_DEVIATION).view(3, 1, 1), persistent=False

@@ -30,6 +30,23 @@ def conv3x3(
     return Convolution3x3(channels, out_channels, 3, stride, padding=1, bias=bias)
 
 
+def conv1x1(channels: int, out_channels: int, stride: int = 1) -> "Convolution1x1":
+    """A linear map of each pixel's channels, of every ``stride``-th pixel along each axis."""
+    return Convolution1x1(channels, out_channels, 1, stride)
+
+
+class Convolution1x1(nn.Conv2d):
+    """A 1x1 convolution that leaves its stride to indexing.
+
+    With a stride, oneDNN (3.12 and earlier) writes past its buffer in the gradient of the weights
+    of images in the channels-last format whose channels do not fill a vector.
+    """
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
+        rows, columns = self.stride
+        return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias)
+
+
 class Convolution3x3(nn.Conv2d):
     """A 3x3 convolution with padding; on the CPU with a faster gradient on large images."""
 

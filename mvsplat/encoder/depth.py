@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.convolution import concatenate, conv3x3
+from mvsplat.encoder.convolution import concatenate, conv1x1, conv3x3
 from mvsplat.encoder.layers import Head, gelu, group_norm, upsample
 from mvsplat.encoder.recomputation import cheaply
 from mvsplat.encoder.unet import UNet
@@ -56,7 +56,7 @@ class CoarseDepth(nn.Module):
             )
             self.unet = UNet(widths, attention, checkpointing)
             self.project = conv3x3(widths[0], candidates)
-            self.residual = nn.Conv2d(channels, candidates, 1)
+            self.residual = conv1x1(channels, candidates)
         else:
             self.project = conv3x3(channels, candidates)
         self.head = Head(candidates, 2 * candidates, candidates)

@@ -5,7 +5,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.convolution import Convolution3x3, Linear, concatenate, conv3x3
+from mvsplat.encoder.convolution import Convolution3x3, Linear, concatenate, conv1x1, conv3x3
 from mvsplat.encoder.layers import group_norm, normalized_silu, silu
 from mvsplat.encoder.recomputation import cheaply, maybe_checkpoint
 
@@ -23,7 +23,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = group_norm(out_channels)
         nn.init.zeros_(self.norm2.weight)
         same = channels == out_channels
-        self.skip = nn.Identity() if same else nn.Conv2d(channels, out_channels, 1)
+        self.skip = nn.Identity() if same else conv1x1(channels, out_channels)
 
     def forward(self, *parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n d h w"]:
         """Of the parts, concatenated."""

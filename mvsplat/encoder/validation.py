@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from mvsplat.geometry.projection import well_formed
 from mvsplat.types import Views
 
 # Rotations must be orthonormal to this; single precision and a file's six digits pass.
@@ -66,7 +67,6 @@ def _check_values(views: Views) -> None:
     identity = torch.eye(3, device=rotation.device)
     deviation = (rotation @ rotation.mT - identity).abs().amax(dim=(-2, -1))
     last_row = (views.extrinsics[..., 3, :] - identity.new_tensor([0, 0, 0, 1.0])).abs().amax(-1)
-    intrinsics = views.intrinsics.float()
     low, high = views.image.flatten(2).aminmax(dim=2)
     # Comparisons are written so that NaN fails them.
     good = {
@@ -75,8 +75,7 @@ def _check_values(views: Views) -> None:
         & (deviation < RIGID_TOLERANCE)
         & (torch.linalg.det(rotation) > 0)
         & (last_row < RIGID_TOLERANCE),
-        "intrinsics": intrinsics.isfinite().all(-1).all(-1)
-        & (torch.linalg.det(intrinsics).abs() > 1e-8),
+        "intrinsics": well_formed(views.intrinsics.float()),
         "near": (views.near > 0) & views.near.isfinite(),
         "far": (views.far > views.near) & views.far.isfinite(),
     }
@@ -106,6 +105,9 @@ def _complaint(name: str, views: Views, scene: int, view: int) -> str:
             "rotation (orthonormal, determinant 1) and the last row 0, 0, 0, 1"
         )
     if name == "intrinsics":
-        return f"singular intrinsics {value.tolist()}: expected normalised focal lengths above zero"
+        return (
+            f"singular or disordered intrinsics {value.tolist()}: expected [[fx, skew, cx], "
+            "[0, fy, cy], [0, 0, 1]], normalised, with focal lengths above zero"
+        )
     near, far = (float(bound[scene, view]) for bound in (views.near, views.far))
     return f"near is {near:.6g} and far is {far:.6g}: expected 0 < near < far"

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvsplat.export.files import replacing
+from mvsplat.geometry.projection import well_formed
 
 FILE_NAME = "cameras.json"
 
@@ -131,8 +132,11 @@ def _frame(entry: Any, number: int, path: Path) -> Frame:
     if not torch.allclose(rotation @ rotation.mT, torch.eye(3).double(), atol=1e-3):
         raise ValueError(f"{where}: the upper left 3x3 of extrinsics is no rotation")
     intrinsics = _matrix(entry, "intrinsics", 3, where)
-    if not (intrinsics[0, 0] > 0 and intrinsics[1, 1] > 0):
-        raise ValueError(f"{where}: intrinsics have focal lengths that are not positive")
+    if not well_formed(intrinsics):
+        raise ValueError(
+            f"{where}: intrinsics are {intrinsics.tolist()}, expected [[fx, skew, cx], "
+            "[0, fy, cy], [0, 0, 1]] with positive focal lengths"
+        )
     width, height = (int(_number(entry, key, where)) for key in ("width", "height"))
     if width < 1 or height < 1:
         raise ValueError(f"{where}: a size of {width}x{height} pixels found")

@@ -5,8 +5,11 @@ the image's width and height, image coordinates (x, y) in [0, 1], pixel centres 
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+# What interpolation and files' few digits leave of the zeros and the one of intrinsics.
+_ROUNDING = 1e-4
 
 
 def pixel_centers(height: int, width: int, device: torch.device) -> Float[Tensor, "h w 2"]:
@@ -19,6 +22,15 @@ def pixel_centers(height: int, width: int, device: torch.device) -> Float[Tensor
 def homogeneous(points: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch e"]:
     """The points with a coordinate 1 appended."""
     return torch.cat([points, torch.ones_like(points[..., :1])], dim=-1)
+
+
+def well_formed(intrinsics: Float[Tensor, "*batch 3 3"]) -> Bool[Tensor, "*batch"]:
+    """Whether these are finite [[fx, skew, cx], [0, fy, cy], [0, 0, 1]] with positive fx and fy."""
+    k = intrinsics
+    off = torch.stack([k[..., 1, 0], k[..., 2, 0], k[..., 2, 1], k[..., 2, 2] - 1], dim=-1)
+    focal = k.diagonal(dim1=-2, dim2=-1)[..., :2]
+    finite = k.isfinite().flatten(-2).all(-1)
+    return finite & (focal > 0).all(-1) & (off.abs() < _ROUNDING).all(-1)
 
 
 def inverse_intrinsics(intrinsics: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:

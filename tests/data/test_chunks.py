@@ -304,3 +304,10 @@ def test_few_bytes_cannot_ask_for_much_memory(tmp_path):
             zipped.writestr(name, plain.read(name))
     with pytest.raises(ValueError, match=r"b\.torch is damaged .*compressed records"):
         load_chunk(squeezed)
+
+
+def test_cameras_with_skew_are_not_stored_without_it():
+    intrinsics = torch.tensor([[0.8, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]).repeat(3, 1, 1)
+    intrinsics[2, 0, 1] = 0.01
+    with pytest.raises(ValueError, match=r"frame 2 has a skew of 0.01 .*resample"):
+        pack_cameras(torch.eye(4).repeat(3, 1, 1), intrinsics)

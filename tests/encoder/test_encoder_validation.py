@@ -40,6 +40,9 @@ CASES = {
     ),
     "3x4 poses": (replace("extrinsics", lambda x: x[..., :3, :]), "extrinsics has shape"),
     "singular": (put("intrinsics", (0, 1), torch.zeros(3, 3)), r"intrinsics\[0, 1\]: singular"),
+    "negative focal": (put("intrinsics", (0, 1, 0, 0), -0.9), r"intrinsics\[0, 1\]: .*focal"),
+    "transposed": (replace("intrinsics", lambda x: x.mT), r"intrinsics\[0, 0\]: .*skew, cx"),
+    "turned pixels": (put("intrinsics", (0, 1, 1, 0), 0.1), r"intrinsics\[0, 1\]: .*skew, cx"),
     "NaN focal": (
         put("intrinsics", (0, 1, 0, 0), NAN),
         r"intrinsics\[0, 1\]: found nan at \[0, 0\]",

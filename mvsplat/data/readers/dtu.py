@@ -158,7 +158,9 @@ def _lens(intrinsics: Tensor, size: tuple[int, int]) -> Lens:
 
     The principal point of every DTU camera is near the middle of the picture.
     """
-    (fx, _, cx), (_, fy, cy), _ = intrinsics.tolist()
+    (fx, skew, cx), (_, fy, cy), _ = intrinsics.tolist()
+    if abs(skew) > 1e-4 * fx:
+        raise ValueError(f"the skew is {skew:g}, expected 0: resample the picture to one without")
     if not (cx > 0 and cy > 0):
         raise ValueError(f"the principal point is {cx:g}, {cy:g}, expected positive numbers")
     factor = 2.0 ** round(float(torch.tensor(size[0] / (2 * cx)).log2()))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvsplat.decoder.cpu.checks import check_inputs
+from mvsplat.decoder.cpu.checks import check_operands
 from mvsplat.decoder.cpu.footprint import RECORD
 from mvsplat.decoder.cpu.rasterizer import (
     Scene,
@@ -54,7 +54,7 @@ def splat(
         position of each pixel's last contribution, and the tile lists.
     """
     tensors = [means, scales, rotations, harmonics, opacities, cameras, centers, lenses]
-    check_inputs(tensors, height, width, degree)
+    check_operands(tensors, degree)
     lists = build_lists(_scene(tensors, height, width, degree, antialiased))
     images = render(lists, np.array(background, dtype=np.float32), height, width)
     words = lists.words.view(np.int64)  # torch knows few operations on uint64

@@ -99,3 +99,11 @@ def test_missing_pictures_and_scans(tmp_path):
         DTUScenes(str(tmp_path)).scene("train", "scan2")
     with pytest.raises(FileNotFoundError, match="holds no DTU scans"):
         DTUScenes(str(tmp_path / "scan1/images")).keys("train")
+
+
+def test_skew_is_refused_with_the_file(tmp_path):
+    write_scan(tmp_path, "scan1", scale=0.1)
+    path = tmp_path / "scan1/cams/00000001_cam.txt"
+    path.write_text(path.read_text().replace("289.233 0.0", "289.233 3.0"))
+    with pytest.raises(ValueError, match=r"00000001_cam.txt: the skew is 3, expected 0"):
+        DTUScenes(str(tmp_path)).scene("train", "scan1")
