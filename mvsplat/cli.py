@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import ActionConfigFile, Namespace
 from lightning.fabric.utilities.rank_zero import rank_zero_module
 from lightning.pytorch import Trainer
@@ -27,6 +28,7 @@ from mvsplat.callbacks.checkpoints import BestCheckpoint, LatestCheckpoint
 from mvsplat.callbacks.finite_steps import FiniteSteps
 from mvsplat.callbacks.preemption import Preemption
 from mvsplat.cli_errors import ShortErrors
+from mvsplat.cli_weights import add_old_name, follow_weights, take_old_name
 from mvsplat.data.data_module import SceneDataModule
 from mvsplat.model import MVSplat
 from mvsplat.run_folder import EarlierRun, find_checkpoint
@@ -133,7 +135,7 @@ class TrainerCLI(LightningCLI):
     """Lightning's command line on MVSplat, its data and its callbacks."""
 
     def __init__(self, argv: list[str]) -> None:
-        self.command = argv[0]
+        self.command, self.arguments = argv[0], argv
         super().__init__(
             MVSplat,
             SceneDataModule,
@@ -181,6 +183,7 @@ class TrainerCLI(LightningCLI):
         ):
             parser.add_lightning_class_args(callback, key)
         parser.set_defaults(MODEL_DEFAULTS)
+        add_old_name(parser)
         parser.link_arguments("trainer.max_steps", "model.max_steps")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments("run_dir", "trainer.default_root_dir")
@@ -205,16 +208,39 @@ class TrainerCLI(LightningCLI):
         Here ``last`` and ``best`` become files of the run folder, and a missing one an error.
         """
         config = self.config[self.command]
-        which = config.get("ckpt_path")
+        by_old_name = take_old_name(config)
+        which, weights = config.get("ckpt_path"), config["model"]["weights"]
         if which is not None:
             config["ckpt_path"] = str(
                 find_checkpoint(Path(config["run_dir"]), which, config["best_checkpoint"]["mode"])
             )
-        elif self.command != "fit" and config["model"].get("published_checkpoint") is None:
+        elif self.command != "fit" and weights is None:
             raise ValueError(
                 f"{self.command} needs weights: --ckpt_path last, best or a file, or "
-                "--model.published_checkpoint with a released one"
+                "--model.weights with a checkpoint or a released one"
             )
+        if weights is not None:
+            # The old option replaced the encoder, whatever was configured.
+            self.config = follow_weights(self.parser, self.arguments, self.config, by_old_name)
+
+    def instantiate_classes(self) -> None:
+        """A checkpoint has its own weights: those that the run started from are not read again."""
+        config = self.config[self.command]
+        resumed, weights = config.get("ckpt_path") is not None, config["model"]["weights"]
+        if resumed:
+            config["model"]["weights"] = None
+        super().instantiate_classes()
+        config["model"]["weights"] = weights  # for config.yaml
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse a wrong checkpoint now: data may take minutes to generate."""
+        path = self.config[self.command].get("ckpt_path")
+        fitting = self.command == "fit"
+        if path is not None:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            self.model.check_checkpoint(content, training=fitting)
+        elif fitting:
+            self.model.check_start()
 
     def fit(self, model: MVSplat, **kwargs: Any) -> None:
         """Train; a new run sets an earlier one in its folder aside, unless it fails to start."""

@@ -134,8 +134,8 @@ def check_checkpoint(path: Path) -> None:
         raise ValueError(f"{path} is damaged: the checksum of {altered} is wrong")
     if not isinstance(content, dict) or not {"state_dict", "loops"} <= content.keys():
         raise ValueError(
-            f"{path} is not a checkpoint of this program; if it is a released MVSplat checkpoint, "
-            "give it as --model.published_checkpoint"
+            f"{path} is not a checkpoint of this program; if it holds weights, as a released "
+            "MVSplat checkpoint does, give it as --model.weights"
         )
 
 
