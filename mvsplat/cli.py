@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mvsplat import config_files
@@ -31,7 +31,7 @@ from mvsplat.cli_errors import ShortErrors
 from mvsplat.cli_weights import add_old_name, follow_weights, take_old_name
 from mvsplat.data.data_module import SceneDataModule
 from mvsplat.model import MVSplat
-from mvsplat.run_folder import EarlierRun, find_checkpoint
+from mvsplat.run_folder import EarlierRun, after_setting_aside, find_checkpoint
 
 LOSSES = "model.losses"
 
@@ -209,6 +209,8 @@ class TrainerCLI(LightningCLI):
         """
         config = self.config[self.command]
         by_old_name = take_old_name(config)
+        if rank_zero_only.rank != 0:
+            self._find_weights_again()  # the first process may have set the earlier run aside
         which, weights = config.get("ckpt_path"), config["model"]["weights"]
         if which is not None:
             config["ckpt_path"] = str(
@@ -222,6 +224,13 @@ class TrainerCLI(LightningCLI):
         if weights is not None:
             # The old option replaced the encoder, whatever was configured.
             self.config = follow_weights(self.parser, self.arguments, self.config, by_old_name)
+
+    def _find_weights_again(self) -> None:
+        """Follow weights out of a run folder that this run takes over."""
+        config = self.config[self.command]
+        if (weights := config["model"]["weights"]) is not None:
+            moved = after_setting_aside(Path(weights), Path(config["run_dir"]))
+            config["model"]["weights"] = str(moved)
 
     def instantiate_classes(self) -> None:
         """A checkpoint has its own weights: those that the run started from are not read again."""
@@ -248,6 +257,7 @@ class TrainerCLI(LightningCLI):
         earlier = EarlierRun(Path(self.trainer.default_root_dir))
         if fresh and self.trainer.is_global_zero:
             earlier.set_aside()
+            self._find_weights_again()
         try:
             self.trainer.fit(model, **kwargs)
         except BaseException:

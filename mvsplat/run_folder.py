@@ -139,6 +139,19 @@ def check_checkpoint(path: Path) -> None:
         )
 
 
+def after_setting_aside(file: Path, run: Path) -> Path:
+    """Where a file of a run folder is now, if the run that it belonged to may have been set aside.
+
+    A new run may start from weights of the one whose folder it takes over.
+    """
+    if file.is_file() or not file.resolve().is_relative_to(run.resolve()):
+        return file
+    inside = file.resolve().relative_to(run.resolve())
+    numbers = [int(path.name[8:]) for path in run.glob("earlier-*") if path.name[8:].isdecimal()]
+    moved = [run / f"earlier-{number}" / inside for number in sorted(numbers)]
+    return next((path for path in reversed(moved) if path.is_file()), file)
+
+
 class EarlierRun:
     """What an earlier ``fit`` left in a run folder, which a new one must not mix with or lose.
 

@@ -7,6 +7,7 @@ from golden.cases import published_state
 
 import mvsplat
 from mvsplat import published
+from mvsplat.run_folder import after_setting_aside
 from mvsplat.weights import read_weights
 
 SIZES = dict(
@@ -177,6 +178,26 @@ def test_a_new_training_starts_from_weights(program, file, encoder):
     assert config_of(program)["encoder"]["init_args"]["d_feature"] == 16
     assert config_of(program)["weights"] == str(file)
     assert program("test", *saved, "--ckpt_path=last", config=False) == 0, program.err
+
+
+def test_weights_of_the_run_whose_folder_a_new_one_takes(program):
+    """They are read, and recorded where they are from then on; for the other processes, too."""
+    assert program("fit", "--trainer.max_steps=1") == 0, program.err
+    old = program.checkpoint()
+    assert program("fit", "--trainer.max_steps=1", "--model.weights", old) == 0, program.err
+    moved = program.run_dir / "earlier-1" / "checkpoints" / "last.ckpt"
+    assert config_of(program)["weights"] == str(moved) and moved.is_file()
+    before, after = (torch.load(path, weights_only=True) for path in (moved, old))
+    assert before["global_step"] == after["global_step"] == 1
+    for name, value in before["state_dict"].items():
+        torch.testing.assert_close(after["state_dict"][name], value, rtol=0, atol=3e-4)
+    run, step = program.run_dir, old.with_name("step-7.ckpt")
+    assert after_setting_aside(step, run) == step, "which was in neither"
+    (run / "earlier-10" / "checkpoints").mkdir(parents=True)
+    for place in ("earlier-1", "earlier-10"):
+        (run / place / "checkpoints" / "step-7.ckpt").touch()
+    assert after_setting_aside(step, run) == run / "earlier-10" / "checkpoints" / "step-7.ckpt"
+    assert after_setting_aside(old, run) == old, "where it still is"
 
 
 @pytest.mark.parametrize(
