@@ -209,7 +209,7 @@ class TrainerCLI(LightningCLI):
         """
         config = self.config[self.command]
         by_old_name = take_old_name(config)
-        if rank_zero_only.rank != 0:
+        if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             self._find_weights_again()  # the first process may have set the earlier run aside
         which, weights = config.get("ckpt_path"), config["model"]["weights"]
         if which is not None:
@@ -227,10 +227,9 @@ class TrainerCLI(LightningCLI):
 
     def _find_weights_again(self) -> None:
         """Follow weights out of a run folder that this run takes over."""
-        config = self.config[self.command]
-        if (weights := config["model"]["weights"]) is not None:
-            moved = after_setting_aside(Path(weights), Path(config["run_dir"]))
-            config["model"]["weights"] = str(moved)
+        model, run = self.config[self.command]["model"], Path(self.config[self.command]["run_dir"])
+        if model["weights"] is not None:
+            model["weights"] = str(after_setting_aside(Path(model["weights"]), run))
 
     def instantiate_classes(self) -> None:
         """A checkpoint has its own weights: those that the run started from are not read again."""
