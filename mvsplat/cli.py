@@ -5,13 +5,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import ActionConfigFile, Namespace
 from lightning.fabric.utilities.rank_zero import rank_zero_module
 from lightning.pytorch import Trainer
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mvsplat import config_files
@@ -28,11 +29,12 @@ from mvsplat.callbacks.preemption import Preemption
 from mvsplat.callbacks.progress_bar import ProgressBar
 from mvsplat.callbacks.progress_lines import ProgressLines
 from mvsplat.cli_errors import ShortErrors
+from mvsplat.cli_weights import add_old_name, follow_weights, take_old_name
 from mvsplat.data.data_module import SceneDataModule
 from mvsplat.earlier_run import EarlierRun
 from mvsplat.model import MVSplat
 from mvsplat.progress import in_terminal
-from mvsplat.run_folder import find_checkpoint
+from mvsplat.run_folder import after_setting_aside, find_checkpoint
 
 LOSSES = "model.losses"
 
@@ -158,7 +160,7 @@ class TrainerCLI(LightningCLI):
     """Lightning's command line on MVSplat, its data and its callbacks."""
 
     def __init__(self, argv: list[str]) -> None:
-        self.command = argv[0]
+        self.command, self.arguments = argv[0], argv
         super().__init__(
             MVSplat,
             SceneDataModule,
@@ -206,6 +208,7 @@ class TrainerCLI(LightningCLI):
         ):
             parser.add_lightning_class_args(callback, key)
         parser.set_defaults(MODEL_DEFAULTS)
+        add_old_name(parser)
         for option, source in FOLLOWING.items():
             parser.link_arguments(source, option, compute_fn=int if option == "data.seed" else None)
 
@@ -228,16 +231,49 @@ class TrainerCLI(LightningCLI):
         Here ``last`` and ``best`` become files of the run folder, and a missing one an error.
         """
         config = self.config[self.command]
-        which = config.get("ckpt_path")
+        by_old_name = take_old_name(config)
+        if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+            self._find_weights_again()  # the first process may have set the earlier run aside
+        which, weights = config.get("ckpt_path"), config["model"]["weights"]
         if which is not None:
             config["ckpt_path"] = str(
                 find_checkpoint(Path(config["run_dir"]), which, config["best_checkpoint"]["mode"])
             )
-        elif self.command != "fit" and config["model"].get("published_checkpoint") is None:
+        elif self.command != "fit" and weights is None:
             raise ValueError(
                 f"{self.command} needs weights: --ckpt_path last, best or a file, or "
-                "--model.published_checkpoint with a released one"
+                "--model.weights with a checkpoint or a released one"
             )
+        if weights is not None:
+            # The old option replaced the encoder, whatever was configured.
+            self.config = follow_weights(
+                self.parser, self.arguments, self.config, FOLLOWING.values(), by_old_name
+            )
+
+    def _find_weights_again(self) -> None:
+        """Follow weights out of a run folder that this run takes over."""
+        model, run = self.config[self.command]["model"], Path(self.config[self.command]["run_dir"])
+        if model["weights"] is not None:
+            model["weights"] = str(after_setting_aside(Path(model["weights"]), run))
+
+    def instantiate_classes(self) -> None:
+        """A checkpoint has its own weights: those that the run started from are not read again."""
+        config = self.config[self.command]
+        resumed, weights = config.get("ckpt_path") is not None, config["model"]["weights"]
+        if resumed:
+            config["model"]["weights"] = None
+        super().instantiate_classes()
+        config["model"]["weights"] = weights  # for config.yaml
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse a wrong checkpoint now: data may take minutes to generate."""
+        path = self.config[self.command].get("ckpt_path")
+        fitting = self.command == "fit"
+        if path is not None:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            self.model.check_checkpoint(content, training=fitting)
+        elif fitting:
+            self.model.check_start()
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.command]
@@ -250,6 +286,7 @@ class TrainerCLI(LightningCLI):
         earlier = EarlierRun(Path(self.trainer.default_root_dir))
         if fresh and self.trainer.is_global_zero:
             earlier.set_aside()
+            self._find_weights_again()
         try:
             self.trainer.fit(model, **kwargs)
         except BaseException:

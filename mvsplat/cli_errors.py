@@ -173,7 +173,8 @@ class _Given:
 
 
 def _options(parser: Any) -> set[str]:
-    return {action.dest for action in parser._actions} - {"help", "==SUPPRESS=="}
+    shown = (action for action in parser._actions if action.help != "==SUPPRESS==")
+    return {action.dest for action in shown} - {"help", "==SUPPRESS=="}
 
 
 def _innermost(parser: Any) -> Any:

@@ -13,13 +13,21 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from mvsplat import __version__, metrics
-from mvsplat.configurable import CONFIG_KEY, from_config, to_primitives
+from mvsplat.configurable import CONFIG_KEY, completed, same_class, to_primitives
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.encoder import CostVolumeEncoder, Encoder
+from mvsplat.encoder_settings import differences
 from mvsplat.losses import LPIPS, MSE, Loss
-from mvsplat.resuming import ACCUMULATED, rewind_to_step, take_optimizer_settings
+from mvsplat.published import check_backbone, load_backbone
+from mvsplat.resuming import (
+    ACCUMULATED,
+    check_optimizer,
+    rewind_to_step,
+    take_optimizer_settings,
+)
 from mvsplat.schedules import OneCycle, Schedule
 from mvsplat.types import Batch, Gaussians, Rendering, Views
+from mvsplat.weights import Weights, read_weights
 
 
 class MVSplat(LightningModule):
@@ -36,9 +44,11 @@ class MVSplat(LightningModule):
         max_steps: The schedule's length in optimizer steps; follows ``trainer.max_steps``.
         backbone_weights: UniMatch GMDepth file
             (``gmdepth-scale1-resumeflowthings-scannet-*.pth``) that ``fit`` initialises the
-            backbone from; not read when a run is resumed.
-        published_checkpoint: A released MVSplat checkpoint. Its encoder, sizes included,
-            replaces ``encoder``: for fine-tuning, validation, test and prediction.
+            backbone from; not read when a run is resumed, nor with ``weights``.
+        weights: A checkpoint of this package, a released MVSplat checkpoint, or a state dict of
+            either, to start from: for a new training with a fresh optimizer, and for validation,
+            test and prediction. The encoder's sizes and behaviours follow it: an option that says
+            otherwise is an error. Not read with a ``ckpt_path``.
         compile: Compile the encoder's networks with ``torch.compile``, for GPUs: minutes at the
             start; needs a C++ compiler (on the CPU).
     """
@@ -52,14 +62,12 @@ class MVSplat(LightningModule):
         schedule: Schedule | None = OneCycle(),  # noqa: B008 -- holds no state
         max_steps: int = -1,
         backbone_weights: str | None = None,
-        published_checkpoint: str | None = None,
+        weights: str | None = None,
         compile: bool = False,
     ):
         super().__init__()
-        if published_checkpoint is not None:
-            from mvsplat.published import load_encoder
-
-            encoder = load_encoder(published_checkpoint).train()
+        if weights is not None:
+            encoder = _encoder_of(read_weights(weights), encoder)
         self.encoder = CostVolumeEncoder() if encoder is None else encoder
         self.decoder = SplattingDecoder() if decoder is None else decoder
         chosen = {"mse": MSE(), "lpips": LPIPS()} | (losses or {})
@@ -69,7 +77,8 @@ class MVSplat(LightningModule):
         self.build_optimizer = optimizer
         self.schedule = schedule
         self.max_steps = max_steps
-        self.backbone_weights = backbone_weights
+        # Weights to start from have a backbone of their own.
+        self.backbone_weights = backbone_weights if weights is None else None
         if compile:
             self.encoder.compile()
 
@@ -107,13 +116,6 @@ class MVSplat(LightningModule):
     def on_fit_start(self) -> None:
         # Only here does the trainer know whether it resumes.
         if self.backbone_weights is not None and self.trainer.ckpt_path is None:
-            from mvsplat.published import load_backbone
-
-            if not isinstance(self.encoder, CostVolumeEncoder):
-                raise ValueError(
-                    f"model.backbone_weights are CostVolumeEncoder's, this encoder is a "
-                    f"{type(self.encoder).__name__}"
-                )
             load_backbone(self.encoder, self.backbone_weights)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -190,9 +192,26 @@ class MVSplat(LightningModule):
         return {name: to_primitives(getattr(settings, name), name) for name in names}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse another model's checkpoint; what fits goes on from its last complete step."""
+        self.check_checkpoint(checkpoint)
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            rewind_to_step(checkpoint, self.trainer.accumulate_grad_batches)
+            take_optimizer_settings(checkpoint, self._optimizer())
+
+    def check_start(self) -> None:
+        """Refuse weights for the backbone that cannot be read, before anything takes time."""
+        if self.backbone_weights is not None:
+            check_backbone(self.encoder, self.backbone_weights)
+
+    def check_checkpoint(self, checkpoint: dict[str, Any], training: bool = False) -> None:
         """Refuse another model's weights with the settings that differ, not with tensor names.
 
-        What fits goes on from its last complete optimizer step.
+        Args:
+            checkpoint: The content of a checkpoint of ``fit``.
+            training: Its optimizer must fit, too.
+
+        Raises:
+            ValueError: Tensors, behaviours or the optimizer differ.
         """
         mine, theirs = self.state_dict(), checkpoint["state_dict"]
         wrong = [
@@ -200,75 +219,60 @@ class MVSplat(LightningModule):
             for name in sorted({*mine, *theirs})
             if name not in mine or name not in theirs or mine[name].shape != theirs[name].shape
         ]
-        if not wrong:
-            self._check_behaviours(checkpoint.get(CONFIG_KEY))
-            if self.trainer.state.fn == TrainerFn.FITTING:
-                rewind_to_step(checkpoint, self.trainer.accumulate_grad_batches)
-                take_optimizer_settings(checkpoint, self._optimizer())
-            return
-        raise ValueError(
-            f"the checkpoint is of another model: {len(wrong)} tensors do not fit, {wrong[0]} "
-            f"first. {self._difference(checkpoint.get(CONFIG_KEY))} Use the configuration it was "
-            "trained with (config.yaml in its run folder)."
-        )
+        if wrong:
+            raise ValueError(
+                f"the checkpoint is of another model: {len(wrong)} tensors do not fit, {wrong[0]} "
+                f"first. {self._difference(checkpoint.get(CONFIG_KEY))} Use the configuration it "
+                "was trained with (config.yaml in its run folder)."
+            )
+        self._check_behaviours(checkpoint.get(CONFIG_KEY))
+        if training:
+            check_optimizer(checkpoint, self._optimizer())
 
     def _check_behaviours(self, stored: dict[str, Any] | None) -> None:
         """Refuse weights that fit, but were trained with switches this encoder does not have."""
         if stored is None or not self.encoder.behaviours:
             return
-        theirs, mine = stored["encoder"]["init_args"], self.encoder.config["init_args"]
-        names = [
-            name
-            for name in self.encoder.behaviours
-            if theirs.get(name, False) != mine.get(name, False)
-        ]
+        theirs, mine = completed(stored["encoder"])["init_args"], self.encoder.config["init_args"]
+        names = [name for name in self.encoder.behaviours if theirs.get(name) != mine.get(name)]
         if names:
-            options = " ".join(f"--model.encoder.{n} {theirs.get(n, False)}" for n in names).lower()
+            options = " ".join(f"--model.encoder.{name} {theirs.get(name)}" for name in names)
             raise ValueError(
-                f"the checkpoint's weights belong to an encoder with other settings: add {options} "
-                "or use the configuration they were trained with"
+                "the checkpoint's weights belong to an encoder with other settings: add "
+                f"{options.lower()} or use the configuration they were trained with"
             )
 
     def _difference(self, stored: dict[str, Any] | None) -> str:
         if stored is None:
             return "It does not say how it was configured."
         theirs, mine = stored["encoder"], self.encoder.config
-        if theirs["class_path"] != mine["class_path"]:
+        if not same_class(theirs, mine):
             return f"Its encoder is a {theirs['class_path']}, this one a {mine['class_path']}."
-        theirs, mine = theirs["init_args"], mine["init_args"]
-        names = [n for n in sorted({*theirs, *mine}) if theirs.get(n) != mine.get(n)]
-        pairs = [
-            f"{n} = {theirs.get(n, 'default')} (here {mine.get(n, 'default')})" for n in names[:4]
-        ]
-        return f"It has {', '.join(pairs)}." if pairs else ""
+        pairs = [f"{n} = {x} (here {y})" for n, y, x in differences(mine, completed(theirs))]
+        return f"It has {', '.join(pairs[:4])}." if pairs else ""
+
+
+def _encoder_of(weights: Weights, encoder: Encoder | None) -> Encoder:
+    """The encoder of given weights, in training mode: the one that was built for them, if any."""
+    if encoder is None and weights.encoder is not None:
+        return weights.build_encoder().train()
+    encoder = CostVolumeEncoder() if encoder is None else encoder
+    weights.load_into(encoder)
+    return encoder
 
 
 def load_model(checkpoint: str | Path, map_location: Any = "cpu") -> MVSplat:
-    """The model of a checkpoint that ``fit`` wrote, in evaluation mode; no YAML is needed.
+    """The model of a checkpoint, in evaluation mode; no YAML is needed.
 
     Args:
-        checkpoint: A ``.ckpt`` file. It is read with ``weights_only=True``: nothing in it runs.
+        checkpoint: A file that ``fit`` wrote, or a released MVSplat checkpoint. It is read with
+            ``weights_only=True``: nothing in it runs.
         map_location: The device to put the weights on.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a checkpoint of this package, or cannot be read.
+        ValueError: The file does not say what its model is, or cannot be read.
     """
-    path = Path(checkpoint)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
-    if not isinstance(content, dict) or CONFIG_KEY not in content:
-        raise ValueError(
-            f"{path} does not describe its model; if it is a published MVSplat checkpoint, "
-            "use mvsplat.published.load_encoder"
-        )
-    described = content[CONFIG_KEY]
-    encoder, decoder = from_config(described["encoder"]), from_config(described["decoder"])
-    for part, name in ((encoder, "encoder."), (decoder, "decoder.")):
-        weights = content["state_dict"].items()
-        part.load_state_dict({k.removeprefix(name): v for k, v in weights if k.startswith(name)})
+    weights = read_weights(checkpoint)
+    encoder, decoder = weights.build_encoder(), weights.build_decoder()
     return MVSplat(encoder, decoder, losses={"lpips": None}).to(map_location).eval()

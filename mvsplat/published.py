@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from mvsplat.configurable import CONFIG_KEY
+from mvsplat.encoder import CostVolumeEncoder, Encoder
 from mvsplat.encoder.adapter import OFFSET, ROTATION, SCALE
-from mvsplat.encoder.cost_volume_encoder import CostVolumeEncoder
 from mvsplat.published_names import Entry, correspondence
 
 PREFIX = "encoder."
@@ -51,20 +51,41 @@ def load_encoder(
             all of them are named in one message.
     """
     state = _encoder_state(checkpoint)
-    arguments = {
-        **dict.fromkeys(CostVolumeEncoder.behaviours, True),
-        **infer_arguments(state),
-        **encoder_arguments,
-    }
-    encoder = CostVolumeEncoder(**arguments)
-    entries = dict(correspondence(encoder))
-    _check(state, entries, "the published checkpoint")
-    for name, entry in entries.items():
-        entry.store(encoder, state[name])
+    encoder = CostVolumeEncoder(**{**determined_arguments(state), **encoder_arguments})
+    store(encoder, state, "the published checkpoint")
     return encoder.eval()
 
 
-def load_backbone(encoder: CostVolumeEncoder, path: str | os.PathLike) -> list[str]:
+def is_published(state: State) -> bool:
+    """Whether tensors of an encoder have the published MVSplat's names."""
+    return any(name.startswith(("backbone.backbone.", "depth_predictor.")) for name in state)
+
+
+def determined_arguments(state: State) -> dict[str, Any]:
+    """Arguments of ``CostVolumeEncoder`` that published tensors determine: sizes, behaviours."""
+    return {**dict.fromkeys(CostVolumeEncoder.behaviours, True), **infer_arguments(state)}
+
+
+def store(encoder: Encoder, state: State, origin: str) -> None:
+    """Put published tensors in their places.
+
+    Args:
+        encoder: Changed in place.
+        state: By the published names, without the prefix ``encoder.``.
+        origin: What to call them in a message.
+
+    Raises:
+        ValueError: Tensors are missing, unexpected or misshapen; all are named in one message.
+    """
+    if not isinstance(encoder, CostVolumeEncoder):
+        raise ValueError(f"{origin} fits a CostVolumeEncoder, not a {type(encoder).__name__}")
+    entries = dict(correspondence(encoder))
+    check_names_and_shapes(state, entries, origin)
+    for name, entry in entries.items():
+        entry.store(encoder, state[name])
+
+
+def load_backbone(encoder: Encoder, path: str | os.PathLike) -> list[str]:
     """Initialise CNN and transformer from UniMatch's GMDepth weights.
 
     Args:
@@ -77,6 +98,27 @@ def load_backbone(encoder: CostVolumeEncoder, path: str | os.PathLike) -> list[s
     Raises:
         ValueError: The file has no such entry, nothing in it fits, or a tensor is misshapen.
     """
+    backbone, state = _backbone_entries(encoder, path)
+    assert isinstance(encoder, CostVolumeEncoder)
+    for name, tensor in state.items():
+        backbone[name].store(encoder, tensor)
+    return list(state)
+
+
+def check_backbone(encoder: Encoder, path: str | os.PathLike) -> None:
+    """Raise what ``load_backbone`` would, and change nothing."""
+    _backbone_entries(encoder, path)
+
+
+def _backbone_entries(
+    encoder: Encoder, path: str | os.PathLike
+) -> tuple[dict[str, Entry], dict[str, Tensor]]:
+    """Where UniMatch's tensors go, by their names, and those of them that the file has."""
+    if not isinstance(encoder, CostVolumeEncoder):
+        raise ValueError(
+            f"model.backbone_weights are CostVolumeEncoder's, this encoder is a "
+            f"{type(encoder).__name__}"
+        )
     content = _load(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         raise ValueError(
@@ -93,10 +135,8 @@ def load_backbone(encoder: CostVolumeEncoder, path: str | os.PathLike) -> list[s
             f"{path}: none of its {len(content['model'])} tensors is one of the backbone's, "
             f"such as {next(iter(backbone))}"
         )
-    _check(state, {name: backbone[name] for name in state}, str(path))
-    for name, tensor in state.items():
-        backbone[name].store(encoder, tensor)
-    return list(state)
+    check_names_and_shapes(state, {name: backbone[name] for name in state}, str(path))
+    return backbone, state
 
 
 def infer_arguments(state: State) -> dict[str, Any]:
@@ -181,7 +221,7 @@ def _encoder_state(checkpoint: Mapping[str, Any] | str | os.PathLike) -> dict[st
     if isinstance(content, Mapping) and CONFIG_KEY in content:
         raise ValueError(
             f"{origin} is already a checkpoint of this package: mvsplat.load_model opens it, and "
-            "--ckpt_path of the commands"
+            "--model.weights or --ckpt_path of the commands"
         )
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -193,11 +233,12 @@ def _encoder_state(checkpoint: Mapping[str, Any] | str | os.PathLike) -> dict[st
     return {name: value for name, value in content.items() if isinstance(value, Tensor)}
 
 
-def _check(state: State, entries: Mapping[str, Entry], origin: str) -> None:
+def check_names_and_shapes(state: State, entries: Mapping[str, Entry] | State, origin: str) -> None:
+    """Refuse tensors that do not fit an encoder; ValueError names all that are wrong."""
     wrong = [
-        f"{name} {tuple(state[name].shape)}, expected {entry.shape}"
+        f"{name} {tuple(state[name].shape)}, expected {tuple(entry.shape)}"
         for name, entry in entries.items()
-        if name in state and tuple(state[name].shape) != entry.shape
+        if name in state and tuple(state[name].shape) != tuple(entry.shape)
     ]
     problems = {
         "missing": [name for name in entries if name not in state],

@@ -45,14 +45,9 @@ def take_optimizer_settings(checkpoint: dict[str, Any], optimizer: Optimizer) ->
     """
     if not checkpoint["optimizer_states"]:
         return  # no step was taken: an imported checkpoint
+    check_optimizer(checkpoint, optimizer)
     theirs = checkpoint["optimizer_states"][0]["param_groups"]
     mine = optimizer.param_groups
-    if [_options(group) for group in theirs] != [_options(group) for group in mine]:
-        raise ValueError(
-            f"the checkpoint's optimizer is no {type(optimizer).__name__} like the one that is "
-            f"configured: its options are {', '.join(sorted(_options(theirs[0])))}; go on with the "
-            "optimizer of its config.yaml"
-        )
     for number, (their, my) in enumerate(zip(theirs, mine, strict=True)):
         rate = their.get("initial_lr", their["lr"])
         their.update({name: my[name] for name in _options(my) - {"lr"}})
@@ -65,6 +60,23 @@ def take_optimizer_settings(checkpoint: dict[str, Any], optimizer: Optimizer) ->
         for schedule in checkpoint["lr_schedulers"]:
             if "base_lrs" in schedule:
                 schedule["base_lrs"][number] = my["lr"]
+
+
+def check_optimizer(checkpoint: dict[str, Any], optimizer: Optimizer) -> None:
+    """Refuse a checkpoint that the configured optimizer cannot go on from.
+
+    Raises:
+        ValueError: The checkpoint's optimizer was of another kind.
+    """
+    if not checkpoint["optimizer_states"]:
+        return
+    theirs = checkpoint["optimizer_states"][0]["param_groups"]
+    if [_options(group) for group in theirs] != [_options(g) for g in optimizer.param_groups]:
+        raise ValueError(
+            f"the checkpoint's optimizer is no {type(optimizer).__name__} like the one that is "
+            f"configured: its options are {', '.join(sorted(_options(theirs[0])))}; go on with the "
+            "optimizer of its config.yaml"
+        )
 
 
 def _options(group: dict[str, Any]) -> set[str]:

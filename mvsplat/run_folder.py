@@ -130,6 +130,19 @@ def check_checkpoint(path: Path) -> None:
         raise ValueError(f"{path} is damaged: the checksum of {altered} is wrong")
     if not isinstance(content, dict) or not {"state_dict", "loops"} <= content.keys():
         raise ValueError(
-            f"{path} is not a checkpoint of this program; if it is a released MVSplat checkpoint, "
-            "give it as --model.published_checkpoint"
+            f"{path} is not a checkpoint of this program; if it holds weights, as a released "
+            "MVSplat checkpoint does, give it as --model.weights"
         )
+
+
+def after_setting_aside(file: Path, run: Path) -> Path:
+    """Where a file of a run folder is now, if the run that it belonged to may have been set aside.
+
+    A new run may start from weights of the one whose folder it takes over.
+    """
+    if file.is_file() or not file.resolve().is_relative_to(run.resolve()):
+        return file
+    inside = file.resolve().relative_to(run.resolve())
+    numbers = [int(path.name[8:]) for path in run.glob("earlier-*") if path.name[8:].isdecimal()]
+    moved = [run / f"earlier-{number}" / inside for number in sorted(numbers)]
+    return next((path for path in reversed(moved) if path.is_file()), file)

@@ -1,6 +1,5 @@
 """``import-checkpoint``: a released MVSplat checkpoint becomes one of this package."""
 
-import inspect
 import logging
 import os
 import warnings
@@ -11,14 +10,10 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 
 from mvsplat.cli_errors import ShortErrors
-from mvsplat.configurable import to_primitives
 from mvsplat.encoder import CostVolumeEncoder
 from mvsplat.export.files import replacing
 from mvsplat.model import MVSplat
 from mvsplat.published import load_encoder
-
-# The encoder's arguments that say how to train it, not what it is.
-OF_TRAINING = ("initialization", "checkpointing")
 
 EPILOG = """\
 Beside the checkpoint, a YAML file of the same name holds the encoder's sizes and the published
@@ -62,10 +57,8 @@ def import_checkpoint(released: str | os.PathLike, output: str | os.PathLike) ->
 
 def overlay(encoder: CostVolumeEncoder, origin: str) -> str:
     """YAML that makes any configuration's encoder this one."""
-    parameters = inspect.signature(CostVolumeEncoder).parameters
-    defaults = {name: to_primitives(p.default, name) for name, p in parameters.items()}
-    arguments = defaults | encoder.config["init_args"]
-    for name in OF_TRAINING:
+    arguments = encoder.config["init_args"]
+    for name in encoder.of_training:
         del arguments[name]
     content = {"model": {"encoder": {"class_path": "CostVolumeEncoder", "init_args": arguments}}}
     text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None)

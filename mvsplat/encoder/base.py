@@ -16,6 +16,10 @@ class Encoder(Configurable, nn.Module, ABC):
     """Switches that change what weights mean but not their shapes: a checkpoint of an encoder whose
     switches differ is refused."""
 
+    of_training: ClassVar[tuple[str, ...]] = ()
+    """Arguments that say how to train the encoder, not what it is: with given weights, they follow
+    the configuration and all others the weights."""
+
     @abstractmethod
     def forward(self, views: Views) -> Gaussians:
         """Gaussians of each scene of the batch, from all its views."""

@@ -78,6 +78,7 @@ class CostVolumeEncoder(Encoder):
         "published_ray_depth",
         "published_shifted_mask",
     )
+    of_training: ClassVar[tuple[str, ...]] = ("initialization", "checkpointing")
 
     def __init__(
         self,

@@ -7,13 +7,12 @@ from typing import Any
 import torch
 import yaml
 
-from mvsplat.configurable import from_config
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.encoder import Encoder
+from mvsplat.weights import read_weights
 
 # Of released checkpoints, and of ours that do not say.
 _USUAL_SHAPE, _USUAL_NEAR, _USUAL_FAR = (256, 256), 1.0, 100.0
-_SECTION = "mvsplat"
 
 
 @dataclass
@@ -47,40 +46,14 @@ def load_trained(checkpoint: str | Path, device: torch.device | str = "cpu") -> 
         FileNotFoundError: There is no such file.
         ValueError: It is neither, or damaged.
     """
-    path = Path(checkpoint)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch.load raises many kinds
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is damaged or not a checkpoint: {first[:200]}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a checkpoint: a {type(content).__name__} found in it")
-    if _SECTION in content:
-        model = _ours(content, path)
-    else:
-        from mvsplat.published import load_encoder
-
-        model = TrainedModel(load_encoder(path), SplattingDecoder())
-    model.name = path.name
-    model.encoder.to(device).eval().requires_grad_(False)
+    weights = read_weights(checkpoint)
+    # Only a run of this package has a folder with its configuration.
+    settings = weights.views or (_run_views(Path(checkpoint)) if weights.decoder else {})
+    model = TrainedModel(weights.build_encoder(), weights.build_decoder(), *_views(settings))
+    model.name = Path(checkpoint).name
+    model.encoder.to(device).requires_grad_(False)
     model.decoder.to(device).eval()
     return model
-
-
-def _ours(content: dict[str, Any], path: Path) -> TrainedModel:
-    try:
-        described, weights = content[_SECTION], content["state_dict"]
-        encoder, decoder = from_config(described["encoder"]), from_config(described["decoder"])
-        for part, prefix in ((encoder, "encoder."), (decoder, "decoder.")):
-            part.load_state_dict(
-                {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
-            )
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise ValueError(f"{path} is damaged, or of another version: {first[:200]}") from error
-    return TrainedModel(encoder, decoder, *_views(described.get("views") or _run_views(path)))
 
 
 def _views(settings: dict[str, Any]) -> tuple[tuple[int, int], float, float]:

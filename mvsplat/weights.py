@@ -1,0 +1,180 @@
+"""Files of weights: finding one, telling by its content what it is, filling a model with it.
+
+Whatever takes weights asks here (``--model.weights``, ``load_model``, ``reconstruct``). Another
+kind of file is one more function of ``_KINDS``; another way to name one belongs to
+``find_weights``. Nothing here needs Lightning, whose import takes seconds.
+"""
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mvsplat import published
+from mvsplat.configurable import CONFIG_KEY, completed, from_config, path_of, to_primitives
+from mvsplat.decoder import SplattingDecoder
+from mvsplat.encoder import CostVolumeEncoder, Encoder
+from mvsplat.encoder_settings import Config, check_agreement
+from mvsplat.published import check_names_and_shapes
+
+_ENCODER = "encoder."
+
+
+@dataclass
+class Weights:
+    """What a file of weights holds.
+
+    Args:
+        origin: The file, for messages.
+        store: Puts the tensors into an encoder; ValueError names those that do not fit.
+        encoder: Class and arguments of the encoder, as far as the weights determine them; None for
+            a bare state dict of this package, which fits only an encoder like the one it is from.
+        decoder: Class and arguments of the decoder that the encoder was trained with, if known.
+        views: What the views of training were like, as far as it is known.
+    """
+
+    origin: str
+    store: Callable[[Encoder], None]
+    encoder: Config | None = None
+    decoder: Config | None = None
+    views: dict[str, Any] = field(default_factory=dict)
+
+    def build_encoder(self) -> Encoder:
+        """The encoder that the weights belong to, with them, in eval mode.
+
+        Raises:
+            ValueError: The file does not say what encoder that is, or its tensors do not fit it.
+        """
+        if self.encoder is None:
+            raise ValueError(
+                f"{self.origin} does not describe its model: its tensors are of use only with the "
+                "configuration they belong to, as --model.weights of the commands"
+            )
+        encoder = from_config(self.encoder)
+        self.store(encoder)
+        return encoder.eval()
+
+    def build_decoder(self) -> SplattingDecoder:
+        """The decoder that the encoder was trained with, where that is known, or the usual one."""
+        return SplattingDecoder() if self.decoder is None else from_config(self.decoder)
+
+    def load_into(self, encoder: Encoder) -> None:
+        """Fill an encoder that was built for these weights; arguments that train it may differ.
+
+        Raises:
+            ValueError: Its class, an argument or a tensor differs; the message names it.
+        """
+        if self.encoder is not None:
+            check_agreement(encoder.config, self.encoder, self.origin)
+        self.store(encoder)
+
+
+def find_weights(weights: str | Path) -> Path:
+    """The file that is meant.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    path = Path(weights)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    return path
+
+
+def read_weights(weights: str | Path) -> Weights:
+    """Whatever this package can read as weights; with ``weights_only``: nothing in a file runs.
+
+    Args:
+        weights: A checkpoint of ``fit``, a released MVSplat checkpoint, or a file of the bare state
+            dict of either, of the encoder or of the whole model.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged, or something else.
+    """
+    path = find_weights(weights)
+    content = _load(path)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} is not a checkpoint: a {type(content).__name__} found in it")
+    for kind in _KINDS:
+        if (found := kind(content, str(path))) is not None:
+            return found
+    raise ValueError(f"{path} is not a checkpoint: found no state dict in it")
+
+
+def _load(path: Path) -> Any:
+    try:
+        # Mapped, so that asking what a file is reads next to nothing of it.
+        mapped = zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # torch.load raises many kinds
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} is damaged or not a checkpoint: {first[:200]}") from error
+
+
+def _described(content: Mapping[str, Any], origin: str) -> Weights | None:
+    """A checkpoint of this package, which says what its model is."""
+    if CONFIG_KEY not in content:
+        return None
+    try:
+        described, state = content[CONFIG_KEY], _encoder_state(content["state_dict"])
+        encoder, decoder = completed(described["encoder"]), completed(described["decoder"])
+        views = described.get("views") or {}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{origin} is damaged, or of another version: {error}") from error
+    store = partial(_store, state, f"{origin} is damaged, or of another version: it")
+    return Weights(origin, store, encoder, decoder, views)
+
+
+def _released(content: Mapping[str, Any], origin: str) -> Weights | None:
+    """A released MVSplat checkpoint, or the state dict of one."""
+    state = _encoder_state(content.get("state_dict", content))
+    if not published.is_published(state):
+        return None
+    store = partial(published.store, state=state, origin=origin)
+    arguments = to_primitives(published.determined_arguments(state), origin)
+    encoder = {"class_path": path_of(CostVolumeEncoder), "init_args": arguments}
+    return Weights(origin, store, encoder)
+
+
+def _backbone(content: Mapping[str, Any], origin: str) -> None:
+    """UniMatch's weights are no model: of use, but elsewhere."""
+    if isinstance(content.get("model"), Mapping) and "state_dict" not in content:
+        raise ValueError(
+            f"{origin} holds an entry 'model', as UniMatch's weights do, which only initialise the "
+            "backbone: give them as --model.backbone_weights"
+        )
+
+
+def _bare(content: Mapping[str, Any], origin: str) -> Weights | None:
+    """A state dict with this package's names, or a checkpoint that does not describe its model."""
+    state = _encoder_state(content.get("state_dict", content))
+    return Weights(origin, partial(_store, state, origin)) if state else None
+
+
+_KINDS: tuple[Callable[[Mapping[str, Any], str], Weights | None], ...] = (
+    _described,
+    _released,
+    _backbone,
+    _bare,
+)
+"""The first that does not say None decides; each tells its kind by the file's content alone."""
+
+
+def _encoder_state(state: Any) -> dict[str, Tensor]:
+    """The tensors of the encoder in a state dict of it or of a whole model."""
+    if not isinstance(state, Mapping):
+        return {}
+    if any(str(name).startswith(_ENCODER) for name in state):
+        state = {n.removeprefix(_ENCODER): x for n, x in state.items() if n.startswith(_ENCODER)}
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _store(state: dict[str, Tensor], origin: str, encoder: Encoder) -> None:
+    check_names_and_shapes(state, encoder.state_dict(), origin)
+    encoder.load_state_dict(state)
