@@ -188,9 +188,11 @@ class SceneDataModule(LightningDataModule):
         return self._loader("predict")
 
     def teardown(self, stage: str) -> None:
-        for loader in self._loaders_in_use.values():
+        for name, loader in self._loaders_in_use.items():
             loader.close()
             loader.report.summarize()
+            if stage != "fit" and (count := len({skip.name for skip in self.left_out(name)})):
+                _log.warning("INCOMPLETE: %s left out %d of its scenes", loader.report.stage, count)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the training stream is, by the batches that whole optimizer steps have used.
