@@ -232,34 +232,39 @@ class Measured(Callback):
         (self.folder / f"{trainer.global_rank}.json").write_text(json.dumps(found))
 
 
-@pytest.mark.parametrize("command", ["fit", "validate"])
-def test_processes_without_depth_or_with_fewer_batches_keep_no_other_waiting(
-    program, tmp_path, command
-):
+def test_processes_without_depth_or_with_fewer_batches_keep_no_other_waiting(program, tmp_path):
     """Of five scenes one process has three, without depth, the other one two, with it."""
     assert program("fit", "--trainer.max_steps=1", "--model.optimizer.lr=0") == 0, program.err
-    folder = tmp_path / "measured"
-    folder.mkdir()
-    result = subprocess.run(
-        [sys.executable, __file__, command, str(program.checkpoint()), str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=150,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    measured = [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
-    assert measured[0] == measured[1]
-
+    measured = [
+        measured
+        for command in ("fit", "validate")
+        for measured in _measured(command, program.checkpoint(), tmp_path / command)
+    ]
     model = load_model(program.checkpoint())
     model.decoder.prepare(torch.device("cpu"))
     of_scenes = evaluate(model, [_scene(number, number % 2 == 1) for number in range(5)])
     expected = mean_scores(of_scenes)["model"]
-    assert set(measured[0]) == {"val/psnr", "val/ssim", "val/abs_rel"}
-    for name in ("psnr", "ssim", "abs_rel"):
-        assert measured[0][f"val/{name}"] == pytest.approx(expected[name], rel=1e-4), name
+    assert len(measured) == 4
+    for of_process in measured:
+        assert set(of_process) == {"val/psnr", "val/ssim", "val/abs_rel"}
+        for name in ("psnr", "ssim", "abs_rel"):
+            assert of_process[f"val/{name}"] == pytest.approx(expected[name], rel=1e-4), name
     deep = [r["scene"] for r in of_scenes if "abs_rel" in r["scores"]["model"]["mean"]]
     assert deep == ["scene1", "scene3"]
+
+
+def _measured(command: str, checkpoint: Path, folder: Path) -> list[dict[str, float]]:
+    """What each of two processes says of its validation."""
+    folder.mkdir()
+    result = subprocess.run(
+        [sys.executable, __file__, command, str(checkpoint), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
 def _measure(command: str, checkpoint: str, folder: str) -> None:
