@@ -58,6 +58,7 @@ def test_training_goes_on_without_the_damaged_scene_and_names_it(run, program, c
 
 
 def test_training_ends_where_nothing_is_left_and_lists_it(run, program, data):
+    write_chunks(data / "more" / "test", [entry("tt")])
     write_chunks(
         data / "more" / "train", [entry(k, images=[torch.zeros(9).byte()] * 7) for k in KEYS]
     )
