@@ -25,6 +25,7 @@ from mvsplat.resuming import (
     rewind_to_step,
     take_optimizer_settings,
 )
+from mvsplat.scene_means import SceneMeans
 from mvsplat.schedules import OneCycle, Schedule
 from mvsplat.types import Batch, Gaussians, Rendering, Views
 from mvsplat.weights import Weights, read_weights
@@ -79,6 +80,7 @@ class MVSplat(LightningModule):
         self.max_steps = max_steps
         # Weights to start from have a backbone of their own.
         self.backbone_weights = backbone_weights if weights is None else None
+        self._scores = SceneMeans("psnr", "ssim", "abs_rel")
         if compile:
             self.encoder.compile()
 
@@ -112,6 +114,12 @@ class MVSplat(LightningModule):
             raise ValueError("model.losses is empty: there is nothing to minimise")
         for loss in self.losses.values():
             loss.prepare()  # type: ignore[operator]  # nn.ModuleDict forgets what it holds
+        # DistributedDataParallel sends buffers around before every batch, for which processes with
+        # unequal numbers of validation batches would wait; these are constants.
+        stored = {name for name in self.state_dict() if not name.startswith("losses.")}
+        self._ddp_params_and_buffers_to_ignore = [
+            name for name, _ in self.named_buffers() if name not in stored
+        ]
 
     def on_fit_start(self) -> None:
         # Only here does the trainer know whether it resumes.
@@ -144,19 +152,24 @@ class MVSplat(LightningModule):
     def _evaluate(self, batch: Batch, stage: str) -> dict[str, Any]:
         gaussians = self.encoder(batch.context)
         rendering = self.render(gaussians, batch.target)
-        if stage == "test" and self.trainer.world_size > 1:
-            # A process may have no scene to test, and would not meet the others here: TestResults
-            # gathers all scores.
-            return {"gaussians": gaussians, "rendering": rendering}
         truth = batch.target.image
-        self._log(
-            f"{stage}/psnr", metrics.psnr(rendering.color, truth).mean(), batch, prog_bar=True
-        )
-        self._log(f"{stage}/ssim", metrics.ssim(rendering.color, truth).mean(), batch)
+        self._scores.add("psnr", metrics.psnr(rendering.color, truth).mean(-1))
+        self._scores.add("ssim", metrics.ssim(rendering.color, truth).mean(-1))
         if batch.context.depth is not None and gaussians.estimate is not None:
-            error = metrics.abs_rel(gaussians.estimate.depth, batch.context.depth).nanmean()
-            self._log(f"{stage}/abs_rel", error, batch)
+            errors = metrics.abs_rel(gaussians.estimate.depth, batch.context.depth)
+            self._scores.add("abs_rel", errors.nanmean(-1), known=~errors.isnan().all(-1))
         return {"gaussians": gaussians, "rendering": rendering}
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        for name, mean in self._scores.take_means(self.trainer.strategy).items():
+            # The same names and values in every process already.
+            self.log(f"{stage}/{name}", mean, prog_bar=name == "psnr", batch_size=1, sync_dist=True)
 
     def _log(self, name: str, value: Tensor | float, batch: Batch, prog_bar: bool = False) -> None:
         self.log(name, value, prog_bar=prog_bar, batch_size=len(batch.scene), sync_dist=True)

@@ -10,9 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from torch.utils.data import DataLoader
 
+from mvsplat import load_model
+from mvsplat.callbacks.preemption import Preemption
+from mvsplat.evaluation import evaluate, mean_scores
 from mvsplat.losses import Loss
+from mvsplat.types import Batch, Views
 
 pytestmark = pytest.mark.slow
 TINY = Path(__file__).parent / "configs" / "tiny.yaml"
@@ -181,3 +187,99 @@ def test_two_processes_score_every_scene_once_and_as_one(program):
             assert numbers == [name for name in two if "timing" not in name]
             for name in numbers:
                 assert one[name] == pytest.approx(two[name], abs=1e-6), name
+
+
+class HalfDeep(LightningDataModule):
+    """Validation: the first process has scenes 0, 2 and 4, without depth, the other 1 and 3."""
+
+    def train_dataloader(self):
+        return DataLoader([_scene(self.trainer.global_rank + n) for n in (5, 7)], batch_size=None)
+
+    def val_dataloader(self):
+        scenes = [_scene(number, number % 2 == 1) for number in range(5)]
+        return DataLoader(scenes[self.trainer.global_rank :: 2], batch_size=None)
+
+
+def _scene(number: int, depth: bool = False) -> Batch:
+    """Four views of noise."""
+    generator = torch.Generator().manual_seed(number)
+    extrinsics = torch.eye(4).repeat(1, 2, 1, 1)
+    extrinsics[:, 1, 0, 3] = 0.3
+    intrinsics = torch.tensor([[1.0, 0, 0.5], [0, 1, 0.5], [0, 0, 1]]).repeat(1, 2, 1, 1)
+    bounds = torch.ones(1, 2)
+    views = [
+        Views(torch.rand(1, 2, 3, 32, 32, generator=generator), extrinsics, intrinsics, bounds,
+              10 * bounds, depth=2 + torch.rand(1, 2, 32, 32, generator=generator))
+        for _ in range(2)
+    ]  # fmt: skip
+    if not depth:
+        views[0].depth = None
+    return Batch(views[0], views[1], [f"scene{number}"])
+
+
+class Measured(Callback):
+    """Writes what was measured.
+
+    Args:
+        folder: Where to.
+    """
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+
+    def on_validation_end(self, trainer, pl_module):
+        found = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        (self.folder / f"{trainer.global_rank}.json").write_text(json.dumps(found))
+
+
+def test_processes_without_depth_or_with_fewer_batches_keep_no_other_waiting(program, tmp_path):
+    """Of five scenes one process has three, without depth, the other one two, with it."""
+    assert program("fit", "--trainer.max_steps=1", "--model.optimizer.lr=0") == 0, program.err
+    measured = [
+        measured
+        for command in ("fit", "validate")
+        for measured in _measured(command, program.checkpoint(), tmp_path / command)
+    ]
+    model = load_model(program.checkpoint())
+    model.decoder.prepare(torch.device("cpu"))
+    of_scenes = evaluate(model, [_scene(number, number % 2 == 1) for number in range(5)])
+    expected = mean_scores(of_scenes)["model"]
+    assert len(measured) == 4
+    for of_process in measured:
+        assert set(of_process) == {"val/psnr", "val/ssim", "val/abs_rel"}
+        for name in ("psnr", "ssim", "abs_rel"):
+            assert of_process[f"val/{name}"] == pytest.approx(expected[name], rel=1e-4), name
+    deep = [r["scene"] for r in of_scenes if "abs_rel" in r["scores"]["model"]["mean"]]
+    assert deep == ["scene1", "scene3"]
+
+
+def _measured(command: str, checkpoint: Path, folder: Path) -> list[dict[str, float]]:
+    """What each of two processes says of its validation."""
+    folder.mkdir()
+    result = subprocess.run(
+        [sys.executable, __file__, command, str(checkpoint), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def _measure(command: str, checkpoint: str, folder: str) -> None:
+    """What the test above starts: two processes on HalfDeep."""
+    model = load_model(checkpoint).train()
+    model.build_optimizer = lambda parameters: torch.optim.SGD(parameters, lr=0.0)
+    model.schedule = None
+    trainer = Trainer(
+        accelerator="cpu", strategy="ddp", devices=2, max_steps=2, val_check_interval=2,
+        num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        callbacks=[Measured(folder), Preemption()],
+    )  # fmt: skip
+    getattr(trainer, command)(model, datamodule=HalfDeep())
+
+
+if __name__ == "__main__":
+    _measure(*sys.argv[1:])

@@ -49,6 +49,21 @@ class ProgressBar(RichProgressBar):
     def _counts_steps(self) -> bool:
         return self.trainer.max_epochs == -1 and self.trainer.max_steps > 0
 
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._fill(self.test_progress_bar_id)
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._fill(self.predict_progress_bar_id)
+
+    def _fill(self, task: Any) -> None:
+        """Let a bar end at its total: scenes that were left out are done with, too."""
+        progress: Any = self.progress
+        if progress is None or self.is_disabled or task is None:
+            return
+        for found in progress.tasks:
+            if found.id == task and found.total is not None:
+                self._update(task, found.total)
+
     def _get_train_description(self, current_epoch: int) -> str:
         if self.trainer.max_epochs == -1:
             return "Training"

@@ -1,25 +1,33 @@
 """What ``test`` leaves behind: a table, scores of every view, pictures and films of the scenes."""
 
+import signal
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import distributed, nn
 
 from mvsplat import __version__
 from mvsplat.callbacks.progress_bar import tracker
 from mvsplat.callbacks.scene_files import Picture, save_pictures
+from mvsplat.data.data_module import SceneDataModule
 from mvsplat.data.view_samplers import ViewSampler
 from mvsplat.evaluation import Result, Results, merge, print_results, save_results, scoring
 from mvsplat.evaluation.benchmark import Benchmark
+from mvsplat.evaluation.files import checked_result
+from mvsplat.evaluation.journal import Journal, read_journals, remove_journals
 from mvsplat.export.files import file_name
 from mvsplat.export.films import Film, FilmSettings, save_film
 from mvsplat.types import Batch, Gaussians, Rendering
+
+T = TypeVar("T")
+_LONGEST_REASON = 300
 
 
 class TestResults(Callback):
@@ -28,6 +36,9 @@ class TestResults(Callback):
     Scores are PSNR, SSIM and LPIPS of the target views, and the relative error (AbsRel) of the
     context views' depth where the data has exact depth. Each scene's views are averaged first,
     then the scenes. Time and memory a scene, and the number of Gaussians, go with them.
+
+    Scenes that cannot be used are left out, and named in the results, which are incomplete then. A
+    test that is interrupted, by Ctrl-C, SIGTERM or an error, leaves the scores so far.
 
     Args:
         baselines: Also score the nearest context view copied, the mean colour, the context views
@@ -70,8 +81,16 @@ class TestResults(Callback):
         self._names: Counter[str] = Counter()
         self._benchmark: Benchmark | None = None
         self._distance: nn.Module | None = None
+        self._journal: Journal | None = None
         if "file" in films and film.file is None:
             raise ValueError('films has "file": name the camera path with film.file')
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "test":
+            return
+        if trainer.is_global_zero:
+            remove_journals(self._folder(trainer))  # of a test that was killed
+        self._journal = Journal(self._folder(trainer), trainer.global_rank)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._results, self._names = [], Counter()
@@ -103,6 +122,8 @@ class TestResults(Callback):
             if self.images < 0 or len(self._results) < self.images:
                 result |= self._show(trainer, batch, scene, gaussians, rendering)
             self._results.append(result)
+            if self._journal is not None:
+                self._journal.add(result)
 
     def _show(
         self,
@@ -113,7 +134,7 @@ class TestResults(Callback):
         rendering: Rendering,
     ) -> dict[str, Any]:
         """Pictures and films of a scene; where they are, for the results."""
-        folder = Path(trainer.default_root_dir) / self.folder
+        folder = self._folder(trainer)
         model: Any = trainer.lightning_module
         name = batch.scene[scene]
         self._names[name] += 1
@@ -130,29 +151,51 @@ class TestResults(Callback):
         return {"files": written} if written else {}
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        results = merge(_gather(self._results))
+        gathered = _gather((self._results, _left_out(trainer)))
+        results = merge([of_process for of_process, _ in gathered])
+        left_out = {name: why for _, of_process in gathered for name, why in of_process.items()}
         if not results:
-            raise ValueError(
-                "no test scene could be used, on any process; the reasons are in the log above"
-            )
-        if not trainer.is_global_zero:
-            return
-        folder = Path(trainer.default_root_dir) / self.folder
-        save_results(Results(results, self._settings(trainer)), folder / "scores.json")
+            raise ValueError(_nothing_scored(left_out))
+        if trainer.is_global_zero:
+            self._write(trainer, Results(results, self._settings(trainer), left_out=left_out))
+
+    def _write(self, trainer: Trainer, results: Results) -> None:
+        """Files and tables; what was kept in case of an interruption goes."""
+        folder = self._folder(trainer)
+        save_results(results, folder / "scores.json")
+        remove_journals(folder)
         from rich.console import Console
 
         console = Console()
-        print_results(results, console)
+        print_results(results.scenes, console, results.missing())
         console.print(f"scores and pictures: {folder}", markup=False, soft_wrap=True)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._benchmark is not None:
             self._benchmark.stop()
+        if self._journal is not None:
+            self._journal.close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
+        """Write the scores so far; those of other processes as far as these have written them."""
+        if not trainer.testing:
+            return
         self.on_test_end(trainer, pl_module)
+        if isinstance(exception, SIGTERMException):
+            exception.code = 128 + signal.SIGTERM
+        folder = self._folder(trainer)
+        results = merge(read_journals(folder)) if trainer.is_global_zero else []
+        if results:
+            why = interruption(exception)
+            settings, left_out = self._settings(trainer), _left_out(trainer)
+            checked = [checked_result(result["scene"], result) for result in results]
+            interrupted = Results(checked, settings, left_out=left_out, interrupted=why)
+            self._write(trainer, interrupted)
+
+    def _folder(self, trainer: Trainer) -> Path:
+        return Path(trainer.default_root_dir) / self.folder
 
     def _settings(self, trainer: Trainer) -> dict[str, Any]:
         cuda = torch.cuda.is_initialized()
@@ -182,10 +225,32 @@ def _perceptual_distance(net: Literal["vgg", "alex"], weights: str | None) -> nn
         return None
 
 
-def _gather(results: list[Result]) -> list[list[Result]]:
-    """Every process's results, on every process."""
+def _left_out(trainer: Trainer) -> dict[str, dict[str, str]]:
+    """The scenes that this process could not test, each with the reason."""
+    data: Any = getattr(trainer, "datamodule", None)
+    skipped = data.left_out("test") if isinstance(data, SceneDataModule) else []
+    return {skip.name: {"reason": skip.reason, "detail": skip.detail} for skip in skipped}
+
+
+def _nothing_scored(left_out: dict[str, dict[str, str]]) -> str:
+    lines = [f"{name}: {why['detail'] or why['reason']}" for name, why in left_out.items()]
+    return "\n".join(["no test scene could be used, on any process", *lines])
+
+
+def interruption(exception: BaseException) -> str:
+    """What ended a test, in a few words."""
+    if isinstance(exception, KeyboardInterrupt):
+        return "Ctrl-C"
+    if isinstance(exception, SIGTERMException):
+        return "SIGTERM"
+    first = next(iter(str(exception).strip().splitlines()), "")
+    return f"{type(exception).__name__}: {first}"[:_LONGEST_REASON]
+
+
+def _gather(value: T) -> list[T]:
+    """Every process's value, on every process."""
     if not (distributed.is_available() and distributed.is_initialized()):
-        return [results]
+        return [value]
     gathered: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(gathered, results)
+    distributed.all_gather_object(gathered, value)
     return gathered

@@ -51,6 +51,10 @@ def _print(comparison: Comparison, metric: Metric, confidence: float) -> None:
 
     console = Console()
     console.print(comparison_files.means_table(comparison))
+    for name, run in comparison.runs.items():
+        if not run.complete:
+            line = f"INCOMPLETE: {name}: {run.missing()}"
+            console.print(line, style="bold yellow", markup=False, soft_wrap=True)
     if len(comparison.scenes) > 1:
         console.print(
             f"The interval is the {100 * confidence:g} % confidence interval of the mean "

@@ -5,11 +5,12 @@ from collections import Counter
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import Dataset, IterableDataset
 
 from mvsplat.data.examples import Examples, ExampleSettings, SceneExamples
-from mvsplat.data.loading import BatchLoader, LoaderSettings, Maker, SkipReport, describe_counts
+from mvsplat.data.loading import BatchLoader, LoaderSettings, Maker, Skip, SkipReport
 from mvsplat.data.readers import opening  # noqa: F401  (a YAML file can name its classes)
 from mvsplat.data.scenes import SceneSource
 from mvsplat.data.streams import (
@@ -26,6 +27,7 @@ from mvsplat.data.streams import (
 )
 from mvsplat.data.user_datasets import IterableMaker, MapExamples
 from mvsplat.data.view_samplers import BoundedViewSampler, MiddleViewSampler, ViewSampler
+from mvsplat.data.wording import few
 
 Stage = Literal["train", "val", "test", "predict"]
 _STAGES: tuple[Stage, ...] = ("train", "val", "test", "predict")
@@ -41,8 +43,9 @@ class SceneDataModule(LightningDataModule):
     Training is an endless, shuffled stream, in which the views, flips and order of the samples
     depend on the seed and the sample's position alone: not on workers, and after a resume the
     stream goes on where it was. Ranks take different samples. Validation is a fixed number of test
-    scenes; test and prediction take every test scene once. Scenes that cannot be used are counted
-    by reason, said on the console and kept in ``skipped``.
+    scenes; test and prediction take every test scene once. Scenes that cannot be used, because they
+    are damaged, say, are counted by reason, named on the console and kept in ``skipped``: training
+    takes other ones instead, the other stages leave them out (see :meth:`left_out`).
 
     Args:
         source: Where the scenes come from; null generates some.
@@ -154,6 +157,14 @@ class SceneDataModule(LightningDataModule):
         """How many scenes this process has skipped in each stage, by reason."""
         return {stage: loader.report.counts for stage, loader in self._loaders_in_use.items()}
 
+    def left_out(self, stage: Stage) -> list[Skip]:
+        """The scenes that this process was to use in a stage and could not, so far: which and why.
+
+        Scenes that an evaluation index does not have, or has as null, are not among them.
+        """
+        loader = self._loaders_in_use.get(stage)
+        return [] if loader is None else list(loader.report.skipped.values())
+
     def prepare_data(self) -> None:
         if self._stages_from_source():
             self.source.prepare()
@@ -177,9 +188,11 @@ class SceneDataModule(LightningDataModule):
         return self._loader("predict")
 
     def teardown(self, stage: str) -> None:
-        for loader in self._loaders_in_use.values():
+        for name, loader in self._loaders_in_use.items():
             loader.close()
             loader.report.summarize()
+            if stage != "fit" and (count := len({skip.name for skip in self.left_out(name)})):
+                _log.warning("INCOMPLETE: %s left out %d of its scenes", loader.report.stage, count)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the training stream is, by the batches that whole optimizer steps have used.
@@ -211,16 +224,17 @@ class SceneDataModule(LightningDataModule):
         )
         share = Share(settings.batch_size, rank, world)
         report = SkipReport(stage if world == 1 else f"{stage} (rank {rank} of {world})")
+        replace = stage == "train" or stage == "val" and not self._only_validates()
         seed = mix(self.seed, _STAGES.index(stage))
         examples = self._examples(stage)
         if not isinstance(examples, Examples):
             passes = IterableMaker(examples, seed, shuffle=stage == "train", repeat=fitting)
             return BatchLoader(self._plan(stage, share, None), passes, settings, report)
-        self._report_left_out(examples, report)
+        _report_choice(examples, report, rank)
         order: Order = InOrder(len(examples))
         if fitting:
             order = Shuffled(examples.groups(), self.shuffle_groups, seed)
-        maker = Maker(examples, order, seed, replace_skipped=fitting)
+        maker = Maker(examples, order, seed, replace_skipped=replace)
         plan = self._plan(stage, share, len(examples))
         return BatchLoader(plan, maker, settings, report, require_some=world == 1)
 
@@ -247,14 +261,12 @@ class SceneDataModule(LightningDataModule):
             self.settings,
             flip_probability=self.flip_probability if stage == "train" else 0.0,
             only=self.overfit if fitting else None,
-            skip_damaged=fitting,
             seed=mix(self.seed, _STAGES.index(stage)),
         )
 
-    def _report_left_out(self, examples: Examples, report: SkipReport) -> None:
-        if isinstance(examples, SceneExamples) and examples.left_out:
-            report.counts.update(examples.left_out)
-            rank_zero_info(f"{report.stage}: left out {describe_counts(report.counts)}")
+    def _only_validates(self) -> bool:
+        """Whether it is not training that validates: there, all need the same number of batches."""
+        return self.trainer is not None and self.trainer.state.fn == TrainerFn.VALIDATING
 
     def _split(self, stage: Stage) -> Literal["train", "test"]:
         overfitting = self.overfit is not None and stage == "val"
@@ -297,6 +309,21 @@ class SceneDataModule(LightningDataModule):
 
     def _step(self) -> int:
         return self.trainer.global_step if self.trainer is not None else 0
+
+
+def _report_choice(examples: Examples, report: SkipReport, rank: int) -> None:
+    """Say which scenes the view sampler leaves out, and count those that it should not have to."""
+    if not isinstance(examples, SceneExamples):
+        return
+    choice = examples.choice
+    report.counts.update({reason: len(names) for reason, names in choice.left_out.items()})
+    if choice.left_out:
+        found = [f"{len(names)} {r} ({few(names)})" for r, names in choice.left_out.items()]
+        rank_zero_info(f"{report.stage}: left out {', '.join(found)}")
+    for remark in choice.remarks if rank == 0 else ():
+        _log.warning("%s: %s", report.stage, remark)
+    for reason, scenes in choice.unusable.items() if rank == 0 else ():
+        report.add(Skip(reason, name, detail) for name, detail in scenes.items())
 
 
 def _generated_scenes() -> SceneSource:

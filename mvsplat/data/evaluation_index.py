@@ -13,15 +13,18 @@ a name to null (the scene is left out) or to an object with
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mvsplat.data.wording import few, frames
 from mvsplat.export.files import replacing
 
 _MOST_FRAMES = 2**31
 _LONGEST_TIER = 100
+_LONGEST_QUOTE = 120
 
 
 @dataclass(frozen=True)
@@ -58,27 +61,60 @@ def read_evaluation_index(path: str | Path) -> dict[str, IndexEntry | None]:
         FileNotFoundError: There is no such file.
         ValueError: It is no evaluation index; names the file, the entry and the field.
     """
-    path = Path(path)
+    entries, problems = _read(Path(path))
+    if problems:
+        raise _bad_entries(path, problems)
+    return entries
+
+
+def read_usable_entries(
+    path: str | Path,
+) -> tuple[dict[str, IndexEntry | None], dict[str, str]]:
+    """The entries of an index file that can be read, and what is wrong with each of the others.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no evaluation index, or has bad entries only.
+    """
+    entries, problems = _read(Path(path))
+    if problems and not entries:
+        raise _bad_entries(path, problems)
+    return entries, problems
+
+
+def _bad_entries(path: str | Path, problems: Mapping[str, str]) -> ValueError:
+    name, problem = next(iter(problems.items()))
+    more = f" (and {len(problems) - 1} more such entries)" if len(problems) > 1 else ""
+    return ValueError(f"{path}, scene {name!r}: {problem}{more}")
+
+
+def _read(path: Path) -> tuple[dict[str, IndexEntry | None], dict[str, str]]:
+    index = _read_object(path)
+    entries: dict[str, IndexEntry | None] = {}
+    problems: dict[str, str] = {}
+    for name, entry in index.items():
+        try:
+            if name in index.twice:
+                raise ValueError("the entry is there twice")
+            entries[name] = None if entry is None else _entry(entry)
+        except ValueError as error:
+            problems[name] = str(error)
+    return entries, problems
+
+
+def _read_object(path: Path) -> "_Object":
     try:
         text = path.read_text(encoding="utf-8")
-        index = json.loads(text, object_pairs_hook=_distinct)
+        index = json.loads(text, object_pairs_hook=_Object)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no evaluation index {path}") from None
     except OSError as error:
         raise ValueError(f"the evaluation index {path} cannot be read: {error}") from error
-    except _Twice as error:
-        raise ValueError(f"the evaluation index {path} has {error} twice") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the evaluation index {path} is not JSON: {error}") from error
-    if not isinstance(index, dict):
+    if not isinstance(index, _Object):
         raise ValueError(f"{path} holds a {type(index).__name__}, expected {{scene: views}}")
-    entries: dict[str, IndexEntry | None] = {}
-    for name, entry in index.items():
-        try:
-            entries[name] = None if entry is None else _entry(entry)
-        except ValueError as error:
-            raise ValueError(f"{path}, scene {name!r}: {error}") from None
-    return entries
+    return index
 
 
 def write_evaluation_index(path: str | Path, entries: EvaluationIndex) -> None:
@@ -105,14 +141,42 @@ def scene_of(name: str, entry: IndexEntry | None, known: Iterable[str]) -> str |
     return scene if run.isdigit() and scene in known else None
 
 
+def odd_views(entries: EvaluationIndex, names: Collection[str]) -> list[str]:
+    """What is odd about some entries' views, a line a kind: views that are there twice."""
+    odd: dict[str, list[str]] = {}
+
+    def note(problem: str, name: str, numbers: Iterable[int]) -> None:
+        if numbers := sorted(numbers):
+            odd.setdefault(problem, []).append(f"{name}: {frames(numbers)}")
+
+    for name in names:
+        entry = entries[name]
+        if entry is None:
+            continue
+        context, target = Counter(entry.context), Counter(entry.target)
+        note("have targets that are context views", name, {*context} & {*target})
+        note("name a target twice, which counts once", name, _twice(target))
+        note("name a context view twice, which the model gets twice", name, _twice(context))
+    return [
+        f"{len(found)} of {len(names)} entries {problem} ({few(found, separator='; ')})"
+        for problem, found in odd.items()
+    ]
+
+
+def _twice(counts: Counter[int]) -> set[int]:
+    return {number for number, count in counts.items() if count > 1}
+
+
 def _entry(fields: Any) -> IndexEntry:
-    if not isinstance(fields, dict) or not all(
+    if not isinstance(fields, _Object) or not all(
         _is_frame_list(fields.get(kind)) for kind in ("context", "target")
     ):
         raise ValueError(
             'expected null or {"context": [frame, ...], "target": [frame, ...]} with frames '
-            "counted from 0"
+            f"counted from 0, found {json.dumps(fields)[:_LONGEST_QUOTE]}"
         )
+    if fields.twice:
+        raise ValueError(f"it has {min(fields.twice)!r} twice")
     scene, overlap, tier = (fields.get(name) for name in ("scene", "overlap", "tier"))
     if isinstance(overlap, str):
         overlap, tier = None, overlap if tier is None else tier
@@ -142,14 +206,10 @@ def _is_frame_list(numbers: object) -> bool:
     )
 
 
-class _Twice(Exception):
-    """A key that occurs twice."""
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which keys it has twice."""
 
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore
-        raise _Twice(repr(twice))
-    return found
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(key for key, _ in pairs) if len(self) < len(pairs) else {}
+        self.twice = {key for key, count in counts.items() if count > 1}

@@ -2,8 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -15,6 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mvsplat.data.bounds import Bounds, UnknownBounds, find_bounds
+from mvsplat.data.chunk_fields import check_cameras
+from mvsplat.data.faults import faults_are
 from mvsplat.data.scenes import Scene, SceneSource, Split
 from mvsplat.data.streams import make_generator
 from mvsplat.data.transforms import (
@@ -25,7 +26,8 @@ from mvsplat.data.transforms import (
     flip_batch,
     stack_images,
 )
-from mvsplat.data.view_samplers import UnsuitableScene, ViewSampler
+from mvsplat.data.view_samplers import Choice, UnsuitableScene, ViewSampler
+from mvsplat.data.wording import few
 from mvsplat.types import Batch, Views
 
 _log = logging.getLogger("mvsplat.data")
@@ -101,7 +103,6 @@ class SceneExamples(Examples):
         settings: Crop, bounds and filters.
         flip_probability: How often a sample is mirrored left and right.
         only: Take this scene alone.
-        skip_damaged: Count unreadable scenes and pictures as unsuitable instead of raising.
         seed: With the optimizer step, seeds what all samples of a step share.
 
     Raises:
@@ -116,7 +117,6 @@ class SceneExamples(Examples):
         settings: ExampleSettings,
         flip_probability: float = 0.0,
         only: str | None = None,
-        skip_damaged: bool = True,
         seed: int = 0,
     ) -> None:
         self.source = source
@@ -124,7 +124,6 @@ class SceneExamples(Examples):
         self.views = views
         self.settings = settings
         self.flip_probability = flip_probability
-        self.skip_damaged = skip_damaged
         self.seed = seed
         keys = source.keys(split)
         if not keys:
@@ -132,12 +131,12 @@ class SceneExamples(Examples):
         if only is not None:
             _check_known(only, keys, split)
             keys = [only]
-        chosen, self.left_out = views.choose(keys)
-        if not chosen:
-            raise ValueError(f"none of the {len(keys)} {split} scenes can be used: {self.left_out}")
+        self.choice = views.choose(keys)
+        if not self.choice.samples:
+            raise ValueError(_nothing_chosen(self.choice, len(keys), split))
         # Laid out group by group, so that reading in order opens each chunk once.
         names: dict[str, list[str]] = {}
-        for name, key in chosen.items():
+        for name, key in self.choice.samples.items():
             names.setdefault(key, []).append(name)
         groups = [
             [(name, key) for key in group for name in names.get(key, [])]
@@ -158,28 +157,41 @@ class SceneExamples(Examples):
 
     def sample(self, index: int, step: int, generator: torch.Generator) -> Batch:
         name, key = self._samples[index]
-        with self._damage_is_unsuitable():
+        with faults_are("damaged", reading=True):
             scene = self.source.scene(self.split, key)
         if name != key:
             scene = copy(scene)
             scene.key = name
-        self._check_field_of_view(scene)
-        views = self.views.for_step(make_generator(self.seed, step))
-        context, target = views.sample(scene, step, generator)
-        self._check_baseline(scene, context)
-        frames = {
-            frame: self._frame(scene, frame) for frame in {*context.tolist(), *target.tolist()}
-        }
+        with faults_are("unusable cameras"):
+            context, target = self._choose_views(scene, step, generator)
+        chosen = {*context.tolist(), *target.tolist()}
+        frames = {frame: self._frame(scene, frame) for frame in chosen}
         batch = Batch(
             self._views(scene, context, frames), self._views(scene, target, frames), [name]
         )
         flip = torch.rand((), generator=generator) < self.flip_probability
         return flip_batch(batch) if flip else batch
 
+    def _choose_views(
+        self, scene: Scene, step: int, generator: torch.Generator
+    ) -> tuple[Int[Tensor, " context"], Int[Tensor, " target"]]:
+        """Context and target views, with cameras that can be used."""
+        self._check_field_of_view(scene)
+        views = self.views.for_step(make_generator(self.seed, step))
+        context, target = views.sample(scene, step, generator)
+        chosen = sorted({*context.tolist(), *target.tolist()})
+        if chosen[0] < 0 or chosen[-1] >= len(scene):
+            problem = ValueError(f"frames {chosen} of {scene.key!r}, which has {len(scene)} frames")
+            raise UnsuitableScene("views beyond its end") from problem
+        cameras = (scene.extrinsics[chosen], scene.intrinsics[chosen])
+        check_cameras(*cameras, [str(frame) for frame in chosen])
+        self._check_baseline(scene, context)
+        return context, target
+
     def _frame(self, scene: Scene, index: int) -> "_Frame":
         """Read and crop a frame."""
         shape = self.settings.image_shape
-        with self._damage_is_unsuitable():
+        with faults_are("damaged", reading=True):
             image, depth = scene.image(index), scene.depth(index)
         size = (image.height, image.width)
         if self.settings.frame_shape not in (None, size):
@@ -214,10 +226,11 @@ class SceneExamples(Examples):
                 None if bound == "auto" else bound
                 for bound in (self.settings.near, self.settings.far)
             )
-            try:
-                bounds = find_bounds(scene, near, far)
-            except UnknownBounds as error:
-                raise UnsuitableScene("no depth bounds") from error
+            with faults_are("depth bounds that do not fit", reading=True):
+                try:
+                    bounds = find_bounds(scene, near, far)
+                except UnknownBounds as error:
+                    raise UnsuitableScene("no depth bounds") from error
             estimated = bounds.origin in ("sparse points", "cameras")
             if estimated and not any(b.origin == bounds.origin for b in self._bounds_of.values()):
                 _log.warning(
@@ -244,15 +257,6 @@ class SceneExamples(Examples):
             raise UnsuitableScene(f"baseline under {low:g}")
         if high is not None and baseline > high:
             raise UnsuitableScene(f"baseline over {high:g}")
-
-    @contextmanager
-    def _damage_is_unsuitable(self) -> Iterator[None]:
-        try:
-            yield
-        except (ValueError, OSError) as error:
-            if not self.skip_damaged:
-                raise
-            raise UnsuitableScene("damaged") from error
 
 
 def field_of_view(intrinsics: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 2"]:
@@ -296,6 +300,12 @@ def _join(parts: list[Views], kind: str, samples: Sequence[Batch]) -> Views:
             ]
         joined[field.name] = None if any(value is None for value in values) else torch.cat(values)
     return Views(**joined)
+
+
+def _nothing_chosen(choice: Choice, count: int, split: Split) -> str:
+    reasons = {**choice.left_out, **choice.unusable}
+    found = ", ".join(f"{len(names)} {r} ({few(list(names))})" for r, names in reasons.items())
+    return f"none of the {count} {split} scenes can be used: {found or 'the sampler chose none'}"
 
 
 def _check_known(key: str, keys: Sequence[str], split: Split) -> None:

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from mvsplat.data.examples import Examples, collate
 from mvsplat.data.streams import Order, Plan, Request, make_generator
 from mvsplat.data.view_samplers import UnsuitableScene
+from mvsplat.data.wording import few
 from mvsplat.machine import usable_cores
 from mvsplat.types import Batch
 
@@ -24,6 +25,7 @@ _log = logging.getLogger("mvsplat.data")
 # unsuitable with some views (too close together, say) and suitable with others.
 _LEAST_TRIES, _MOST_TRIES = 20, 1000
 _SHOWN_DETAILS = 5
+_SHOWN_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -110,12 +112,12 @@ class Maker(Dataset):
                 detail = str(error.__cause__ or "")
                 skipped.append(Skip(str(error), self.examples.name(index), detail))
         if self.replace_skipped:
-            raise ValueError(no_usable_scenes(Counter(s.reason for s in skipped[before:])))
+            raise ValueError(no_usable_scenes(skipped[before:]))
         return None
 
 
 class SkipReport:
-    """Counts skipped scenes by reason and says so, once a reason and in summary.
+    """Counts skipped scenes by reason, and says so: some in detail, all in summaries with names.
 
     Args:
         stage: What to call the stage in messages.
@@ -124,25 +126,29 @@ class SkipReport:
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.counts: Counter[str] = Counter()
+        self.skipped: dict[tuple[str, str], Skip] = {}
         self._details = 0
         self._next_summary = 100
 
-    def add(self, skipped: list[Skip]) -> None:
+    def add(self, skipped: Iterable[Skip]) -> None:
         for skip in skipped:
             if skip.detail and self._details < _SHOWN_DETAILS:
                 self._details += 1
-                _log.warning("%s: skipped %s: %s", self.stage, skip.name, skip.detail)
+                what = (skip.name, skip.reason, skip.detail)
+                _log.warning("%s: skipped %s: %s: %s", self.stage, *what)
             elif skip.reason not in self.counts:
                 _log.warning("%s: skipped %s: %s", self.stage, skip.name, skip.reason)
             self.counts[skip.reason] += 1
+            self.skipped.setdefault((skip.reason, skip.name), skip)
         if self.counts.total() >= self._next_summary:
             self.summarize()
             self._next_summary *= 10
 
     def summarize(self) -> None:
-        """Say how many scenes have been skipped so far, by reason."""
+        """Say how many scenes have been skipped so far, by reason, and name some."""
         if self.counts:
-            _log.warning("%s: skipped so far: %s", self.stage, describe_counts(self.counts))
+            found = describe(self.counts, self.skipped.values())
+            _log.warning("%s: skipped so far: %s", self.stage, found)
 
 
 class BatchLoader:
@@ -215,14 +221,15 @@ class BatchLoader:
             iterator._shutdown_workers()
 
     def _batches(self) -> Generator[Batch, None, None]:
-        skipped: Counter[str] = Counter()
+        skipped: list[Skip] = []
         some = False
         for made in self._loader:
             self.report.add(made.skipped)
-            skipped.update(skip.reason for skip in made.skipped)
             if made.batch is not None:
                 some = True
                 yield made.batch
+            if not some:
+                skipped += made.skipped
             if made.ended:
                 break
         if self.require_some and skipped and not some:
@@ -245,14 +252,22 @@ def _leave_with_parent(worker: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def no_usable_scenes(counts: Counter[str]) -> str:
-    """The message that no scene can be used, with the reasons."""
-    return (
-        f"no usable scene in {counts.total()} tries: {describe_counts(counts)}; "
-        "change the data's filters or view sampler"
-    )
+def no_usable_scenes(skipped: Sequence[Skip]) -> str:
+    """The message that no scene can be used: the reasons, some names, an example of each."""
+    counts = Counter(skip.reason for skip in skipped)
+    first = {skip.reason: skip for skip in reversed(skipped) if skip.detail}
+    lines = [
+        f"no usable scene in {len(skipped)} tries: {describe(counts, skipped)}; "
+        "change the data's filters or view sampler, or mend the data",
+        *(f"{first[r].name}: {first[r].detail}" for r, _ in counts.most_common() if r in first),
+    ]
+    return "\n".join(lines)
 
 
-def describe_counts(counts: Counter[str]) -> str:
-    """``12 too few frames, 3 damaged``."""
-    return ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+def describe(counts: Counter[str], skipped: Iterable[Skip]) -> str:
+    """``12 too few frames (a, b, ...), 3 damaged (c)``."""
+    names: dict[str, dict[str, None]] = {}
+    for skip in skipped:
+        names.setdefault(skip.reason, {})[skip.name] = None
+    named = {r: f" ({few(list(found), _SHOWN_NAMES)})" for r, found in names.items()}
+    return ", ".join(f"{n} {reason}{named.get(reason, '')}" for reason, n in counts.most_common())

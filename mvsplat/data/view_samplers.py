@@ -1,20 +1,46 @@
 """Which frames of a scene become context and which become targets."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
+from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from mvsplat.configurable import Configurable
-from mvsplat.data.evaluation_index import EvaluationIndex, read_evaluation_index, scene_of
+from mvsplat.data.evaluation_index import (
+    IndexEntry,
+    odd_views,
+    read_usable_entries,
+    scene_of,
+)
 from mvsplat.data.scenes import Scene
+from mvsplat.data.wording import frames
 
 
 class UnsuitableScene(Exception):
     """A scene that cannot be used here; the message is the reason it is counted under."""
+
+
+class Choice(NamedTuple):
+    """Which samples there are, judged by the scenes' keys alone.
+
+    Args:
+        samples: Sample name to scene key. A sampler that takes a scene several times sees the
+            sample's name as ``scene.key``.
+        left_out: Scenes that are left out on purpose: reason to names.
+        unusable: Samples that were asked for and cannot be made, so that results without them are
+            incomplete: reason to names, each with what exactly is wrong ("" if the reason says it).
+        remarks: What else a user should know of the choice.
+    """
+
+    samples: Mapping[str, str]
+    left_out: Mapping[str, Sequence[str]] = MappingProxyType({})
+    unusable: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    remarks: Sequence[str] = ()
 
 
 class ViewSampler(Configurable, ABC):
@@ -46,15 +72,13 @@ class ViewSampler(Configurable, ABC):
         """
         return self
 
-    def choose(self, keys: Sequence[str]) -> tuple[dict[str, str], dict[str, int]]:
-        """Which samples there are, judged by the scenes' keys alone.
+    def choose(self, keys: Sequence[str]) -> Choice:
+        """Which samples there are; most samplers take every scene once, under its own key.
 
-        Returns:
-            Sample name to scene key; most samplers take every scene once, under its own key. A
-            sampler that takes a scene several times sees the sample's name as ``scene.key``.
-            And the number of scenes that are left out, by reason.
+        Args:
+            keys: The scenes there are.
         """
-        return {key: key for key in keys}, {}
+        return Choice({key: key for key in keys})
 
     def notes(self, name: str) -> dict[str, float | str]:
         """What is known of a sample's views beforehand; results are kept and grouped with it.
@@ -289,35 +313,51 @@ class EvaluationViewSampler(ViewSampler):
 
     def __init__(self, index_path: str) -> None:
         self.index_path = index_path
-        self._index: EvaluationIndex | None = None
+        self._read: tuple[dict[str, IndexEntry | None], dict[str, str]] | None = None
 
     @property
-    def index(self) -> EvaluationIndex:
-        """The file's content, read on first use.
+    def index(self) -> Mapping[str, IndexEntry | None]:
+        """The file's entries, read on first use, without those that cannot be read.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It is no evaluation index; names the scene.
+            ValueError: It is no evaluation index, or has bad entries only; names the first one.
         """
-        if self._index is None:
-            self._index = read_evaluation_index(self.index_path)
-        return self._index
+        return self._content()[0]
 
-    def choose(self, keys: Sequence[str]) -> tuple[dict[str, str], dict[str, int]]:
-        known = set(keys)
-        scenes = {name: scene_of(name, entry, known) for name, entry in self.index.items()}
+    def _content(self) -> tuple[dict[str, IndexEntry | None], dict[str, str]]:
+        if self._read is None:
+            self._read = read_usable_entries(self.index_path)
+        return self._read
+
+    def choose(self, keys: Sequence[str]) -> Choice:
+        known = dict.fromkeys(keys)
+        entries, problems = self._content()
+        scenes = {name: scene_of(name, entry, known) for name, entry in entries.items()}
         chosen = {
             name: scene
             for name, scene in scenes.items()
-            if scene is not None and self.index[name] is not None
+            if scene is not None and entries[name] is not None
         }
-        nulls = sum(entry is None for entry in self.index.values())
-        counts = {
-            "not in the evaluation index": len(known - set(scenes.values())),
+        named = {*scenes.values(), *(scene_of(name, None, known) for name in problems)}
+        nulls = [name for name, entry in entries.items() if entry is None]
+        left_out = {
+            "not in the evaluation index": [key for key in known if key not in named],
             "null in the evaluation index": nulls,
-            "in the evaluation index, but not in the data": len(scenes) - len(chosen) - nulls,
         }
-        return chosen, {reason: count for reason, count in counts.items() if count}
+        absent = {n: "" for n, entry in entries.items() if entry is not None and n not in chosen}
+        unusable = {
+            "in the evaluation index, but not in the data": absent,
+            "bad entry in the evaluation index": {
+                name: f"{self.index_path}: {problem}" for name, problem in problems.items()
+            },
+        }
+        return Choice(
+            chosen,
+            {reason: names for reason, names in left_out.items() if names},
+            {reason: names for reason, names in unusable.items() if names},
+            [f"{self.index_path}: {remark}" for remark in odd_views(entries, chosen)],
+        )
 
     def sample(
         self, scene: Scene, step: int, generator: torch.Generator
@@ -327,9 +367,14 @@ class EvaluationViewSampler(ViewSampler):
         entry = self.index[scene.key]
         if entry is None:
             raise UnsuitableScene("null in the evaluation index")
-        if max(*entry.context, *entry.target) >= len(scene):
-            raise UnsuitableScene("has fewer frames than the evaluation index names")
-        return torch.tensor(entry.context), torch.tensor(entry.target)
+        beyond = [f for f in (*entry.context, *entry.target) if f >= len(scene)]
+        if beyond:
+            problem = ValueError(
+                f"{self.index_path} names {frames(beyond)} of {scene.key!r}, which has "
+                f"{len(scene)} frames (0 to {len(scene) - 1})"
+            )
+            raise UnsuitableScene("has fewer frames than the evaluation index names") from problem
+        return torch.tensor(entry.context), torch.tensor(list(dict.fromkeys(entry.target)))
 
     def notes(self, name: str) -> dict[str, float | str]:
         entry = self.index.get(name)

@@ -7,7 +7,7 @@ scores.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -111,11 +111,7 @@ def compare(
         )
     shared = _shared_scenes(runs, common)
     runs = {
-        name: Results(
-            [scene for scene in _ordered(run.scenes) if scene["scene"] in shared],
-            run.settings,
-            run.folder,
-        )
+        name: replace(run, scenes=[r for r in _ordered(run.scenes) if r["scene"] in shared])
         for name, run in runs.items()
     }
     _check_views(runs)
@@ -209,12 +205,17 @@ def _shared_scenes(runs: dict[str, Results], common: bool) -> set[str]:
         only = scenes[name] ^ scenes[first]
         if only and not common:
             example = min(only)
+            notes = [
+                f"{n} is incomplete ({runs[n].missing()}); "
+                for n in (first, name)
+                if not runs[n].complete
+            ]
             has, lacks = (first, name) if example in scenes[first] else (name, first)
             raise ValueError(
                 f"{first} was tested on {len(scenes[first])} scenes and {name} on "
                 f"{len(scenes[name])}, {len(scenes[first] & scenes[name])} of them the same: "
-                f"{example!r} is in {has} but not in {lacks}; --common compares the "
-                f"{len(shared)} scenes that all have"
+                f"{example!r} is in {has} but not in {lacks}; {''.join(notes)}"
+                f"--common compares the {len(shared)} scenes that all have"
             )
     return shared
 

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from mvsplat.evaluation.comparison import Comparison, Difference
-from mvsplat.evaluation.files import Results, finite
+from mvsplat.evaluation.files import Results
+from mvsplat.evaluation.json_numbers import finite
 from mvsplat.evaluation.means import DIGITS, METRICS
 from mvsplat.evaluation.scoring import Result
 from mvsplat.evaluation.tables import score
@@ -75,6 +76,7 @@ def save_comparison(comparison: Comparison, folder: str | Path) -> None:
     folder = Path(folder)
     content = {
         "runs": {name: str(run.folder) for name, run in comparison.runs.items()},
+        "incomplete": {n: run.missing() for n, run in comparison.runs.items() if not run.complete},
         "scenes": len(comparison.scenes),
         "mean": comparison.means,
         "differences": {

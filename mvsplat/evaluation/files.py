@@ -8,11 +8,15 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from mvsplat.data.wording import few
+from mvsplat.evaluation.journal import journals, read_journals
+from mvsplat.evaluation.json_numbers import finite
 from mvsplat.evaluation.means import (
     extreme_scenes,
     groups,
     mean_scores,
     median_timing,
+    merge,
 )
 from mvsplat.evaluation.scoring import Result
 from mvsplat.export.files import replacing
@@ -20,6 +24,7 @@ from mvsplat.export.files import replacing
 FILE_NAME = "scores.json"
 FOLDER = "test"
 """Where ``test`` writes in a run folder, unless told otherwise."""
+_SHOWN = 5
 
 
 @dataclass
@@ -30,11 +35,31 @@ class Results:
         scenes: A result a scene.
         settings: What they were made with.
         folder: Where they were read from; paths of pictures start there.
+        left_out: Scenes that were to be tested and could not be: from the name to ``reason`` and
+            ``detail``.
+        interrupted: Why the test ended before all scenes were done; empty where it did not.
     """
 
     scenes: list[Result]
     settings: dict[str, Any] = field(default_factory=dict)
     folder: Path = Path()
+    left_out: dict[str, dict[str, str]] = field(default_factory=dict)
+    interrupted: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every scene that was to be tested was."""
+        return not self.left_out and not self.interrupted
+
+    def missing(self) -> str:
+        """What is missing of incomplete results: ``1 scene left out: ff (damaged)``."""
+        count = len(self.left_out)
+        names = [f"{name} ({why['reason']})" for name, why in self.left_out.items()]
+        parts = [f"the test did not end: {self.interrupted}"] if self.interrupted else []
+        if count:
+            found = few(names, _SHOWN)
+            parts.append(f"{count} scene{'s' if count > 1 else ''} left out: {found}")
+        return "; ".join(parts)
 
     @property
     def mean(self) -> dict[str, dict[str, float]]:
@@ -48,7 +73,10 @@ def save_results(results: Results, path: str | Path) -> None:
     lowest, highest = extreme_scenes(scenes) if _of_a_model(scenes) else ([], [])
     content = {
         "settings": results.settings,
+        "complete": results.complete,
+        "interrupted": results.interrupted or None,
         "scenes_tested": len(scenes),
+        "left_out": results.left_out,
         "mean": mean_scores(scenes),
         "groups": {
             kind: {
@@ -79,22 +107,33 @@ def load_results(path: str | Path) -> Results:
         ValueError: The file is damaged, or something else.
     """
     file = _find(Path(path))
+    if journals(file.parent):
+        scenes = merge(
+            [checked_result(r["scene"], r) for r in of] for of in read_journals(file.parent)
+        )
+        return Results(scenes, folder=file.parent, interrupted="it is running, or was killed")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is damaged, or no JSON file: {error}") from error
     try:
-        scenes = [_checked(name, entry) for name, entry in content["scenes"].items()]
+        scenes = [checked_result(name, entry) for name, entry in content["scenes"].items()]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} does not hold the results of a test: {error!r}") from error
-    return Results(scenes, content.get("settings") or {}, file.parent)
+    return Results(
+        scenes,
+        content.get("settings") or {},
+        file.parent,
+        content.get("left_out") or {},
+        content.get("interrupted") or "",
+    )
 
 
 def _find(path: Path) -> Path:
     if path.is_file():
         return path
     for file in (path / FILE_NAME, path / FOLDER / FILE_NAME):
-        if file.is_file():
+        if file.is_file() or journals(file.parent):
             return file
     if not path.exists():
         raise FileNotFoundError(f"there is no run {path}")
@@ -104,8 +143,8 @@ def _find(path: Path) -> Path:
     )
 
 
-def _checked(name: str, entry: dict[str, Any]) -> Result:
-    """A scene's result; scores that were not finite, null in JSON, are NaN again."""
+def checked_result(name: str, entry: dict[str, Any]) -> Result:
+    """A scene's result as JSON has it; scores that were not finite, null in JSON, are NaN again."""
     scores = {
         method: {
             "mean": _numbers(scores["mean"]),
@@ -123,15 +162,6 @@ def _numbers(values: dict[str, Any]) -> dict[str, Any]:
 
 def _of_a_model(scenes: list[Result]) -> bool:
     return all("model" in result["scores"] for result in scenes)
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN: scores of pictures that are not finite become null."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _csv(results: list[Result]) -> str:

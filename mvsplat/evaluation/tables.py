@@ -19,16 +19,25 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def print_results(results: list[Result], console: "Console") -> None:
-    """The table, groups, cost, and the scenes that came out worst and best."""
-    console.print(results_table(results))
+def print_results(results: list[Result], console: "Console", missing: str = "") -> None:
+    """The table, groups, cost, and the scenes that came out worst and best.
+
+    Args:
+        results: The scenes' results.
+        console: Where to.
+        missing: What makes the results incomplete, if anything does.
+    """
+    console.print(results_table(results, complete=not missing))
     for kind, found in groups(results).items():
         console.print(group_table(kind, found))
     for line in (*_cost(results), *_extremes(results)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if missing:
+        line = f"INCOMPLETE: {missing}"
+        console.print(line, style="bold yellow", markup=False, soft_wrap=True)
 
 
-def results_table(results: list[Result]) -> "Table":
+def results_table(results: list[Result], complete: bool = True) -> "Table":
     """The mean scores as a table for the terminal, the best of each column in bold."""
     from rich.table import Table
 
@@ -41,7 +50,7 @@ def results_table(results: list[Result]) -> "Table":
         for metric in columns
     }
     scenes = "1 scene" if len(results) == 1 else f"{len(results)} scenes"
-    table = Table(title=f"Mean over {scenes}")
+    table = Table(title=f"Mean over {scenes}" + ("" if complete else " (incomplete)"))
     table.add_column("")
     for metric in columns:
         table.add_column(METRICS[metric], justify="right")

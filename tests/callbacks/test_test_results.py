@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 from pathlib import Path
 
 import cv2
@@ -9,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch.utils.data import DataLoader
 from toy_model import SplattingModel, ToyModel, make_batch, make_loader
 
 from mvsplat.callbacks import TestResults
 from mvsplat.data import EvaluationViewSampler
+from mvsplat.evaluation import load_results
 from mvsplat.export import load_depth_png
 from mvsplat.export.files import file_name
 from mvsplat.export.films import FilmSettings
@@ -206,6 +210,74 @@ def test_the_model_is_left_as_it_was(make_trainer):
     make_trainer(TestResults(baselines=True)).test(model, make_loader(range(1)), verbose=False)
     for module in (model.encoder, model.decoder, model.encoder.cost_volume):
         assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+class Interrupted(Callback):
+    """Something happens after the second batch."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 1:
+            self.what()
+
+
+def fail():
+    raise ZeroDivisionError("in the middle")
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "reason", "code"),
+    [
+        (fail, ZeroDivisionError, "ZeroDivisionError: in the middle", None),
+        (lambda: os.kill(os.getpid(), signal.SIGINT), SystemExit, "Ctrl-C", 1),
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), SystemExit, "SIGTERM", 143),
+    ],
+)
+def test_an_interrupted_test_leaves_the_scores_so_far(
+    make_trainer, tmp_path, capsys, what, error, reason, code
+):
+    whole = run(make_trainer, tmp_path, make_loader(range(4)), baselines=True)
+    assert whole["complete"] is True and whole["interrupted"] is None
+    before = signal.getsignal(signal.SIGINT)
+    trainer = make_trainer(TestResults(baselines=True), Interrupted(what))
+    try:
+        with pytest.raises(error) as caught:
+            trainer.test(ToyModel(), make_loader(range(4)), verbose=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code is None or caught.value.code == code
+    scores = json.loads((tmp_path / "test" / "scores.json").read_text())
+    assert scores["complete"] is False and scores["interrupted"] == reason
+    assert list(scores["scenes"]) == ["scene/0", "scene/1"]
+    for name, scene in scores["scenes"].items():
+        assert scene["scores"] == whole["scenes"][name]["scores"]
+    assert len((tmp_path / "test" / "scores.csv").read_text().splitlines()) == 1 + 2 * 5 * 3
+    printed = capsys.readouterr().out
+    assert "Mean over 2 scenes (incomplete)" in printed and f"did not end: {reason}" in printed
+    assert load_results(tmp_path).missing() == f"the test did not end: {reason}"
+    assert not list((tmp_path / "test").glob("*unfinished*"))
+
+
+def test_what_a_killed_test_has_done_is_on_disk(make_trainer, tmp_path):
+    """Seen in the middle, as it is after a power failure."""
+    folder, found = tmp_path / "test", []
+    look = Interrupted(lambda: found.append(load_results(folder)))
+    make_trainer(TestResults(), look).test(ToyModel(), make_loader(range(3)), verbose=False)
+    (results,) = found
+    assert [scene["scene"] for scene in results.scenes] == ["scene/0", "scene/1"]
+    assert not results.complete and "was killed" in results.missing()
+    whole = load_results(folder)
+    assert whole.complete and whole.scenes[:2] == results.scenes
+
+    # One that left half a line behind, beside the results of an earlier test.
+    journal = folder / "scores.unfinished-0.jsonl"
+    line = json.dumps(results.scenes[0])
+    journal.write_text(f"{line}\n{line[:100]}")
+    assert [scene["scene"] for scene in load_results(folder).scenes] == ["scene/0"]
+    run(make_trainer, tmp_path, make_loader(range(3)))
+    assert load_results(folder).complete and not journal.exists()
 
 
 @pytest.mark.slow

@@ -85,6 +85,7 @@ def fake_trainer(rank=0, world=1, accumulate=1):
     return SimpleNamespace(
         global_rank=rank, world_size=world, accumulate_grad_batches=accumulate, global_step=0,
         overfit_batches=0, fit_loop=SimpleNamespace(epoch_loop=epoch_loop),
+        state=SimpleNamespace(fn=None),
     )  # fmt: skip
 
 
@@ -285,13 +286,15 @@ def test_skips_of_an_evaluation_index_are_counted(root, tmp_path, capsys):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_test_without_usable_scenes_says_why(tmp_path, workers):
     root = write_dataset(tmp_path, 1, 3, focal=0.1)
-    with pytest.raises(ValueError, match="in 3 tries: 3 field of view over 100 degrees"):
+    with pytest.raises(
+        ValueError, match=r"in 3 tries: 3 field of view over 100 degrees \(t00, t01, t02\)"
+    ):
         trainer(tmp_path).test(Recorder(), module(root, workers), verbose=False)
     with pytest.raises(ValueError, match="in 20 tries: 20 field of view over 100 degrees"):
         trainer(tmp_path, limit_val_batches=0).fit(Recorder(), module(root, workers))
 
 
-def test_damage_stops_a_test_but_not_training(tmp_path):
+def test_damage_stops_neither_training_nor_a_test(tmp_path):
     entries = [make_entry(f"s{n}") for n in range(4)]
     entries[2]["images"] = [torch.zeros(10, dtype=torch.uint8)] * 9
     for split in ("train", "test"):
@@ -300,8 +303,11 @@ def test_damage_stops_a_test_but_not_training(tmp_path):
     trainer(tmp_path, limit_val_batches=0).fit(model, data)
     assert {s for _, batch, _, _ in model.trained for s in batch} == {"s0", "s1", "s3"}
     assert data.skipped["train"]["damaged"] > 0
-    with pytest.raises(ValueError, match=r"000000\.torch, scene 's2': image 0 cannot be decoded"):
-        trainer(tmp_path).test(Recorder(), module(tmp_path), verbose=False)
+    tested, data = Recorder(), module(tmp_path)
+    trainer(tmp_path).test(tested, data, verbose=False)
+    (skip,) = data.left_out("test")
+    assert (skip.name, skip.reason) == ("s2", "damaged")
+    assert "000000.torch, scene 's2': image 0 cannot be decoded" in skip.detail
 
 
 @pytest.mark.parametrize(

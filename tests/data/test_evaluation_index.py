@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from mvsplat.data.evaluation_index import (
     IndexEntry,
+    odd_views,
     read_evaluation_index,
+    read_usable_entries,
     scene_of,
     write_evaluation_index,
 )
@@ -69,7 +71,9 @@ GOOD = {"context": [0, 1], "target": [2]}
     [
         ("", "is not JSON"),
         ('{"a": ' + "[" * 100_000, "is not JSON"),
-        ('{"a": null, "a": null}', "has 'a' twice"),
+        ('{"a": null, "a": null}', "scene 'a': the entry is there twice"),
+        ('{"a": {"context": [0], "context": [1], "target": [2]}}', "it has 'context' twice"),
+        ({"a": GOOD | {"context": [-1, 6]}}, r"scene 'a': .* found .*\[-1, 6\]"),
         ("null", "holds a NoneType"),
         ("3", "holds a int"),
         ({"a": []}, "scene 'a': expected null or"),
@@ -91,6 +95,38 @@ def test_other_files_are_refused_by_name(tmp_path, content, message):
     path = write(tmp_path / "index.json", content)
     with pytest.raises(ValueError, match=rf"index\.json.*{message}"):
         read_evaluation_index(path)
+
+
+def test_bad_entries_do_not_spoil_the_good_ones(tmp_path):
+    path = tmp_path / "index.json"
+    good = json.dumps(GOOD)
+    path.write_text(
+        f'{{"a": {good}, "twice": {good}, "twice": null, "none": null, '
+        '"negative": {"context": [-1, 6], "target": [3]}}'
+    )
+    entries, problems = read_usable_entries(path)
+    assert entries == {"a": IndexEntry((0, 1), (2,)), "none": None}
+    assert problems["twice"] == "the entry is there twice" and "[-1, 6]" in problems["negative"]
+    assert len(problems) == 2
+    path.write_text('{"a": 3, "b": 4}')
+    with pytest.raises(ValueError, match=r"scene 'a': .*and 1 more such"):
+        read_usable_entries(path)
+
+
+def test_views_that_are_there_twice_are_remarked_on():
+    entries = {
+        "good": IndexEntry((0, 6), (2, 3)),
+        "both": IndexEntry((0, 6), (0, 3)),
+        "target": IndexEntry((0, 6), (3, 3)),
+        "context": IndexEntry((5, 5), (3,)),
+        "none": None,
+    }
+    assert odd_views(entries, ["good", "none"]) == []
+    assert odd_views(entries, list(entries)) == [
+        "1 of 5 entries have targets that are context views (both: frame 0)",
+        "1 of 5 entries name a target twice, which counts once (target: frame 3)",
+        "1 of 5 entries name a context view twice, which the model gets twice (context: frame 5)",
+    ]
 
 
 VALUES = st.recursive(

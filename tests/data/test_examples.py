@@ -1,5 +1,7 @@
 """Samples show the frames they say, with the right cameras and bounds; bad scenes are counted."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from tiny_scenes import encoded, make_entry, write_dataset
 
 from mvsplat.data.chunks import ChunkScene, ChunkScenes, encode_depth, write_chunks
 from mvsplat.data.examples import ExampleSettings, SceneExamples, collate, field_of_view
+from mvsplat.data.scenes import Scene, SceneSource
 from mvsplat.data.view_samplers import (
     AllViewSampler,
     BoundedViewSampler,
@@ -26,10 +29,10 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def examples(source, views=None, split="train", flip=0.0, skip_damaged=True, only=None, **settings):
+def examples(source, views=None, split="train", flip=0.0, only=None, **settings):
     settings = ExampleSettings(**{"image_shape": SHAPE} | settings)
     views = views or MiddleViewSampler(2, 3)
-    return SceneExamples(source, split, views, settings, flip, only, skip_damaged)
+    return SceneExamples(source, split, views, settings, flip, only)
 
 
 def one_scene(folder, **changes):
@@ -94,8 +97,9 @@ def test_bounds_are_overridden_one_by_one(source, tmp_path):
     estimated = examples(without, near=1.0).sample(0, 0, generator()).context
     assert estimated.near[0, 0] == 1 and 1 < estimated.far[0, 0] < 1000
     assert examples(without, near=1.0, far=100.0).sample(0, 0, generator()).context.far[0, 1] == 100
-    with pytest.raises(ValueError, match=r"near is 20\.0 and far is 10\.0 in 'a00'"):
+    with pytest.raises(UnsuitableScene, match="depth bounds that do not fit") as caught:
         examples(source, near=20.0).sample(0, 0, generator())
+    assert "near is 20.0 and far is 10.0 in 'a00'" in str(caught.value.__cause__)
 
 
 def test_depth_comes_along(tmp_path):
@@ -125,9 +129,81 @@ def test_unsuitable_scenes_say_why(tmp_path, settings, changes, reason):
     with pytest.raises(UnsuitableScene, match=f"^{reason}$") as caught:
         made.sample(0, 0, generator())
     if reason == "damaged":
-        assert "scene 'one'" in str(caught.value.__cause__)
-        with pytest.raises(ValueError, match=r"0\.torch, scene 'one'"):
-            examples(source, skip_damaged=False, **settings).sample(0, 0, generator())
+        assert "0.torch, scene 'one'" in str(caught.value.__cause__)
+
+
+class Faulty(SceneSource):
+    """Scenes of an own kind, each with a fault that readers of ours would have found."""
+
+    def __init__(self, scene):
+        self.faulty = scene
+
+    def keys(self, split):
+        return ["one"]
+
+    def scene(self, split, key):
+        return self.faulty
+
+
+class Plain(Scene):
+    """Nine grey frames, then changes."""
+
+    def __init__(self, **changes):
+        self.key = "one"
+        self.extrinsics = torch.eye(4).repeat(9, 1, 1)
+        self.extrinsics[:, 0, 3] = 0.1 * torch.arange(9)
+        self.intrinsics = torch.eye(3).repeat(9, 1, 1)
+        self.intrinsics[:, :2, 2] = 0.5
+        self.near, self.far = 1.0, 10.0
+        self.error = changes.pop("error", None)
+        self.__dict__.update(changes)
+
+    def image(self, index):
+        if self.error is not None:
+            raise self.error
+        return Image.new("RGB", (16, 12))
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "reason", "detail"),
+    [
+        # The estimated far lies below the given near.
+        ({"near": None, "far": None}, {"near": 1e6}, "depth bounds that do not fit", "near is 10+"),
+        ({"near": None, "far": None, "extrinsics": torch.eye(4).repeat(9, 1, 1)}, {},
+         "no depth bounds", "'one' has no depth bounds"),
+        ({"extrinsics": torch.zeros(9, 4, 4)}, {}, "unusable cameras", "frame '0' is no rotation"),
+        ({"intrinsics": torch.zeros(9, 3, 3)}, {"max_field_of_view": None}, "unusable cameras",
+         "focal"),
+        ({"intrinsics": torch.full((9, 3, 3), torch.nan)}, {}, "unusable cameras", "not finite"),
+        ({"error": IndexError("no frame 8")}, {}, "damaged", "no frame 8"),
+        ({"error": KeyError("images")}, {}, "damaged", "images"),
+        ({"error": RuntimeError("unreadable member")}, {}, "damaged", "unreadable member"),
+        ({"error": OSError("input/output error")}, {}, "damaged", "input/output"),
+        ({"error": SyntaxError("broken PNG")}, {}, "damaged", "broken PNG"),
+    ],
+)  # fmt: skip
+def test_any_fault_of_a_scene_makes_it_unsuitable(changes, settings, reason, detail):
+    made = examples(Faulty(Plain(**changes)), **settings)
+    with pytest.raises(UnsuitableScene, match=f"^{reason}$") as caught:
+        made.sample(0, 0, generator())
+    assert re.search(detail, str(caught.value.__cause__))
+
+
+@pytest.mark.parametrize("error", [TypeError("oh"), AttributeError("oh"), AssertionError("oh")])
+def test_a_mistake_in_a_program_surfaces(error):
+    with pytest.raises(type(error), match="oh"):
+        examples(Faulty(Plain(error=error))).sample(0, 0, generator())
+
+
+def test_views_beyond_a_scenes_end_make_it_unsuitable(source):
+    class Beyond(MiddleViewSampler):
+        def sample(self, scene, step, generator):
+            return torch.tensor([0, 4]), torch.tensor([self.target_views])
+
+    assert examples(source, Beyond(2, 8)).sample(0, 0, generator()).target.index.tolist() == [[8]]
+    with pytest.raises(UnsuitableScene, match="views beyond its end") as caught:
+        examples(source, Beyond(2, 9)).sample(0, 0, generator())
+    assert "[0, 4, 9] of 'a00', which has 9 frames" in str(caught.value.__cause__)
 
 
 def _train(folder):
@@ -168,10 +244,15 @@ def test_an_evaluation_index_chooses_the_scenes(source, tmp_path):
     )
     made = examples(source, EvaluationViewSampler(str(path)))
     assert [made.name(index) for index in (0, 1)] == ["a02", "a05"] and made.groups() == [[0], [1]]
-    assert made.left_out["null in the evaluation index"] == 1
-    assert made.left_out["in the evaluation index, but not in the data"] == 1
-    path.write_text('{"b": null}')
-    with pytest.raises(ValueError, match="none of the 13 train scenes can be used: .*null in the"):
+    assert made.choice.left_out["null in the evaluation index"] == ["a04"]
+    assert list(made.choice.unusable["in the evaluation index, but not in the data"]) == ["b"]
+    foreign = {name: {"context": [0, 1], "target": [2]} for name in ("a01.mp4", "re10k/a02", "c")}
+    path.write_text(json.dumps(foreign))
+    message = (
+        "none of the 13 train scenes can be used: 13 not in the evaluation index (a00, a01, ...), "
+        "3 in the evaluation index, but not in the data (a01.mp4, re10k/a02, ...)"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         examples(source, EvaluationViewSampler(str(path)))
 
 
@@ -185,7 +266,8 @@ def test_an_evaluation_index_may_have_several_runs_of_a_scene(source, tmp_path):
     batches = [made.sample(index, 0, generator()) for index in range(len(made))]
     assert [batch.scene for batch in batches] == [["a01"], ["a05_01"], ["a05_00"]]
     assert [batch.target.index.tolist() for batch in batches] == [[[4]], [[2]], [[4]]]
-    assert made.left_out == {"not in the evaluation index": 11, "null in the evaluation index": 2}
+    left_out = {reason: len(names) for reason, names in made.choice.left_out.items()}
+    assert left_out == {"not in the evaluation index": 11, "null in the evaluation index": 2}
 
 
 def test_batches_join_samples_and_refuse_mixtures(source, tmp_path):

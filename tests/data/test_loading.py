@@ -99,12 +99,16 @@ def test_without_replacement_every_scene_comes_once_or_is_counted(workers):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_no_usable_scene_is_an_error_with_the_reasons(workers):
     examples = Numbered(5, unsuitable=range(5))
-    message = "no usable scene in 20 tries: 12 remainder 0, 8 remainder 1"
+    message = (
+        r"in 20 tries: 12 remainder 0 \(sample \d, .*\), 8 remainder 1 \(sample \d, sample \d\)"
+        r".*\nsample (\d): broken \1\nsample (\d): broken \2"
+    )
     with pytest.raises(ValueError, match=message):
         next(iter(loader(examples, Endless(Share(2)), workers)))
     once = loader(examples, Once(Share(2), 5), workers, replace=False, require_some=True)
     with pytest.raises(
-        ValueError, match="no usable scene in 5 tries: 3 remainder 0, 2 remainder 1"
+        ValueError,
+        match=r"in 5 tries: 3 remainder 0 \(sample .*\), 2 remainder 1 \(sample \d, sample \d\)",
     ):
         list(once)
 
@@ -143,10 +147,10 @@ def test_reasons_are_said_once_and_summed_up(caplog):
         assert len(list(made)) == 200
         made.report.summarize()
     messages = [record.getMessage() for record in caplog.records]
-    assert messages[0] == "train: skipped sample 1: broken 1"
+    assert messages[0] == "train: skipped sample 1: remainder 1: broken 1"
     assert messages[-2:] == [
-        "train: skipped so far: 100 remainder 1",
-        "train: skipped so far: 200 remainder 1",
+        "train: skipped so far: 100 remainder 1 (sample 1, sample 3, sample 5, ...)",
+        "train: skipped so far: 200 remainder 1 (sample 1, sample 3, sample 5, ...)",
     ]
     assert len(messages) == 7  # five details, two summaries
 

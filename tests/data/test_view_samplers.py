@@ -127,21 +127,34 @@ def test_evaluation_index(tmp_path):
     entry = {"context": [4, 1], "target": [2, 3, 3], "overlap": 0.5}
     path.write_text(json.dumps({"scene": entry, "none": None, "gone": entry}))
     sampler = EvaluationViewSampler(str(path))
-    assert draw(sampler, 5) == ([4, 1], [2, 3, 3])
-    with pytest.raises(UnsuitableScene, match="fewer frames than the evaluation index names"):
+    assert draw(sampler, 5) == ([4, 1], [2, 3])  # a target that is there twice counts once
+    with pytest.raises(UnsuitableScene, match="fewer frames than the evaluation index names") as e:
         draw(sampler, 4)
+    assert "names frame 4 of 'scene', which has 4 frames" in str(e.value.__cause__)
     generator = torch.Generator()
     with pytest.raises(UnsuitableScene, match="not in the evaluation index"):
         sampler.sample(Frames(9, "other"), 0, generator)
     with pytest.raises(UnsuitableScene, match="null in the evaluation index"):
         sampler.sample(Frames(9, "none"), 0, generator)
-    chosen, left_out = sampler.choose(["other", "none", "scene"])
-    assert chosen == {"scene": "scene"}
-    assert left_out == {
-        "not in the evaluation index": 1,
-        "null in the evaluation index": 1,
-        "in the evaluation index, but not in the data": 1,
+    choice = sampler.choose(["other", "none", "scene"])
+    assert choice.samples == {"scene": "scene"}
+    assert choice.left_out == {
+        "not in the evaluation index": ["other"],
+        "null in the evaluation index": ["none"],
     }
+    assert choice.unusable == {"in the evaluation index, but not in the data": {"gone": ""}}
+    assert len(choice.remarks) == 1 and "scene: frame 3" in choice.remarks[0]
+
+
+def test_a_bad_entry_of_an_evaluation_index_is_left_out_alone(tmp_path):
+    path = tmp_path / "index.json"
+    good = {"context": [0, 6], "target": [2]}
+    path.write_text(json.dumps({"aa": good, "bb": good | {"context": [-1, 6]}}))
+    choice = EvaluationViewSampler(str(path)).choose(["aa", "bb", "cc"])
+    assert choice.samples == {"aa": "aa"}
+    assert choice.left_out == {"not in the evaluation index": ["cc"]}
+    problem = choice.unusable["bad entry in the evaluation index"]["bb"]
+    assert str(path) in problem and "[-1, 6]" in problem
 
 
 @pytest.mark.parametrize(

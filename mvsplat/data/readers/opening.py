@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mvsplat.data.chunk_files import chunk_paths
 from mvsplat.data.chunks import ChunkFiles, ChunkScenes
@@ -73,21 +73,21 @@ class GatheredScenes(SceneSource):
         self.root = Path(root)
         self.split = split
         self._sources: dict[str, SceneSource] | None = None
+        self._names: dict[Split, dict[str, _Member]] = {}
 
     def keys(self, split: Split) -> Sequence[str]:
-        return [key for group in self.groups(split) for key in group]
+        return list(self._listed(split))
 
     def scene(self, split: Split, key: str) -> Scene:
-        name, _, rest = key.partition("/")
-        source = self._found().get(name)
-        if source is None or key not in self._names(name, source, split):
+        if key not in self._listed(split):
             raise ValueError(f"{self.root} has no {split} scene {key!r}")
-        scene = source.scene(split, self._names(name, source, split)[key])
+        member = self._listed(split)[key]
+        scene = member.source.scene(split, member.key)
         scene.key = key
         return scene
 
     def groups(self, split: Split) -> Sequence[Sequence[str]]:
-        return [list(self._names(name, found, split)) for name, found in self._found().items()]
+        return _groups_of(self._listed(split))
 
     def _found(self) -> dict[str, SceneSource]:
         if self._sources is None:
@@ -96,16 +96,17 @@ class GatheredScenes(SceneSource):
             self._sources = dict(_children(self.root, self.split))
         return self._sources
 
-    @staticmethod
-    def _names(name: str, source: SceneSource, split: Split) -> dict[str, str]:
-        """The subfolder's scenes: from our names to its own."""
-        try:
-            keys = source.keys(split)
-        except FileNotFoundError:  # chunks without this split
-            return {}
-        if isinstance(source, (ColmapScenes, TransformsScenes)):
-            return {name: key for key in keys}
-        return {f"{name}/{key}": key for key in keys}
+    def _listed(self, split: Split) -> "dict[str, _Member]":
+        """The scenes of a split by our names, found once."""
+        if split not in self._names:
+            listed: dict[str, _Member] = {}
+            for name, source in self._found().items():
+                single = isinstance(source, (ColmapScenes, TransformsScenes))
+                for key in keys_or_none(source, split):
+                    ours = name if single else f"{name}/{key}"
+                    listed[ours] = _Member(source, split, key)
+            self._names[split] = listed
+        return self._names[split]
 
 
 class AnyScenes(SceneSource):
@@ -128,7 +129,7 @@ class AnyScenes(SceneSource):
             raise ValueError("train and test are empty; name at least one folder")
         self.paths: dict[Split, list[str]] = {"train": list(train), "test": list(test)}
         self.format = format
-        self._scenes: dict[Split, dict[str, tuple[SceneSource, Split, str]]] = {}
+        self._scenes: dict[Split, dict[str, _Member]] = {}
 
     def keys(self, split: Split) -> Sequence[str]:
         return list(self._listed(split))
@@ -136,25 +137,46 @@ class AnyScenes(SceneSource):
     def scene(self, split: Split, key: str) -> Scene:
         if key not in self._listed(split):
             raise ValueError(f"no scene {key!r} in {', '.join(self.paths[split])}")
-        source, theirs, name = self._listed(split)[key]
-        return source.scene(theirs, name)
+        member = self._listed(split)[key]
+        return member.source.scene(member.split, member.key)
 
     def groups(self, split: Split) -> Sequence[Sequence[str]]:
-        groups: dict[int, list[str]] = {}
-        for key, (source, _, _) in self._listed(split).items():
-            groups.setdefault(id(source), []).append(key)
-        return list(groups.values())
+        return _groups_of(self._listed(split))
 
-    def _listed(self, split: Split) -> dict[str, tuple[SceneSource, Split, str]]:
+    def _listed(self, split: Split) -> "dict[str, _Member]":
         if split not in self._scenes:
-            self._scenes[split] = {}
+            listed: dict[str, _Member] = {}
             for path in self.paths[split]:
                 source = open_scenes(path, self.format, split)
                 for theirs, key in scenes_for(source, split):
-                    if key in self._scenes[split]:
+                    if key in listed:
                         raise ValueError(f"two {split} scenes are called {key!r}, one in {path}")
-                    self._scenes[split][key] = source, theirs, key
+                    listed[key] = _Member(source, theirs, key)
+            self._scenes[split] = listed
         return self._scenes[split]
+
+
+class _Member(NamedTuple):
+    """Where a scene of a wrapper comes from: the source, and what that calls its split and it."""
+
+    source: SceneSource
+    split: Split
+    key: str
+
+
+def _groups_of(members: Mapping[str, _Member]) -> list[list[str]]:
+    """The wrapped sources' own groups, by the wrapper's names."""
+    ours: dict[tuple[int, Split], dict[str, str]] = {}
+    sources: dict[tuple[int, Split], SceneSource] = {}
+    for name, member in members.items():
+        identity = (id(member.source), member.split)
+        sources[identity] = member.source
+        ours.setdefault(identity, {})[member.key] = name
+    return [
+        [names[key] for key in group]
+        for (number, split), names in ours.items()
+        for group in sources[number, split].groups(split)
+    ]
 
 
 def scenes_for(source: SceneSource, split: Split) -> list[tuple[Split, str]]:

@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+import torch
 from captures import (
     dtu_camera,
     pose,
@@ -13,8 +14,18 @@ from captures import (
 )
 from tiny_scenes import make_entry
 
-from mvsplat.data import AnyScenes, open_scenes, write_chunks
+from mvsplat.data import (
+    AnyScenes,
+    ChunkScenes,
+    MiddleViewSampler,
+    chunks,
+    open_scenes,
+    write_chunks,
+)
+from mvsplat.data.examples import ExampleSettings, SceneExamples
 from mvsplat.data.readers.files import in_natural_order, inside
+from mvsplat.data.readers.opening import GatheredScenes
+from mvsplat.data.streams import Shuffled
 
 POSES = [pose(seed) for seed in range(2)]
 
@@ -79,6 +90,61 @@ def test_any_scenes_for_yaml(captures):
         AnyScenes(test=[str(captures / "chunks")] * 2).keys("test")
     with pytest.raises(ValueError, match="train and test are empty"):
         AnyScenes()
+
+
+@pytest.fixture(scope="module")
+def many_chunks(tmp_path_factory):
+    """Two folders of chunks, 20 training scenes in 10 chunks each, with other names."""
+    root = tmp_path_factory.mktemp("many")
+    for folder in "ab":
+        size = 2 * sum(map(len, make_entry("a00")["images"])) - 1
+        entries = (make_entry(f"{folder}{number:02d}") for number in range(20))
+        write_chunks(root / folder / "train", entries, size)
+    return root
+
+
+def stream(source, monkeypatch, split="train"):
+    """Which chunks are opened, and how often sources are asked for keys, in an epoch's samples."""
+    opened, asked = [], []
+    load, keys = chunks.load_chunk, chunks.ChunkScenes.keys
+    monkeypatch.setattr(chunks, "load_chunk", lambda path: opened.append(path) or load(path))
+    monkeypatch.setattr(
+        chunks.ChunkScenes, "keys", lambda self, split: asked.append(self) or keys(self, split)
+    )
+    made = SceneExamples(source, split, MiddleViewSampler(2, 1), ExampleSettings((8, 8)))
+    order = Shuffled(made.groups(), 4, seed=0)
+    names = []
+    for position in range(len(made)):
+        index = order.at(position)
+        made.sample(index, 0, torch.Generator().manual_seed(0))
+        names.append(made.name(index))
+    monkeypatch.undo()
+    assert len(set(names)) == len(names)
+    return names, opened, asked
+
+
+def test_wrapped_chunks_are_opened_no_more_often(many_chunks, monkeypatch):
+    folders = [str(many_chunks / folder) for folder in "ab"]
+    _, opened, _ = stream(ChunkScenes(folders, open_chunks=4), monkeypatch)
+    assert len(opened) == len(set(opened)) == 20
+    wrappers = {
+        "any of folders": AnyScenes(train=folders),
+        "any of a folder of folders": AnyScenes(train=[str(many_chunks)]),
+        "gathered": GatheredScenes(str(many_chunks)),
+    }
+    for name, source in wrappers.items():
+        seen, found, _ = stream(source, monkeypatch)
+        assert sorted(found) == sorted(opened), name
+        assert len(seen) == 40, name
+        groups = source.groups("train")
+        assert [len(group) for group in groups] == [2] * 20, name
+        assert sorted(key for group in groups for key in group) == sorted(source.keys("train"))
+
+
+def test_scenes_are_listed_once_not_for_every_sample(many_chunks, monkeypatch):
+    for source in (AnyScenes(train=[str(many_chunks)]), GatheredScenes(str(many_chunks))):
+        _, _, asked = stream(source, monkeypatch)
+        assert len(asked) <= 10  # of 40 samples
 
 
 def test_the_format_can_be_said(captures):
