@@ -24,6 +24,7 @@ from mvsplat.callbacks import (
     TrainingMonitor,
 )
 from mvsplat.callbacks.checkpoints import BestCheckpoint, LatestCheckpoint
+from mvsplat.callbacks.end_together import EndTogether
 from mvsplat.callbacks.finite_steps import FiniteSteps
 from mvsplat.callbacks.preemption import Preemption
 from mvsplat.cli_errors import ShortErrors
@@ -245,7 +246,7 @@ class TrainerCLI(LightningCLI):
         logger = config.get("logger")
         if logger is not False and logger is not None and logger != []:
             callbacks = [*callbacks, LearningRateMonitor("step")]
-        callbacks = [*callbacks, Preemption(), DepthBoundsWarning()]
+        callbacks = [*callbacks, Preemption(), EndTogether(), DepthBoundsWarning()]
         theirs = config["callbacks"] if isinstance(config["callbacks"], list) else []
         if config["enable_progress_bar"] is not False and not any(
             isinstance(callback, lightning_callbacks.ProgressBar) for callback in theirs

@@ -1,5 +1,6 @@
-"""SIGTERM, the warning before a machine is taken away, when several processes train together."""
+"""SIGTERM, the warning before a machine is taken away, and Ctrl-C end a run with a checkpoint."""
 
+import logging
 import signal
 import threading
 from types import FrameType
@@ -7,25 +8,32 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+_log = logging.getLogger("mvsplat.training")
 
 
 class Preemption(Callback):
-    """Stops all processes after the same batch when one of them receives SIGTERM.
+    """Stops training after the batch in which SIGTERM or Ctrl-C comes, in all processes the same.
 
-    Lightning's own handler talks to the other processes at once, in the middle of whatever they
-    exchange; with several processes this one takes its place and only remembers the signal. A
-    single process is left to Lightning. Either way a SIGTERMException follows, on which
-    :class:`LatestCheckpoint` saves.
+    Lightning's own handlers talk to the other processes at once, in the middle of whatever they
+    exchange, or end in the middle of an optimizer step; these take their place while a model is
+    trained, and only remember the signal. A SIGTERMException follows, on which
+    :class:`LatestCheckpoint` saves. A second Ctrl-C is left to the system, which ends the process
+    at once. SIGTERM to a single process is left to Lightning.
     """
 
     def __init__(self) -> None:
-        self._received = False
-        self._previous: Any = None
+        self._received: set[int] = set()
+        self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._received = False
-        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, self._remember)
+        self._received.clear()
+        if threading.current_thread() is not threading.main_thread():
+            return
+        signals = [signal.SIGINT, signal.SIGTERM] if trainer.world_size > 1 else [signal.SIGINT]
+        for number in signals:
+            self._previous[number] = signal.signal(number, self._remember)
 
     def on_train_batch_end(
         self,
@@ -47,20 +55,38 @@ class Preemption(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         # As many batches on every rank, so all come here together.
-        if self._previous is not None:
+        if self._previous:
             self._agree(trainer)
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        if signal.SIGINT in self._previous:  # nor does saving take long once Ctrl-C is pressed
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        interrupted = isinstance(exception, SIGTERMException) and signal.SIGINT in self._received
+        if interrupted and trainer.is_global_zero:
+            # As shells know it. From another process, launchers would take it for a failure and
+            # kill this one while it saves.
+            exception.code = 128 + signal.SIGINT  # type: ignore[attr-defined]
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
-            self._previous = None
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+        self._previous.clear()
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
-        self._received = True
+        self._received.add(signum)
+        if signum == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            _log.warning(
+                "Ctrl-C: training ends after this batch, with a checkpoint; a second Ctrl-C ends "
+                "it at once, without one"
+            )
 
     def _agree(self, trainer: Trainer) -> None:
-        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(
-            self._received, all=False
-        ):
+        stop = bool(self._received)
+        if trainer.world_size > 1:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if stop:
             # What Lightning's loops look at after every batch; there is no public way to say it.
             trainer._signal_connector.received_sigterm = True
