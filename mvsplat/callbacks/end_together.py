@@ -37,6 +37,7 @@ class EndTogether(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if trainer.world_size == 1 or self._store is not None:
             return
+        self._ended.clear()
         self._store = _connect(trainer)
         if self._store is not None:
             threading.Thread(target=self._watch, args=(self._store,), daemon=True).start()
@@ -50,7 +51,7 @@ class EndTogether(Callback):
         _kill_in(_TO_SAVE)
         launcher = trainer.strategy.launcher
         if self._store is None and launcher is not None:
-            launcher.kill(signal.SIGTERM)  # type: ignore[attr-defined]
+            launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # type: ignore[attr-defined]
         elif self._store is not None:
             try:
                 self._store.set(_FAILED, str(trainer.global_rank))
@@ -58,7 +59,7 @@ class EndTogether(Callback):
                 pass
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self._store is not None:
+        if trainer.world_size > 1:
             self._ended.set()
             trainer.strategy.barrier()  # the store is the first process's
             self._store = None
