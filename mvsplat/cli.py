@@ -24,6 +24,7 @@ from mvsplat.callbacks import (
     TrainingMonitor,
 )
 from mvsplat.callbacks.checkpoints import BestCheckpoint, LatestCheckpoint
+from mvsplat.callbacks.end_together import EndTogether
 from mvsplat.callbacks.finite_steps import FiniteSteps
 from mvsplat.callbacks.preemption import Preemption
 from mvsplat.callbacks.progress_bar import ProgressBar
@@ -310,7 +311,7 @@ class TrainerCLI(LightningCLI):
         logger = config.get("logger")
         if logger is not False and logger != []:  # null is Lightning's default logger
             callbacks = [*callbacks, LearningRateMonitor("step")]
-        callbacks = [*callbacks, Preemption(), DepthBoundsWarning()]
+        callbacks = [*callbacks, Preemption(), EndTogether(), DepthBoundsWarning()]
         if config["enable_checkpointing"] is False:
             callbacks = [each for each in callbacks if not isinstance(each, Checkpoint)]
         given = config["callbacks"] or []

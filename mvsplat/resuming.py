@@ -19,15 +19,18 @@ def rewind_to_step(checkpoint: dict[str, Any], accumulate: int) -> None:
     """Change a checkpoint's counts of batches to whole steps of ``accumulate`` batches each."""
     before = checkpoint.get(ACCUMULATED, accumulate)
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    if progress["is_last_batch"]:
-        return  # which ends a step in any case; the next epoch counts from 0
     current, total = progress["current"], progress["total"]
+    interrupted = current["ready"] > current["processed"]
+    if progress["is_last_batch"] and not interrupted:
+        return  # which ends a step in any case; the next epoch counts from 0
+    progress["is_last_batch"] = False
     steps, begun = divmod(current["processed"], before)
     change = steps * accumulate - current["processed"]
     for counts in (current, total):
-        # Of a step that had begun, nothing is left: not even a last batch that is not completed.
+        # Of a step that had begun, nothing is left: not even a last batch that is not completed,
+        # nor one in which an exception ended the run.
         of_begun = dict.fromkeys(counts, counts["processed"])
-        for name, count in (of_begun if begun else counts).items():
+        for name, count in (of_begun if begun or interrupted else counts).items():
             counts[name] = count + change
 
 

@@ -315,6 +315,8 @@ def counts(done, completed=None):
         (3, 2, counts(6, 5), counts(4, 3)),
         (1, 4, counts(5), counts(20)),
         (3, 2, counts(8, 7), counts(4)),
+        (1, 1, counts(5) | {"ready": 6, "started": 6}, counts(5)),  # an error in the next batch
+        (3, 2, counts(6) | {"ready": 7}, counts(4)),
     ],
 )
 def test_counts_of_batches_become_whole_steps(before, after, current, expected):
@@ -324,3 +326,12 @@ def test_counts_of_batches_become_whole_steps(before, after, current, expected):
     rewind_to_step({"accumulate_grad_batches": before, "loops": loops}, after)
     assert progress["current"] == expected
     assert progress["total"] == {name: count + 100 for name, count in expected.items()}
+
+
+def test_an_error_in_an_epochs_last_batch_is_no_epochs_end():
+    interrupted = counts(4) | {"ready": 5, "started": 5}
+    progress = {"current": interrupted, "total": dict(interrupted), "is_last_batch": True}
+    checkpoint = {"accumulate_grad_batches": 3, "loops": {}}
+    checkpoint["loops"]["fit_loop"] = {"epoch_loop.batch_progress": progress}
+    rewind_to_step(checkpoint, 3)
+    assert progress == {"current": counts(3), "total": counts(3), "is_last_batch": False}

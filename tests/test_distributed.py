@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from mvsplat import load_model
 from mvsplat.callbacks.preemption import Preemption
+from mvsplat.data.loading import Maker
 from mvsplat.evaluation import evaluate, mean_scores
 from mvsplat.losses import Loss
 from mvsplat.types import Batch, Views
@@ -61,6 +63,35 @@ class Terminated(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+class Fails(Callback):
+    """One process fails after two steps; writes down when.
+
+    Args:
+        rank: Which.
+        where: ``callback``, ``loader``, or ``alone``: while the other is busy for ever.
+        folder: Where to write it.
+    """
+
+    def __init__(self, rank: int, where: str, folder: str):
+        self.rank = rank
+        self.where = where
+        self.folder = Path(folder)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 2 and trainer.global_rank == self.rank and self.where != "loader":
+            self.fail()
+        elif batch_idx == 2 and self.where == "alone":
+            time.sleep(1000)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if batch_idx == 1 and trainer.global_rank == self.rank and self.where == "loader":
+            Maker.__getitem__ = self.fail
+
+    def fail(self, *_):
+        (self.folder / "failed").touch()
+        raise ValueError("one process is broken")
+
+
 class Spoiled(Loss):
     """Adds nothing, but is NaN once, in the last process.
 
@@ -82,8 +113,8 @@ class Spoiled(Loss):
         return rendering.color.sum() * (torch.nan if spoil else 0)
 
 
-def in_two_processes(program, command: str, *arguments: str) -> str:
-    """``mvsplat`` as a user starts it; returns what it said."""
+def in_two_processes(program, command: str, *arguments: str, fails: bool = False) -> str:
+    """``mvsplat`` as a user starts it, until both have ended; returns what it said."""
     common = ["--config", str(TINY), "--run_dir", str(program.run_dir)]
     common += ["--data.source.root", str(program.scenes)]
     result = subprocess.run(
@@ -93,7 +124,7 @@ def in_two_processes(program, command: str, *arguments: str) -> str:
         timeout=200,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert bool(result.returncode) is fails, result.stderr[-3000:]
     return result.stderr
 
 
@@ -159,6 +190,23 @@ def test_two_processes_skip_the_same_step_and_stop_together(program, start):
     # The rest in one process, of twice the batch.
     assert program("fit", "--trainer.max_steps=4", batch, *arguments, *resume) == 0, program.err
     assert_same_steps(start, whole["state_dict"], state(program)["state_dict"])
+
+
+@pytest.mark.parametrize(("rank", "where"), [(1, "callback"), (0, "loader"), (0, "alone")])
+def test_one_process_that_fails_ends_both_with_a_checkpoint(program, tmp_path, rank, where):
+    fails = {"rank": rank, "where": where, "folder": tmp_path}
+    callback = [f"--trainer.callbacks={__name__}.Fails"]
+    callback += [f"--trainer.callbacks.{name}={value}" for name, value in fails.items()]
+    arguments = ["--trainer.max_steps=9", "--checkpoint.every_n_steps=100", *callback]
+    said = in_two_processes(program, "fit", *arguments, fails=True)
+    assert time.time() - (tmp_path / "failed").stat().st_mtime < 60
+    assert "one process is broken" in said
+    saved = state(program)
+    # The loader is asked for the next batch before the one it has is used.
+    assert saved["global_step"] == 2 and saved["SceneDataModule"]["position"] == 4
+    arguments = ["--ckpt_path=last", "--trainer.max_steps=3"]
+    assert program("fit", *arguments) == 0, program.err
+    assert state(program)["global_step"] == 3
 
 
 def test_two_processes_score_every_scene_once_and_as_one(program):

@@ -16,9 +16,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.optim import Optimizer
 
-from mvsplat.callbacks.finite_steps import FiniteSteps
+from mvsplat.callbacks.complete_steps import CompleteSteps, is_finite
+from mvsplat.callbacks.end_together import saves_alone
 from mvsplat.export.files import replacing
 from mvsplat.run_folder import (
     CHECKPOINTS,
@@ -30,6 +31,7 @@ from mvsplat.run_folder import (
 )
 
 _log = logging.getLogger("mvsplat.checkpoints")
+_NOT_FINITE = "step %d is not saved: weights are not finite"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -96,26 +98,26 @@ class _RunCheckpoints(Checkpoint):
         return trainer.strategy.broadcast(problem)
 
     def is_due(self, trainer: Trainer, pl_module: LightningModule) -> bool:
-        """Whether there is anything now that is worth saving."""
-        if trainer.fast_dev_run or trainer.sanity_checking:  # type: ignore[attr-defined]
+        """Whether there is anything now that is worth saving; in every process the same."""
+        if not _is_training(trainer):
             return False
-        if trainer.state.fn != TrainerFn.FITTING:
-            return False
-        # Steps are being skipped: the run would not get on from here.
-        if any(isinstance(c, FiniteSteps) and c.in_a_row for c in trainer.callbacks):  # type: ignore[attr-defined]
-            return False
-        finite = all(bool(p.isfinite().all()) for p in pl_module.parameters())
-        if not trainer.strategy.broadcast(finite):
-            _log.warning("step %d is not saved: weights are not finite", trainer.global_step)
-            return False
-        return True
+        finite = trainer.strategy.broadcast(is_finite(pl_module))
+        if not finite:
+            _log.warning(_NOT_FINITE, trainer.global_step)
+        return finite
+
+
+def _is_training(trainer: Trainer) -> bool:
+    trying = trainer.fast_dev_run or trainer.sanity_checking  # type: ignore[attr-defined]
+    return trainer.state.fn == TrainerFn.FITTING and not trying
 
 
 class LatestCheckpoint(_RunCheckpoints):
     """Saves ``checkpoints/step-*.ckpt`` every few optimizer steps; ``last.ckpt`` is the newest.
 
-    The end of a run and SIGTERM (preemption) save one as well. Where one cannot be written,
-    because the disk is full, training goes on, and it is tried again soon.
+    The end of a run saves one as well, whatever ends it: SIGTERM (preemption), Ctrl-C or an error
+    save the last complete optimizer step. Where one cannot be written, because the disk is full,
+    training goes on, and it is tried again soon.
 
     Args:
         every_n_steps: Optimizer steps between two checkpoints.
@@ -130,8 +132,10 @@ class LatestCheckpoint(_RunCheckpoints):
             )
         self.every_n_steps = every_n_steps
         self.keep = keep
-        self._saved = 0
+        self._saved: int | None = None
+        self._failed: int | None = None
         self._wait_until = 0
+        self._steps = CompleteSteps()
 
     @property
     def best_model_path(self) -> str:
@@ -147,6 +151,13 @@ class LatestCheckpoint(_RunCheckpoints):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved, self._wait_until = trainer.global_step, 0
+        self._failed = None
+        self._steps.begin()
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        self._steps.change(trainer)  # Lightning calls checkpoint callbacks after all others
 
     def on_train_batch_end(
         self,
@@ -156,6 +167,7 @@ class LatestCheckpoint(_RunCheckpoints):
         batch: Any,
         batch_idx: int,
     ) -> None:
+        assert self._saved is not None  # since the start of training
         step = trainer.global_step
         passed = step // self.every_n_steps > self._saved // self.every_n_steps
         if passed and step >= self._wait_until and self.is_due(trainer, pl_module):
@@ -163,25 +175,35 @@ class LatestCheckpoint(_RunCheckpoints):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # The last step need not be a multiple of every_n_steps.
-        if trainer.global_step > self._saved and self.is_due(trainer, pl_module):
+        if trainer.global_step != self._saved and self.is_due(trainer, pl_module):
             if problem := self._save(trainer):
                 raise OSError(f"the end of the run could not be saved: {problem}")
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        preempted = isinstance(exception, SIGTERMException)
-        if preempted and trainer.global_step > self._saved and self.is_due(trainer, pl_module):
-            self._save(trainer)
+        """Save the last complete step, if that can be had, without a word to other processes."""
+        step = trainer.global_step
+        if self._saved is None or step in (self._saved, self._failed) or not _is_training(trainer):
+            return
+        try:
+            if not self._steps.is_complete(trainer):
+                _log.warning("step %d is not saved: the next one has changed the weights", step)
+            elif not is_finite(pl_module):
+                _log.warning(_NOT_FINITE, step)
+            elif saves_alone(trainer, exception):
+                self._save_alone(trainer)
+        except Exception as error:  # what ended the run is what the user has to see
+            _log.error("step %d could not be saved: %s", step, error)
 
     def _save(self, trainer: Trainer) -> str | None:
         step = trainer.global_step
-        name = f"step-{step:07d}.ckpt"
+        name = _name(step)
         problem = self.write(trainer, name)
         if problem is None and trainer.is_global_zero:
             problem = self._make_last(name)
         if problem := trainer.strategy.broadcast(problem):
-            self._wait_until = step + max(self.every_n_steps // 10, 1)
+            self._failed, self._wait_until = step, step + max(self.every_n_steps // 10, 1)
             _log.error(
                 "step %d could not be saved: %s. The earlier checkpoints in %s are as they were.",
                 step,
@@ -190,11 +212,26 @@ class LatestCheckpoint(_RunCheckpoints):
             )
             return problem
         self._saved = step
-        if trainer.is_global_zero and self.keep >= 0:
-            latest = latest_checkpoints(self.folder)
-            for old in latest[: max(len(latest) - self.keep, 0)]:
-                _remove(old)
+        if trainer.is_global_zero:
+            self._remove_old()
         return None
+
+    def _save_alone(self, trainer: Trainer) -> None:
+        """What ``_save`` does, by this process: the others may never come."""
+        name = _name(trainer.global_step)
+        # trainer.save_checkpoint ends with a barrier.
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, self.folder / name)
+        if problem := self._make_last(name):
+            raise OSError(problem)
+        self._saved = trainer.global_step
+        self._remove_old()
+        _log.warning("step %d is saved: --ckpt_path last goes on from there", self._saved)
+
+    def _remove_old(self) -> None:
+        latest = latest_checkpoints(self.folder)
+        for old in latest[: max(len(latest) - self.keep, 0)] if self.keep >= 0 else ():
+            _remove(old)
 
     def _make_last(self, name: str) -> str | None:
         """Let ``last.ckpt`` be another name of a checkpoint: no second copy on disk."""
@@ -254,6 +291,10 @@ class BestCheckpoint(_RunCheckpoints):
         worst = score_of(saved[-self.keep])
         assert worst is not None
         return score > worst if self.mode == "max" else score < worst
+
+
+def _name(step: int) -> str:
+    return f"step-{step:07d}.ckpt"
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -21,13 +21,14 @@ class FiniteSteps(Callback):
 
     A skipped step leaves weights and optimizer as they were; step count, schedule and data go on.
     Skipped steps are reported with the scenes in them and counted in ``train/skipped_steps``;
-    checkpoints keep the count. With several processes all of them skip the same steps. In 16-bit
+    checkpoints keep the count, without a step that was not completed and will be tried again.
+    With several processes all of them skip the same steps. In 16-bit
     floating point (``16-mixed``) gradients that overflow are the loss scaling's business, until the
     scale is down to 1.
 
     Args:
-        stop_after: Skipped steps in a row that end the run; the last checkpoint is then the one
-            from before them. 0: it never ends.
+        stop_after: Skipped steps in a row that end the run; the last checkpoint then has the
+            weights from before them. 0: it never ends.
     """
 
     def __init__(self, stop_after: int = 20):
@@ -36,6 +37,8 @@ class FiniteSteps(Callback):
         self.stop_after = stop_after
         self.total = 0
         self.in_a_row = 0
+        self._counted_at = -1
+        self._before = self.state_dict()
         self._losses: list[Tensor] = []
         self._scenes: list[list[str]] = []
 
@@ -45,7 +48,14 @@ class FiniteSteps(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.total, self.in_a_row = state_dict["total"], state_dict["in_a_row"]
 
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.global_step == self._counted_at:  # that step is not complete
+            checkpoint["callbacks"][self.state_key] = self._before
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._counted_at = -1
         self._forget()
 
     def on_train_batch_start(
@@ -65,6 +75,7 @@ class FiniteSteps(Callback):
         gradient = _is_finite([p.grad for p in pl_module.parameters() if p.grad is not None])
         good = all(losses) and (gradient or _is_overflow(trainer))
         good = trainer.strategy.reduce_boolean_decision(good)
+        self._counted_at, self._before = trainer.global_step, self.state_dict()
         if good:
             self.in_a_row = 0
         else:
@@ -97,9 +108,10 @@ class FiniteSteps(Callback):
             _log.warning("%s (%d skipped, %d in a row)", text, self.total, self.in_a_row)
         if self.stop_after and self.in_a_row >= self.stop_after:
             raise RuntimeError(
-                f"{self.in_a_row} steps in a row are not finite; {text}. The last checkpoint is "
-                "from before them: resume it with a lower learning rate (--model.optimizer.lr), or "
-                "allow more such steps (--finite_steps.stop_after)"
+                f"{self.in_a_row} steps in a row are not finite; {text}. The last checkpoint has "
+                "the weights from before them: go on with a lower learning rate "
+                "(--model.optimizer.lr), from an earlier one if need be, or allow more such steps "
+                "(--finite_steps.stop_after)"
             )
 
     def _forget(self) -> None:

@@ -1,5 +1,6 @@
-"""SIGTERM, the warning before a machine is taken away, when several processes train together."""
+"""SIGTERM, the warning before a machine is taken away, and Ctrl-C end a run with a checkpoint."""
 
+import logging
 import signal
 import threading
 from types import FrameType
@@ -9,30 +10,34 @@ import torch
 import torch.distributed
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+_log = logging.getLogger("mvsplat.training")
 
 
 class Preemption(Callback):
-    """Stops all processes after the same batch when one of them receives SIGTERM.
+    """Stops training after the batch in which SIGTERM or Ctrl-C comes, in all processes the same.
 
-    Lightning's own handler talks to the other processes at once, in the middle of whatever they
-    exchange; with several processes this one takes its place and only remembers the signal. A
-    single process is left to Lightning. Either way a SIGTERMException follows, on which
-    :class:`LatestCheckpoint` saves. In a test, whose processes exchange nothing before its end,
-    each stops by itself, and :class:`TestResults` writes the scores so far.
+    Lightning's own handlers talk to the other processes at once, in the middle of whatever they
+    exchange, or end in the middle of an optimizer step; these take their place while a model is
+    trained, and only remember the signal. A SIGTERMException follows, on which
+    :class:`LatestCheckpoint` saves. A second Ctrl-C is left to the system, which ends the process
+    at once. SIGTERM to a single process is left to Lightning.
+
+    In a test, whose processes exchange nothing before its end, each stops by itself on SIGTERM, and
+    :class:`TestResults` writes the scores so far.
     """
 
     def __init__(self) -> None:
-        self._received = False
-        self._previous: Any = None
+        self._received: set[int] = set()
+        self._previous: dict[int, Any] = {}
         self._shared_batches = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._received = False
-        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, self._remember)
+        self._listen(signal.SIGINT, *_of_several(trainer))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.on_train_start(trainer, pl_module)
+        self._listen(*_of_several(trainer))
 
     def on_test_batch_end(
         self,
@@ -60,7 +65,7 @@ class Preemption(Callback):
         self._agree(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._previous is not None:
+        if self._previous and trainer.world_size > 1:
             # After these batches of a validation all processes come together; one of a user's own
             # data may have more.
             self._shared_batches = _fewest_batches(trainer)
@@ -74,22 +79,50 @@ class Preemption(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if self._previous is not None and batch_idx < self._shared_batches:
+        if self._previous and (trainer.world_size == 1 or batch_idx < self._shared_batches):
             self._agree(trainer)
 
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        if signal.SIGINT in self._previous:  # nor does saving take long once Ctrl-C is pressed
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        interrupted = isinstance(exception, SIGTERMException) and signal.SIGINT in self._received
+        if interrupted and trainer.is_global_zero:
+            # As shells know it. From another process, launchers would take it for a failure and
+            # kill this one while it saves.
+            exception.code = 128 + signal.SIGINT  # type: ignore[attr-defined]
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
-            self._previous = None
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+        self._previous.clear()
+
+    def _listen(self, *signals: int) -> None:
+        self._received.clear()
+        if threading.current_thread() is threading.main_thread():
+            for number in signals:
+                self._previous[number] = signal.signal(number, self._remember)
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
-        self._received = True
+        self._received.add(signum)
+        if signum == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            _log.warning(
+                "Ctrl-C: training ends after this batch, with a checkpoint; a second Ctrl-C ends "
+                "it at once, without one"
+            )
 
     def _agree(self, trainer: Trainer) -> None:
-        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(
-            self._received, all=False
-        ):
+        stop = bool(self._received)
+        if trainer.world_size > 1:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if stop:
             _stop_soon(trainer)
+
+
+def _of_several(trainer: Trainer) -> list[int]:
+    return [signal.SIGTERM] if trainer.world_size > 1 else []
 
 
 def _stop_soon(trainer: Trainer) -> None:

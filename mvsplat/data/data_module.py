@@ -194,6 +194,10 @@ class SceneDataModule(LightningDataModule):
             if stage != "fit" and (count := len({skip.name for skip in self.left_out(name)})):
                 _log.warning("INCOMPLETE: %s left out %d of its scenes", loader.report.stage, count)
 
+    def on_exception(self, exception: BaseException) -> None:
+        for loader in self._loaders_in_use.values():
+            loader.close()
+
     def state_dict(self) -> dict[str, Any]:
         """Where the training stream is, by the batches that whole optimizer steps have used.
 
@@ -286,10 +290,13 @@ class SceneDataModule(LightningDataModule):
 
     def _begun(self) -> int:
         """Batches that are done of an optimizer step that is not."""
-        if self.trainer is None or self._progress().is_last_batch:
+        if self.trainer is None:
+            return 0
+        progress = self._progress()
+        if progress.is_last_batch and progress.current.processed == progress.current.ready:
             # Lightning ends an epoch with an optimizer step, whether or not all its batches are in.
             return 0
-        return self._progress().current.processed % self.trainer.accumulate_grad_batches
+        return progress.current.processed % self.trainer.accumulate_grad_batches
 
     def _position(self, before: int = 0) -> int:
         """The position that the stream has reached, or had ``before`` so many batches."""

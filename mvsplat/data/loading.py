@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -26,6 +27,8 @@ _log = logging.getLogger("mvsplat.data")
 _LEAST_TRIES, _MOST_TRIES = 20, 1000
 _SHOWN_DETAILS = 5
 _SHOWN_NAMES = 3
+_PATIENCE = 30.0
+"""Seconds that a worker goes on after SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -240,8 +243,11 @@ def _leave_with_parent(worker: int) -> None:
     """Let a worker end soon after its parent, which may be killed and then ends no worker.
 
     One that waits to hand over a batch would wait for ever, because the other workers hold the
-    reading end of its pipe, too.
+    reading end of its pipe, too. Ctrl-C and SIGTERM, which often reach all processes of a program
+    at once, are the parent's business: it wants to finish a batch, or to save.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: threading.Timer(_PATIENCE, os._exit, (1,)).start())
     parent = multiprocessing.parent_process()
     assert parent is not None
 

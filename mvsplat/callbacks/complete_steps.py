@@ -1,0 +1,37 @@
+"""Whether the weights are those of a complete optimizer step, wherever an exception came from."""
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+
+
+class CompleteSteps:
+    """Knows when weights, optimizer and schedule are as the last complete step left them."""
+
+    def __init__(self) -> None:
+        self._changing_after: int | None = None
+
+    def begin(self) -> None:
+        """Training begins."""
+        self._changing_after = None
+
+    def change(self, trainer: Trainer) -> None:
+        """The optimizer changes the weights from here on, until one more batch is processed."""
+        self._changing_after = _processed(trainer)
+
+    def is_complete(self, trainer: Trainer) -> bool:
+        """Whether a checkpoint of this moment is one of the last complete step."""
+        schedule = trainer.fit_loop.epoch_loop.scheduler_progress.total
+        changing = _processed(trainer) == self._changing_after
+        return not changing and schedule.ready == schedule.completed
+
+
+def is_finite(pl_module: LightningModule) -> bool:
+    """Whether no weight is NaN or infinite."""
+    return all(bool(p.isfinite().all()) for p in pl_module.parameters())
+
+
+def _processed(trainer: Trainer) -> int:
+    """Training batches, with the optimizer's steps on them."""
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+    return progress.total.processed
