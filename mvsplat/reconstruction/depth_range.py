@@ -19,7 +19,7 @@ from mvsplat.geometry.overlap import compare_views, frustum_points
 from mvsplat.geometry.view_choice import pair_quality
 from mvsplat.reconstruction.frames import as_views
 from mvsplat.reconstruction.inputs import SceneInput
-from mvsplat.reconstruction.matching import triangulated
+from mvsplat.geometry.matching import triangulated
 
 _SHAPE: Shape = (128, 128)
 _MOST_CAMERAS, _MOST_PAIRS = 24, 6

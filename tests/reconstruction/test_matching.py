@@ -3,7 +3,7 @@
 import torch
 
 from mvsplat.data.transforms import crop_image, crop_intrinsics, stack_images
-from mvsplat.reconstruction.matching import match_patches, triangulated
+from mvsplat.geometry.matching import match_patches, triangulated
 from mvsplat.reconstruction.moving import moved_share
 
 
