@@ -1,7 +1,9 @@
-"""Bounds of a source's scenes: found once, by whichever process, and whatever views are asked for."""
+"""Bounds of a source's scenes: found once, by any process, whatever views are asked for."""
 
 import logging
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from test_examples import generator
@@ -10,8 +12,10 @@ from mvsplat.data import scene_bounds
 from mvsplat.data.chunks import ChunkScenes, write_chunks
 from mvsplat.data.examples import ExampleSettings, SceneExamples
 from mvsplat.data.loading import BatchLoader, LoaderSettings, Maker, SkipReport
+from mvsplat.data.readers.opening import AnyScenes, GatheredScenes
 from mvsplat.data.scene_bounds import SceneBounds
 from mvsplat.data.streams import Once, Share, Shuffled
+from mvsplat.data.survey import SurveySettings, survey
 from mvsplat.data.synthesis.filming import film_scenes
 from mvsplat.data.synthesis.recipe import Recipe
 from mvsplat.data.view_samplers import BoundedViewSampler, MiddleViewSampler
@@ -97,6 +101,26 @@ def test_loader_workers_share_what_they_find(source, estimates):
         if alone.name(index) != "turning":
             here = bounds_of(alone.sample(index, 0, generator()))
             assert found[alone.name(index)] == {here}
+
+
+def test_every_way_to_the_scenes_gives_the_same_bounds(source, tmp_path):
+    root = Path(source.roots[0])
+    expected = bounds_of(examples(source).sample(0, 0, generator()))
+    (tmp_path / "several").mkdir()
+    shutil.copytree(root, tmp_path / "several" / "rooms")
+    key = source.keys("train")[0]
+    ways = {
+        key: AnyScenes(train=[str(root)]),
+        f"rooms/{key}": GatheredScenes(str(tmp_path / "several"), "train"),
+    }
+    for name, way in ways.items():
+        made = examples(way)
+        number = [made.name(index) for index in range(len(made))].index(name)
+        assert bounds_of(made.sample(number, 0, generator())) == expected
+    frustum = survey(source.scene("train", key), SurveySettings(evidence="bounds"))
+    depth = frustum.shown.position - frustum.extrinsics[:, None, :3, 3].double()
+    depth = (depth * frustum.extrinsics[:, None, :3, 2]).sum(-1)
+    assert expected[0] < float(depth.min()) < float(depth.max()) < expected[1]
 
 
 def test_given_and_own_bounds_are_not_estimated_nor_announced(source, caplog):
