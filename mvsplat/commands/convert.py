@@ -189,8 +189,9 @@ def _report(results: Sequence[Result], output: Path) -> None:
     if guessed:
         first = guessed[0]
         console.print(
-            f"depth bounds of {len(guessed)} scenes are guessed from the cameras alone "
-            f"({first.key}: {first.near:.3g} to {first.far:.3g}); --near and --far give them",
+            f"depth bounds of {len(guessed)} scenes are guessed from the cameras alone, as their "
+            f"pictures do not match ({first.key}: {first.near:.3g} to {first.far:.3g}); "
+            "--near and --far give them",
             markup=False,
             soft_wrap=True,
         )

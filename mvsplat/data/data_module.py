@@ -51,7 +51,8 @@ class SceneDataModule(LightningDataModule):
         source: Where the scenes come from; null generates some.
         image_shape: Height and width of the views; frames are resized to cover it and cropped.
         near: Nearest depth to consider; auto takes each scene's own or, where it has none,
-            estimates it from the scene's sparse points, else from its cameras.
+            estimates it: from the scene's sparse points, else from its pictures, and if these do
+            not match, from its cameras alone.
         far: Farthest depth to consider; auto as for near.
         train_views: Chooses views for training; null: BoundedViewSampler with the published gap.
         val_views: Chooses views for validation; null: MiddleViewSampler.

@@ -1,6 +1,5 @@
 """Samples of one scene: chosen views, cropped pictures, cameras, bounds; and their batches."""
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -13,9 +12,10 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mvsplat.data.bounds import Bounds, UnknownBounds, find_bounds
+from mvsplat.data.bounds import Bounds, UnknownBounds
 from mvsplat.data.chunk_fields import check_cameras
 from mvsplat.data.faults import faults_are
+from mvsplat.data.scene_bounds import SceneBounds
 from mvsplat.data.scenes import Scene, SceneSource, Split
 from mvsplat.data.streams import make_generator
 from mvsplat.data.transforms import (
@@ -29,8 +29,6 @@ from mvsplat.data.transforms import (
 from mvsplat.data.view_samplers import Choice, UnsuitableScene, ViewSampler
 from mvsplat.data.wording import few
 from mvsplat.types import Batch, Views
-
-_log = logging.getLogger("mvsplat.data")
 
 
 class Examples(Dataset, ABC):
@@ -144,7 +142,7 @@ class SceneExamples(Examples):
         ]
         self._group_sizes = [len(group) for group in groups if group]
         self._samples = [sample for group in groups for sample in group]
-        self._bounds_of: dict[str, Bounds] = {}
+        self._bounds_of = SceneBounds(chosen.values(), settings.near, settings.far)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -166,8 +164,11 @@ class SceneExamples(Examples):
             context, target = self._choose_views(scene, step, generator)
         chosen = {*context.tolist(), *target.tolist()}
         frames = {frame: self._frame(scene, frame) for frame in chosen}
+        bounds = self._bounds(key, scene)
         batch = Batch(
-            self._views(scene, context, frames), self._views(scene, target, frames), [name]
+            self._views(scene, context, frames, bounds),
+            self._views(scene, target, frames, bounds),
+            [name],
         )
         flip = torch.rand((), generator=generator) < self.flip_probability
         return flip_batch(batch) if flip else batch
@@ -204,43 +205,30 @@ class SceneExamples(Examples):
         )
 
     def _views(
-        self, scene: Scene, index: Int[Tensor, " v"], frames: Mapping[int, "_Frame"]
+        self,
+        scene: Scene,
+        index: Int[Tensor, " v"],
+        frames: Mapping[int, "_Frame"],
+        bounds: Bounds,
     ) -> Views:
         chosen = [frames[frame] for frame in index.tolist()]
         depths = [frame.depth for frame in chosen if frame.depth is not None]
-        near, far = self._bounds(scene)
         return Views(
             image=stack_images([frame.pixels for frame in chosen])[None],
             extrinsics=scene.extrinsics[index][None],
             intrinsics=torch.stack([frame.intrinsics for frame in chosen])[None],
-            near=torch.full((1, len(index)), near),
-            far=torch.full((1, len(index)), far),
+            near=torch.full((1, len(index)), bounds.near),
+            far=torch.full((1, len(index)), bounds.far),
             index=index[None],
             depth=torch.stack(depths)[None] if len(depths) == len(chosen) else None,
         )
 
-    def _bounds(self, scene: Scene) -> tuple[float, float]:
-        """Near and far; what is estimated is kept, and said the first time."""
-        if scene.key not in self._bounds_of:
-            near, far = (
-                None if bound == "auto" else bound
-                for bound in (self.settings.near, self.settings.far)
-            )
-            with faults_are("depth bounds that do not fit", reading=True):
-                try:
-                    bounds = find_bounds(scene, near, far)
-                except UnknownBounds as error:
-                    raise UnsuitableScene("no depth bounds") from error
-            estimated = bounds.origin in ("sparse points", "cameras")
-            if estimated and not any(b.origin == bounds.origin for b in self._bounds_of.values()):
-                _log.warning(
-                    "%s: no depth bounds of its own; %.3g to %.3g estimated from its %s (set near "
-                    "and far of the data to give them)",
-                    *(scene.key, bounds.near, bounds.far, bounds.origin),
-                )
-            self._bounds_of[scene.key] = bounds
-        bounds = self._bounds_of[scene.key]
-        return bounds.near, bounds.far
+    def _bounds(self, key: str, scene: Scene) -> Bounds:
+        with faults_are("depth bounds that do not fit", reading=True):
+            try:
+                return self._bounds_of.of(key, scene)
+            except UnknownBounds as error:
+                raise UnsuitableScene("no depth bounds") from error
 
     def _check_field_of_view(self, scene: Scene) -> None:
         limit = self.settings.max_field_of_view

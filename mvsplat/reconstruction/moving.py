@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvsplat.reconstruction.matching import match_patches, supported
+from mvsplat.geometry.matching import match_patches, supported
 
 _ALIKE = 0.9  # normalised correlation from which on two patches show the same
 _BETTER = 0.25  # how much more alike than on the line

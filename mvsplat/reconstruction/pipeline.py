@@ -82,7 +82,7 @@ def reconstruct(
         with stages.stage("Opening the input"):
             found = open_input(photos, Path(work.name), scene, frames, seed, stages.update)
         with stages.stage("Choosing views"):
-            depth = depth_range(found, near, far, (model.near, model.far))
+            depth = depth_range(found.scene, near, far, (model.near, model.far))
             context, left_out = choose_photos(found.scene, depth, views, held_out)
             _check_count(len(context), model)
         with stages.stage("Reading photos"):

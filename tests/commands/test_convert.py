@@ -17,7 +17,9 @@ from PIL import Image
 from mvsplat.__main__ import main
 from mvsplat.data import ChunkScenes, open_scenes
 from mvsplat.data.chunk_files import load_chunk
-from mvsplat.data.chunks import encode_depth, pack_cameras, write_chunks
+from mvsplat.data.chunks import ChunkScene, encode_depth, pack_cameras, write_chunks
+from mvsplat.data.synthesis.filming import film_scenes
+from mvsplat.data.synthesis.recipe import Recipe
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -80,6 +82,25 @@ def test_a_scene_arrives_as_it_was(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "guessed from the cameras alone" in out and "report:" in out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"test", "conversion.json"}
+
+
+def test_scenes_without_points_get_bounds_from_their_pictures(tmp_path, capsys):
+    """Bounds that hold the room; no points, which would pass for structure from motion's."""
+    recipe = Recipe(6, 48, 64, 0.9, (50.0, 65.0), 18.0, 14.0, 0)
+    (full,) = film_scenes(recipe, "test", 1)
+    room = ChunkScene(full, "the room")
+    depth = np.stack([room.depth(frame) for frame in range(len(room))])
+    write_chunks(
+        tmp_path / "in/test", [{name: full[name] for name in ("key", "cameras", "images")}]
+    )
+    assert convert(tmp_path / "in", "--output", tmp_path / "out", "--workers", 0) == 0
+    scene = ChunkScenes(str(tmp_path / "out")).scene("test", room.key)
+    low, high = np.percentile(depth[depth > 0], [1, 99])
+    assert low / 1.5 < scene.near < 1.5 * low and high < scene.far < 3 * high
+    assert scene.points is None
+    report = json.loads((tmp_path / "out/conversion.json").read_text())
+    assert report["converted"][0]["bounds_from"] == "pictures"
+    assert "guessed" not in capsys.readouterr().out
 
 
 def test_distorted_pictures_are_undistorted_and_large_ones_shrunk(tmp_path):

@@ -5,20 +5,22 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mvsplat.data import Scene
-from mvsplat.data.bounds import (
-    UnknownBounds,
+from mvsplat.data.bounds import UnknownBounds, estimate_bounds, find_bounds, share_at_bounds
+from mvsplat.data.chunks import ChunkScene
+from mvsplat.data.synthesis.filming import film_scenes
+from mvsplat.data.synthesis.recipe import Recipe
+from mvsplat.geometry.depth_bounds import (
     bounds_from_cameras,
     bounds_from_points,
-    find_bounds,
-    share_at_bounds,
     spread_cameras,
 )
 
 
 class Cameras(Scene):
-    """A scene without pictures."""
+    """A scene whose pictures cannot be read."""
 
     key = "walk"
 
@@ -30,7 +32,7 @@ class Cameras(Scene):
         self.points, self.near, self.far = points, near, far
 
     def image(self, index):
-        raise AssertionError("bounds need no pictures")
+        raise ValueError(f"frame {index} cannot be decoded")
 
 
 def along_x(count: int, step: float) -> torch.Tensor:
@@ -58,7 +60,7 @@ def test_points_in_view_give_their_robust_percentiles():
         [[0, 0, -5.0], [100, 0, 1], [0, 0, 1e6], [float("nan"), 0, 0], [0, 0, 0.01]]
     )
     scene = Cameras(along_x(3, 0.1), points=torch.cat([points, other]))
-    near, far = bounds_from_points(scene.points, scene.extrinsics, scene.intrinsics)
+    near, far = bounds_from_points(scene.points, scene.extrinsics, scene.intrinsics, (0.8, 1.5))
     assert near == pytest.approx(0.8 * 10.1, rel=0.01) and far == pytest.approx(
         1.5 * 19.9, rel=0.01
     )
@@ -124,10 +126,6 @@ def test_given_bounds_come_before_the_datas_before_estimates():
 
 
 def test_generated_rooms_lie_between_the_estimates():
-    from mvsplat.data.chunks import ChunkScene
-    from mvsplat.data.synthesis.filming import film_scenes
-    from mvsplat.data.synthesis.recipe import Recipe
-
     recipe = Recipe(5, 32, 32, 0.9, (50.0, 65.0), 18.0, 14.0, 0)
     for entry in film_scenes(recipe, "test", 2):
         scene = ChunkScene(entry, "generated")
@@ -149,3 +147,113 @@ def test_share_at_bounds():
     assert near_share == pytest.approx(0.02, abs=1e-3) and far_share == pytest.approx(
         0.02, abs=1e-3
     )
+
+
+@pytest.fixture(scope="module")
+def rooms():
+    """Rooms filmed in several ways, as chunk entries without bounds and depth; and exact depths."""
+    found = []
+    for frames, shape, travel in ((8, (96, 128), 1.5), (12, (80, 60), 2.0), (5, (64, 64), 0.9)):
+        recipe = Recipe(frames, *shape, travel, (50.0, 65.0), 18.0, 14.0, 0)
+        for entry in film_scenes(recipe, "test", 1):
+            scene = ChunkScene(entry, "a room")
+            depth = np.stack([scene.depth(frame) for frame in range(len(scene))])
+            kept = {name: entry[name] for name in ("key", "cameras", "images")}
+            found.append((kept, depth[depth > 0]))
+    return found
+
+
+def assert_right(bounds, depth: np.ndarray):
+    """Near within a factor of 1.5 of the 1 %, far beyond the 99 % and within a factor of 3."""
+    low, high = np.percentile(depth, [1, 99])
+    assert low / 1.5 < bounds.near < 1.5 * low
+    assert high < bounds.far < 3 * high
+
+
+def changed(entry: dict, **fields) -> Scene:
+    return ChunkScene({**entry, **fields}, "a room")
+
+
+def test_rooms_by_their_pictures(rooms):
+    for entry, depth in rooms:
+        bounds = find_bounds(changed(entry))
+        assert bounds.origin == "pictures"
+        assert_right(bounds, depth)
+
+
+def test_two_frames_are_enough(rooms):
+    (entry, _), source = rooms[0], Recipe(8, 96, 128, 1.5, (50.0, 65.0), 18.0, 14.0, 0)
+    full = ChunkScene(next(iter(film_scenes(source, "test", 1))), "a room")
+    pair = [2, 5]
+    scene = changed(
+        entry, cameras=entry["cameras"][pair], images=[entry["images"][i] for i in pair]
+    )
+    bounds = find_bounds(scene)
+    assert bounds.origin == "pictures"
+    assert_right(bounds, np.stack([full.depth(frame) for frame in pair]))
+
+
+def test_bounds_from_pictures_scale_with_the_scene(rooms):
+    scene = changed(rooms[0][0])
+    one = find_bounds(scene)
+    scene.extrinsics = scene.extrinsics.clone()
+    scene.extrinsics[:, :3, 3] *= 1000
+    other = find_bounds(scene)
+    assert other[:2] == pytest.approx([1000 * bound for bound in one[:2]], rel=0.02)
+
+
+def test_few_pictures_of_a_long_film_are_decoded(rooms, monkeypatch):
+    entry, depth = rooms[0]
+    frames = torch.arange(8).repeat_interleave(40)
+    scene = changed(
+        entry, cameras=entry["cameras"][frames], images=[entry["images"][i] for i in frames]
+    )
+    looked_at = []
+    encoded = ChunkScene.encoded
+    monkeypatch.setattr(
+        ChunkScene, "encoded", lambda self, index: looked_at.append(index) or encoded(self, index)
+    )
+    assert_right(find_bounds(scene), depth)
+    assert len(set(looked_at)) == len(looked_at) <= 24
+
+
+def test_unreadable_pictures_are_left_out(rooms):
+    entry, depth = rooms[1]
+    images = list(entry["images"])
+    for frame in (0, 3, 7):
+        images[frame] = images[frame][:40]
+    bounds = find_bounds(changed(entry, images=images))
+    assert bounds.origin == "pictures"
+    assert_right(bounds, depth)
+
+
+@pytest.mark.parametrize("kind", ["grey", "noise", "one picture of stripes"])
+def test_pictures_that_do_not_match_leave_the_cameras_guess(rooms, kind):
+    scene = changed(rooms[0][0])
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (len(scene), 96, 128, 3), dtype=np.uint8)
+    stripes = np.broadcast_to((np.arange(128) % 8 < 4)[:, None] * np.uint8(255), (96, 128, 3))
+    pictures = {"grey": np.full_like(noise, 90), "noise": noise}.get(
+        kind, np.broadcast_to(stripes, noise.shape)
+    )
+    scene.encoded = lambda index: None
+    scene.image = lambda index: Image.fromarray(np.ascontiguousarray(pictures[index]))
+    bounds = find_bounds(scene)
+    assert bounds.origin == "cameras"
+    assert bounds[:2] == bounds_from_cameras(scene.extrinsics, scene.intrinsics)
+
+
+def test_cameras_that_belong_to_other_pictures_are_no_error(rooms):
+    entry, _ = rooms[0]
+    scene = changed(entry, images=entry["images"][::-1])
+    assert 0 < find_bounds(scene).near
+
+
+def test_an_estimate_is_the_same_every_time_and_names_what_is_wrong_with_cameras(rooms):
+    scene = changed(rooms[0][0])
+    assert estimate_bounds(scene).bounds == estimate_bounds(changed(rooms[0][0])).bounds
+    for wrong in (float("nan"), 0.0):
+        scene.intrinsics = scene.intrinsics.clone()
+        scene.intrinsics[3, 0, 0] = wrong
+        with pytest.raises(ValueError, match=f"{scene.key}.*frame 3"):
+            find_bounds(scene)

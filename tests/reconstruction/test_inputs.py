@@ -130,29 +130,29 @@ def test_files_that_are_nothing_of_the_kind(photos, tmp_path):
         open_input(tmp_path / "a.txt", tmp_path)
 
 
-def test_bounds_from_matching_patches_hold_the_rooms_depths(posed, room, tmp_path):
+def test_bounds_from_pictures_hold_the_rooms_depths(posed, room, tmp_path):
     source = open_input(posed, tmp_path)
-    found = depth_range(source, None, None, (1.0, 100.0))
-    assert found.bounds.origin == "matching patches" and len(found.points) > 100
+    found = depth_range(source.scene, None, None, (1.0, 100.0))
+    assert found.bounds.origin == "pictures" and len(found.points) > 100
     depths = np.concatenate([room.depth(index).ravel() for index in range(len(room))])
-    near, far = np.percentile(depths[depths > 0], [2, 98])
-    assert 0.5 * near < found.bounds.near < 1.1 * near
-    assert 0.8 * far < found.bounds.far < 2.5 * far
-    partly = depth_range(source, 0.5, None, (1.0, 100.0)).bounds
-    assert partly == (0.5, found.bounds.far, "matching patches")
+    near, far = np.percentile(depths[depths > 0], [1, 99])
+    assert near / 1.5 < found.bounds.near < 1.5 * near
+    assert far < found.bounds.far < 3 * far
+    partly = depth_range(source.scene, 0.5, None, (1.0, 100.0)).bounds
+    assert partly == (0.5, found.bounds.far, "pictures")
     with pytest.raises(ValueError, match="near is 500"):
-        depth_range(source, 500.0, None, (1.0, 100.0))
+        depth_range(source.scene, 500.0, None, (1.0, 100.0))
 
 
 def test_bounds_as_the_user_says(posed, tmp_path):
     source = open_input(posed, tmp_path)
-    assert depth_range(source, 2.0, 9.0, (1.0, 100.0)).bounds[:2] == (2.0, 9.0)
+    assert depth_range(source.scene, 2.0, 9.0, (1.0, 100.0)).bounds[:2] == (2.0, 9.0)
     with pytest.raises(ValueError, match="near"):
-        depth_range(source, 9.0, 2.0, (1.0, 100.0))
+        depth_range(source.scene, 9.0, 2.0, (1.0, 100.0))
 
 
 def test_cameras_that_only_turn_have_the_models_usual_bounds(posed, tmp_path):
     source = open_input(posed, tmp_path)
     source.scene.extrinsics = source.scene.extrinsics.clone()
     source.scene.extrinsics[:, :3, 3] = 0
-    assert depth_range(source, None, None, (1.0, 100.0)).bounds[:2] == (1.0, 100.0)
+    assert depth_range(source.scene, None, None, (1.0, 100.0)).bounds[:2] == (1.0, 100.0)

@@ -1,8 +1,7 @@
 """Patches of one photograph found again in another, by normalised correlation.
 
 Coarse, dense and quick: pictures are reduced to about a hundred pixels a side and every patch is
-compared with every other. That is enough to see roughly how far away things are, and whether
-something moved.
+compared with every other, wherever it is. That is enough to see whether something moved.
 """
 
 from dataclasses import dataclass
@@ -19,9 +18,6 @@ _PATCH = 9
 _STRIDE = 3
 _TEXTURE = 0.01  # smaller eigenvalue of the structure tensor below which a patch matches anything
 _RETURN = 3.0  # pixels by which a match may miss its start when matched back
-_ALIKE = 0.85  # normalised correlation from which on two patches show the same
-_BESIDE = 1.5  # pixels beside the epipolar line that still count as on it
-_SAME_DEPTH = 1.3  # ratio of depths of neighbours on one surface
 
 
 @dataclass
@@ -99,30 +95,6 @@ def match_patches(
     )
 
 
-def triangulated(
-    images: Float[Tensor, "2 3 h w"],
-    extrinsics: Float[Tensor, "2 4 4"],
-    intrinsics: Float[Tensor, "2 3 3"],
-) -> Float[Tensor, "p 3"]:
-    """World positions of what two photographs surely both show; possibly none.
-
-    A match counts if it is on the epipolar line, is alike, is found back from the other side, is in
-    front of both cameras, and neighbours on the first photograph's raster are about as far away.
-    """
-    matches = match_patches(images, extrinsics, intrinsics)
-    alike, place = torch.where(matches.off_line <= _BESIDE, matches.alike, -1).max(dim=-1)
-    depth = _depth(matches.start, matches.positions[place], extrinsics, intrinsics)
-    good = matches.textured & (alike > _ALIKE) & (depth > 0).all(dim=-1)
-    good = matches.returning(good, place)
-    ratio = depth[:, 0].clamp(min=1e-12).log()[:, None]
-    limit = float(torch.tensor(_SAME_DEPTH).log())
-    kept = supported(good, ratio, matches.raster, limit)
-    rays = homogeneous(matches.start.double()) @ torch.linalg.inv(intrinsics[0].double()).mT
-    points = (rays * depth[:, :1])[kept]
-    pose = extrinsics[0].double()
-    return (points @ pose[:3, :3].mT + pose[:3, 3]).float()
-
-
 def supported(
     good: Bool[Tensor, " n"],
     value: Float[Tensor, "n d"],
@@ -194,21 +166,3 @@ def _off_line(
     lines = lines / lines[:, :2].norm(dim=-1, keepdim=True).clamp(min=1e-12)
     there = homogeneous(others.double()) @ pixels
     return (lines.float() @ there.float().mT).abs_()
-
-
-def _depth(
-    first: Float[Tensor, "n 2"],
-    second: Float[Tensor, "n 2"],
-    extrinsics: Float[Tensor, "2 4 4"],
-    intrinsics: Float[Tensor, "2 3 3"],
-) -> Float[Tensor, "n 2"]:
-    """Depths in both cameras where the rays of matched points pass nearest to each other."""
-    pose = invert_rigid(extrinsics[1].double()) @ extrinsics[0].double()
-    a, b = (
-        homogeneous(points.double()) @ torch.linalg.inv(k.double()).mT
-        for points, k in zip((first, second), intrinsics, strict=True)
-    )
-    # Least squares of  depth_1 R a + t = depth_2 b.
-    system = torch.stack([a @ pose[:3, :3].mT, -b], dim=-1)
-    normal = system.mT @ system + 1e-12 * torch.eye(2, dtype=torch.float64)
-    return torch.linalg.solve(normal, system.mT @ -pose[:3, 3, None])[..., 0]
