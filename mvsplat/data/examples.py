@@ -142,7 +142,7 @@ class SceneExamples(Examples):
         ]
         self._group_sizes = [len(group) for group in groups if group]
         self._samples = [sample for group in groups for sample in group]
-        self._bounds_of = SceneBounds(chosen.values(), settings.near, settings.far)
+        self._scene_bounds = SceneBounds(self.choice.samples.values(), settings.near, settings.far)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -226,7 +226,7 @@ class SceneExamples(Examples):
     def _bounds(self, key: str, scene: Scene) -> Bounds:
         with faults_are("depth bounds that do not fit", reading=True):
             try:
-                return self._bounds_of.of(key, scene)
+                return self._scene_bounds.find(key, scene)
             except UnknownBounds as error:
                 raise UnsuitableScene("no depth bounds") from error
 

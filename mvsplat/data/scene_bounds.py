@@ -41,7 +41,7 @@ class SceneBounds:
         self._estimated = torch.full((len(self._number), 3), nan, dtype=torch.float64)
         self._estimated.share_memory_()
 
-    def of(self, key: str, scene: Scene) -> Bounds:
+    def find(self, key: str, scene: Scene) -> Bounds:
         """The bounds of a scene.
 
         Args:

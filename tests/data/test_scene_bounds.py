@@ -126,11 +126,11 @@ def test_every_way_to_the_scenes_gives_the_same_bounds(source, tmp_path):
 def test_given_and_own_bounds_are_not_estimated_nor_announced(source, caplog):
     scene = source.scene("train", source.keys("train")[0])
     known = SceneBounds([scene.key], 0.5, 9.0)
-    assert known.of(scene.key, scene) == (0.5, 9.0, "given")
+    assert known.find(scene.key, scene) == (0.5, 9.0, "given")
     scene.near, scene.far = 1.0, 7.0
     with caplog.at_level(logging.WARNING, "mvsplat.data"):
-        assert SceneBounds([scene.key], "auto", "auto").of(scene.key, scene) == (1, 7, "the data")
-        assert SceneBounds([scene.key], "auto", 8.0).of(scene.key, scene)[:2] == (1, 8)
+        assert SceneBounds([scene.key], "auto", "auto").find(scene.key, scene) == (1, 7, "the data")
+        assert SceneBounds([scene.key], "auto", 8.0).find(scene.key, scene)[:2] == (1, 8)
     assert not caplog.records
 
 
@@ -143,7 +143,7 @@ def test_what_was_estimated_is_said_once_a_kind(source, caplog):
     known = SceneBounds([*(scene.key for scene in scenes), "blind"], "auto", "auto")
     with caplog.at_level(logging.WARNING, "mvsplat.data"):
         for scene in (*scenes, *scenes, blind):
-            known.of(scene.key, scene)
+            known.find(scene.key, scene)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
     assert scenes[0].key in said[0] and "from its pictures" in said[0] and "convert" in said[0]
