@@ -61,14 +61,14 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(_unknown(argv[0]))
     try:
         if argv[0] in TRAINER_COMMANDS:
-            from mvsplat.cli import main as run
+            from mvsplat.cli.trainer_commands import main as run
             from mvsplat.machine import keep_freed_memory
 
             keep_freed_memory()
             run(argv)
         else:
             module = argv[0].replace("-", "_")
-            import_module(f"mvsplat.commands.{module}").main(argv[1:])
+            import_module(f"mvsplat.cli.commands.{module}").main(argv[1:])
     except (ValueError, OSError, RuntimeError) as error:
         message = _for_the_user(error)
         if os.environ.get("MVSPLAT_TRACEBACK") or message is None:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvsplat.configurable import Configurable
-from mvsplat.metrics import known_depth
+from mvsplat.evaluation.metrics import known_depth
 from mvsplat.types import Batch, DepthEstimate, Gaussians, Rendering
 
 
@@ -80,7 +80,7 @@ class LPIPS(Loss):
             FileNotFoundError: The weights are neither here nor can be downloaded.
             ValueError: The file holds something else.
         """
-        from mvsplat.lpips import PerceptualDistance
+        from mvsplat.evaluation.lpips import PerceptualDistance
 
         if self.weight and not self._distance:
             self._distance = (PerceptualDistance.pretrained(self.net, self.backbone_weights),)

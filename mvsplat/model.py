@@ -12,21 +12,22 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from mvsplat import __version__, metrics
+from mvsplat import __version__
 from mvsplat.configurable import CONFIG_KEY, completed, same_class, to_primitives
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.encoder import CostVolumeEncoder, Encoder
-from mvsplat.encoder_settings import differences
+from mvsplat.encoder.published.loading import check_backbone, load_backbone
+from mvsplat.encoder.settings import differences
+from mvsplat.evaluation import metrics
+from mvsplat.evaluation.scene_means import SceneMeans
 from mvsplat.losses import LPIPS, MSE, Loss
-from mvsplat.published import check_backbone, load_backbone
-from mvsplat.resuming import (
+from mvsplat.schedules import OneCycle, Schedule
+from mvsplat.training.resuming import (
     ACCUMULATED,
     check_optimizer,
     rewind_to_step,
     take_optimizer_settings,
 )
-from mvsplat.scene_means import SceneMeans
-from mvsplat.schedules import OneCycle, Schedule
 from mvsplat.types import Batch, Gaussians, Rendering, Views
 from mvsplat.weights import Weights, read_weights
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mvsplat import published
 from mvsplat.configurable import CONFIG_KEY, completed, from_config, path_of, to_primitives
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.encoder import CostVolumeEncoder, Encoder
-from mvsplat.encoder_settings import Config, check_agreement
-from mvsplat.published import check_names_and_shapes
+from mvsplat.encoder.published import loading as published
+from mvsplat.encoder.published.loading import check_names_and_shapes
+from mvsplat.encoder.settings import Config, check_agreement
 
 _ENCODER = "encoder."
 

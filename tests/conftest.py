@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import Trainer
 
 from mvsplat.__main__ import main
 
@@ -57,3 +58,20 @@ class Program:
 @pytest.fixture
 def program(tmp_path, scenes_root, capsys):
     return Program(tmp_path, scenes_root, capsys)
+
+
+@pytest.fixture
+def make_trainer(tmp_path):
+    """Builds a quiet trainer whose run folder is ``tmp_path``."""
+
+    def make(*callbacks, **settings) -> Trainer:
+        quiet = {
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "accelerator": "cpu",
+        }
+        return Trainer(default_root_dir=tmp_path, callbacks=list(callbacks), **(quiet | settings))
+
+    return make

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mvsplat.configurable import from_config
+from mvsplat.evaluation.lpips import PerceptualDistance
 from mvsplat.losses import LPIPS, MSE, CoarseDepth, coarse_cross_entropy
-from mvsplat.lpips import PerceptualDistance
 from mvsplat.types import Batch, DepthEstimate, Gaussians, Rendering, Views
 
 

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.data._utils.pin_memory import pin_memory
 
 import mvsplat
-from mvsplat.data.loading import Made
+from mvsplat.data.loading.loaders import Made
 from mvsplat.types import Batch, Views
 
 TINY = Path(__file__).parent / "configs" / "tiny.yaml"

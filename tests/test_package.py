@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import mvsplat
-from mvsplat import config_files
+from mvsplat.cli import config_files
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,7 +7,7 @@ from golden.cases import published_state
 
 import mvsplat
 from mvsplat import published
-from mvsplat.run_folder import after_setting_aside
+from mvsplat.training.run_folder import after_setting_aside
 from mvsplat.weights import read_weights
 
 SIZES = dict(

@@ -9,11 +9,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import Dataset, IterableDataset
 
-from mvsplat.data.examples import Examples, ExampleSettings, SceneExamples
-from mvsplat.data.loading import BatchLoader, LoaderSettings, Maker, Skip, SkipReport
-from mvsplat.data.readers import opening  # noqa: F401  (a YAML file can name its classes)
-from mvsplat.data.scenes import SceneSource
-from mvsplat.data.streams import (
+from mvsplat.data.loading.examples import Examples, ExampleSettings, SceneExamples
+from mvsplat.data.loading.loaders import BatchLoader, LoaderSettings, Maker, Skip, SkipReport
+from mvsplat.data.loading.streams import (
     Endless,
     Fixed,
     InOrder,
@@ -25,8 +23,10 @@ from mvsplat.data.streams import (
     Start,
     mix,
 )
-from mvsplat.data.user_datasets import IterableMaker, MapExamples
-from mvsplat.data.view_samplers import BoundedViewSampler, MiddleViewSampler, ViewSampler
+from mvsplat.data.loading.user_datasets import IterableMaker, MapExamples
+from mvsplat.data.loading.view_samplers import BoundedViewSampler, MiddleViewSampler, ViewSampler
+from mvsplat.data.readers import opening  # noqa: F401  (a YAML file can name its classes)
+from mvsplat.data.scene import SceneSource
 from mvsplat.data.wording import few
 
 Stage = Literal["train", "val", "test", "predict"]
@@ -335,6 +335,6 @@ def _report_choice(examples: Examples, report: SkipReport, rank: int) -> None:
 
 
 def _generated_scenes() -> SceneSource:
-    from mvsplat.data.generated import GeneratedScenes
+    from mvsplat.data.generated.generated_scenes import GeneratedScenes
 
     return GeneratedScenes()

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from mvsplat.data.view_samplers import UnsuitableScene
+from mvsplat.data.loading.view_samplers import UnsuitableScene
 
 # What a scene's data raise, and what only a mistake in a program does.
 _FAULTS = (ValueError, OSError, ArithmeticError, torch.linalg.LinAlgError)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from mvsplat.data.bounds import ESTIMATES, Bounds, find_bounds
-from mvsplat.data.scenes import Scene
+from mvsplat.data.scene import Scene
 
 _log = logging.getLogger("mvsplat.data")
 

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from mvsplat.data.chunk_fields import DECODING_ERRORS
-from mvsplat.data.scenes import Scene
+from mvsplat.data.chunks.fields import DECODING_ERRORS
+from mvsplat.data.scene import Scene
 from mvsplat.geometry.depth_bounds import bounds_from_cameras, bounds_from_points, spread_cameras
 from mvsplat.geometry.overlap import compare_views, frustum_points
 from mvsplat.geometry.plane_sweep import SweptPoints, sweep_points

@@ -10,7 +10,7 @@ USES = {"vgg": "training and the published tables", "alex": "LPIPS' smaller vari
 
 def lpips() -> Iterator[Finding]:
     """The feature networks in PyTorch's hub cache; never downloads."""
-    from mvsplat.lpips import Net, PerceptualDistance, weights_file
+    from mvsplat.evaluation.lpips import Net, PerceptualDistance, weights_file
 
     for net in get_args(Net):
         path, subject = weights_file(net), f"LPIPS {net}"

@@ -1,6 +1,6 @@
 """From views to Gaussians: backbone, cost volume, U-Nets, heads, adapter."""
 
 from mvsplat.encoder.base import Encoder
-from mvsplat.encoder.cost_volume_encoder import CostVolumeEncoder
+from mvsplat.encoder.mvsplat import CostVolumeEncoder
 
 __all__ = ["CostVolumeEncoder", "Encoder"]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mvsplat.encoder.adapter import OFFSET, ROTATION, SCALE
+from mvsplat.encoder.networks.adapter import OFFSET, ROTATION, SCALE
 
 # The first basis function, 1 / (2 sqrt(pi)).
 SH_CONSTANT = 0.28209479177387814

@@ -2,7 +2,6 @@
 
 from mvsplat.evaluation.comparison import Comparison, Difference, compare, paired_bootstrap
 from mvsplat.evaluation.comparison_files import save_comparison
-from mvsplat.evaluation.files import Results, load_results, save_results
 from mvsplat.evaluation.means import (
     METHODS,
     METRICS,
@@ -12,6 +11,7 @@ from mvsplat.evaluation.means import (
     median_timing,
     merge,
 )
+from mvsplat.evaluation.results_files import Results, load_results, save_results
 from mvsplat.evaluation.scoring import Prediction, Result, evaluate, score_batch
 from mvsplat.evaluation.tables import group_table, print_results, results_table
 

@@ -13,8 +13,8 @@ from statistics import fmean
 import numpy as np
 from jaxtyping import Float
 
-from mvsplat.evaluation.files import Results
 from mvsplat.evaluation.means import METRICS
+from mvsplat.evaluation.results_files import Results
 from mvsplat.evaluation.scoring import Result
 
 _NUMBERS_AT_A_TIME = 1 << 22

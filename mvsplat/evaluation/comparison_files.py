@@ -14,13 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from mvsplat.evaluation.comparison import Comparison, Difference
-from mvsplat.evaluation.files import Results
 from mvsplat.evaluation.json_numbers import finite
 from mvsplat.evaluation.means import DIGITS, METRICS
+from mvsplat.evaluation.results_files import Results
 from mvsplat.evaluation.scoring import Result
 from mvsplat.evaluation.tables import score
-from mvsplat.export.files import file_name, replacing
 from mvsplat.export.images import color_error, save_png, sheet
+from mvsplat.files import file_name, replacing
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat import baselines, metrics
+from mvsplat.evaluation import baselines, metrics
 from mvsplat.evaluation.benchmark import Benchmark
 from mvsplat.types import Batch, Gaussians, Rendering, Views
 
@@ -51,7 +51,7 @@ def evaluate(
     Raises:
         FileNotFoundError: LPIPS' weights are neither here nor can be downloaded.
     """
-    from mvsplat.lpips import PerceptualDistance
+    from mvsplat.evaluation.lpips import PerceptualDistance
 
     distance = lpips and PerceptualDistance.pretrained(lpips, lpips_weights)
     results = []

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvsplat.export.files import replacing
+from mvsplat.files import replacing
 from mvsplat.geometry.projection import well_formed
 
 FILE_NAME = "cameras.json"

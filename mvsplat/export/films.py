@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.export.camera_paths import load_camera_path
-from mvsplat.export.files import file_name
 from mvsplat.export.images import color_depth, depth_bounds
 from mvsplat.export.video import render_path, save_video
+from mvsplat.files import file_name
 from mvsplat.geometry.trajectories import CameraPath, spin, through_cameras, wobble
 from mvsplat.types import Gaussians, Views
 

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mvsplat.export.files import replacing
-from mvsplat.metrics import known_depth
+from mvsplat.evaluation.metrics import known_depth
+from mvsplat.files import replacing
 
 # Thirteen colours of "turbo" (Mikhailov 2019; its dark ends cut off) and of matplotlib's "magma".
 _TURBO = (

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mvsplat.export.files import replacing
 from mvsplat.export.placement import Axis, Placement
+from mvsplat.files import replacing
 from mvsplat.types import Gaussians
 
 _HIGHEST_DEGREE = 3

@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from mvsplat.decoder import SplattingDecoder
-from mvsplat.export.files import replacing
 from mvsplat.export.images import to_pil
+from mvsplat.files import replacing
 from mvsplat.geometry.trajectories import CameraPath
 from mvsplat.types import Gaussians, Rendering
 

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvsplat.data.bounds import Bounds, estimate_bounds, find_bounds, with_given
-from mvsplat.data.scenes import Scene
+from mvsplat.data.scene import Scene
 from mvsplat.geometry.depth_bounds import spread_cameras
 from mvsplat.reconstruction.pictures import any_size
 

@@ -8,7 +8,7 @@ the program, a folder with that file in it is not the whole result.
 import shutil
 from pathlib import Path
 
-from mvsplat.export.files import replacing
+from mvsplat.files import replacing
 
 SPLAT, CAMERAS, VIDEO, REPORT = "scene.ply", "cameras.json", "video.mp4", "report.html"
 DEPTH, PHOTOS, COLMAP = "depth", "photos", "colmap"

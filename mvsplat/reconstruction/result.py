@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvsplat import metrics
 from mvsplat.data.bounds import Bounds
-from mvsplat.data.transforms import Shape
+from mvsplat.data.loading.transforms import Shape
+from mvsplat.evaluation import metrics
 from mvsplat.export.cameras import Cameras
 from mvsplat.export.cameras import Frame as CameraFrame
 from mvsplat.geometry.trajectories import CameraPath, through_cameras, visiting_order

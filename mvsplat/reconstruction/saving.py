@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from mvsplat.export.cameras import save_cameras
 from mvsplat.export.depth import depth_unit, save_depth_png
-from mvsplat.export.files import file_name, replacing
 from mvsplat.export.images import color_depth, save_png
 from mvsplat.export.ply import save_ply
+from mvsplat.files import file_name, replacing
 from mvsplat.reconstruction import output as names
 from mvsplat.reconstruction.frames import Frame, shown_shape
 from mvsplat.reconstruction.output import OutputFolder
@@ -112,7 +112,7 @@ def _video(scene: "Reconstruction", folder: Path) -> None:
 
 
 def _report(scene: "Reconstruction", folder: Path) -> None:
-    from mvsplat.reconstruction.report import report
+    from mvsplat.reconstruction.report.page import report
 
     with replacing(folder / names.REPORT) as temporary:
         temporary.write_text(report(scene, folder), encoding="utf-8")

@@ -20,8 +20,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from mvsplat.export.files import file_name
 from mvsplat.export.images import color_depth, to_pil
+from mvsplat.files import file_name
 from mvsplat.types import Gaussians
 from mvsplat.viewer.controls import Actions, Controls
 from mvsplat.viewer.frusta import Frusta

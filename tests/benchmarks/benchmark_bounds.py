@@ -20,12 +20,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mvsplat.commands.convert import ConvertOptions, convert
+from mvsplat.cli.commands.convert import ConvertOptions, convert
 from mvsplat.data.bounds import estimate_bounds
-from mvsplat.data.chunk_files import load_chunk
-from mvsplat.data.chunks import ChunkScene
-from mvsplat.data.conversion import ConversionSettings
-from mvsplat.data.scenes import Scene
+from mvsplat.data.chunks.chunk_scenes import ChunkScene
+from mvsplat.data.chunks.scene_conversion import ConversionSettings
+from mvsplat.data.chunks.storage import load_chunk
+from mvsplat.data.scene import Scene
 from mvsplat.geometry.depth_bounds import bounds_from_cameras, bounds_from_points
 from mvsplat.geometry.projection import invert_rigid
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mvsplat.data.chunks import ChunkScenes, pack_cameras, write_chunks
-from mvsplat.data.examples import ExampleSettings, SceneExamples
-from mvsplat.data.loading import Maker
-from mvsplat.data.streams import Request, Shuffled
-from mvsplat.data.view_samplers import BoundedViewSampler
+from mvsplat.data.chunks.chunk_scenes import ChunkScenes, pack_cameras, write_chunks
+from mvsplat.data.loading.examples import ExampleSettings, SceneExamples
+from mvsplat.data.loading.loaders import Maker
+from mvsplat.data.loading.streams import Request, Shuffled
+from mvsplat.data.loading.view_samplers import BoundedViewSampler
 
 FRAME, SHAPE, FRAMES = (360, 640), (256, 256), 60
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_scenes import write_dataset
 
-from mvsplat.data.chunks import ChunkScenes
+from mvsplat.data.chunks.chunk_scenes import ChunkScenes
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from PIL import Image
 
 from mvsplat.data import Scene
 from mvsplat.data.bounds import UnknownBounds, estimate_bounds, find_bounds, share_at_bounds
-from mvsplat.data.chunks import ChunkScene
-from mvsplat.data.synthesis.filming import film_scenes
-from mvsplat.data.synthesis.recipe import Recipe
+from mvsplat.data.chunks.chunk_scenes import ChunkScene
+from mvsplat.data.generated.filming import film_scenes
+from mvsplat.data.generated.recipe import Recipe
 from mvsplat.geometry.depth_bounds import (
     bounds_from_cameras,
     bounds_from_points,

@@ -10,10 +10,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny_scenes import make_entry, write_dataset
 
-from mvsplat.data.chunks import ChunkScenes, write_chunks
+from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
 from mvsplat.data.data_module import SceneDataModule
-from mvsplat.data.loading import LoaderSettings
-from mvsplat.data.view_samplers import BoundedViewSampler, EvaluationViewSampler
+from mvsplat.data.loading.loaders import LoaderSettings
+from mvsplat.data.loading.view_samplers import BoundedViewSampler, EvaluationViewSampler
 
 TRAIN_VIEWS = BoundedViewSampler(
     min_gap=2, max_gap=6, initial_min_gap=1, initial_max_gap=1, warm_up_steps=8

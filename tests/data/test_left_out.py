@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_scenes import make_entry
 
-from mvsplat.data.chunks import write_chunks
+from mvsplat.data.chunks.chunk_scenes import write_chunks
 from mvsplat.evaluation import load_results
 
 KEYS = ("ee", "ff", "gg")

@@ -9,16 +9,16 @@ import pytest
 from test_examples import generator
 
 from mvsplat.data import scene_bounds
-from mvsplat.data.chunks import ChunkScenes, write_chunks
-from mvsplat.data.examples import ExampleSettings, SceneExamples
-from mvsplat.data.loading import BatchLoader, LoaderSettings, Maker, SkipReport
+from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
+from mvsplat.data.evaluation_index.survey import SurveySettings, survey
+from mvsplat.data.generated.filming import film_scenes
+from mvsplat.data.generated.recipe import Recipe
+from mvsplat.data.loading.examples import ExampleSettings, SceneExamples
+from mvsplat.data.loading.loaders import BatchLoader, LoaderSettings, Maker, SkipReport
+from mvsplat.data.loading.streams import Once, Share, Shuffled
+from mvsplat.data.loading.view_samplers import BoundedViewSampler, MiddleViewSampler
 from mvsplat.data.readers.opening import AnyScenes, GatheredScenes
 from mvsplat.data.scene_bounds import SceneBounds
-from mvsplat.data.streams import Once, Share, Shuffled
-from mvsplat.data.survey import SurveySettings, survey
-from mvsplat.data.synthesis.filming import film_scenes
-from mvsplat.data.synthesis.recipe import Recipe
-from mvsplat.data.view_samplers import BoundedViewSampler, MiddleViewSampler
 
 
 @pytest.fixture(scope="module")

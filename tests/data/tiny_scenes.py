@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mvsplat.data.chunks import encode_depth, pack_cameras, write_chunks
+from mvsplat.data.chunks.chunk_scenes import encode_depth, pack_cameras, write_chunks
 
 
 def encoded(picture: Image.Image, kind: str = "PNG") -> torch.Tensor:

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from views import random_views
 
-from mvsplat.encoder import cost_volume
-from mvsplat.encoder.cost_volume import CostVolume
-from mvsplat.encoder.depth import disparity_candidates
+from mvsplat.encoder.networks import cost_volume
+from mvsplat.encoder.networks.cost_volume import CostVolume
+from mvsplat.encoder.networks.depth import disparity_candidates
 
 
 def warped(features, views, disparities):

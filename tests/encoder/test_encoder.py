@@ -6,7 +6,7 @@ from views import random_views, small_encoder
 
 from mvsplat import CostVolumeEncoder
 from mvsplat.configurable import from_config
-from mvsplat.encoder import recomputation
+from mvsplat.encoder.cpu import recomputation
 
 ABLATIONS = {
     "base": dict(depth_refinement=False),

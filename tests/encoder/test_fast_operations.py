@@ -4,9 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mvsplat.encoder import attention, convolution
-from mvsplat.encoder.layers import InstanceNorm, group_norm
-from mvsplat.encoder.windows import window_layout
+from mvsplat.encoder.cpu import convolution
+from mvsplat.encoder.networks import attention
+from mvsplat.encoder.networks.layers import InstanceNorm, group_norm
+from mvsplat.encoder.networks.windows import window_layout
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ from golden.cases import Golden, published_state, shapes
 from golden.fill_weights import fill
 
 from mvsplat import published
-from mvsplat.published_names import Entry, correspondence
+from mvsplat.encoder.published.names import Entry, correspondence
 
 CASES = [name for name in shapes() if name != "tiny_epipolar"]
 

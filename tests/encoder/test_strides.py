@@ -6,8 +6,8 @@ from test_encoder import ABLATIONS, objective
 from torch.utils._python_dispatch import TorchDispatchMode
 from views import random_views, small_encoder
 
-from mvsplat.encoder.convolution import conv1x1
-from mvsplat.lpips import _alexnet_features, _vgg16_features
+from mvsplat.encoder.cpu.convolution import conv1x1
+from mvsplat.evaluation.lpips import _alexnet_features, _vgg16_features
 
 aten = torch.ops.aten
 # Positions of the weight and of the stride among the operators' arguments.

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mvsplat.encoder import attention
-from mvsplat.encoder.windows import position_encoding, rolled_windows, window_layout
+from mvsplat.encoder.networks import attention
+from mvsplat.encoder.networks.windows import position_encoding, rolled_windows, window_layout
 
 CPU = torch.device("cpu")
 

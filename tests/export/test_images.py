@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from mvsplat.export import color_depth, color_error, save_png, sheet
-from mvsplat.export.files import file_name, replacing
 from mvsplat.export.images import depth_bounds
+from mvsplat.files import file_name, replacing
 
 
 def test_png_holds_the_nearest_8_bit_value(tmp_path):

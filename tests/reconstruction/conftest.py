@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mvsplat import CostVolumeEncoder, SplattingDecoder
-from mvsplat.data.generated import GeneratedScenes
+from mvsplat.data.generated.generated_scenes import GeneratedScenes
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mvsplat.data.chunks import pack_cameras, write_chunks
+from mvsplat.data.chunks.chunk_scenes import pack_cameras, write_chunks
 from mvsplat.reconstruction import inputs
 from mvsplat.reconstruction.collecting import collect, photo_paths
 from mvsplat.reconstruction.depth_range import depth_range

@@ -221,7 +221,7 @@ def test_what_fails_after_the_splat_leaves_a_marked_folder(scene, tmp_path, monk
 
 def test_the_command_imports_neither_lightning_nor_kernels_before_the_splat():
     code = (
-        "import sys, mvsplat.commands.reconstruct; "
+        "import sys, mvsplat.cli.commands.reconstruct; "
         "print([m for m in ('lightning', 'numba', 'gsplat', 'viser', 'pycolmap', 'av', 'skimage') "
         "if m in sys.modules])"
     )

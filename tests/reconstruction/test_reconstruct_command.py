@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from mvsplat.commands import reconstruct as command
+from mvsplat.cli.commands import reconstruct as command
 from mvsplat.export import load_ply, save_video
 
 
@@ -141,7 +141,7 @@ def test_it_offers_to_show_the_scene_to_a_person(
     reconstruct, two_posed, program, monkeypatch, answer, shown
 ):
     calls = []
-    monkeypatch.setattr("mvsplat.commands.view.main", calls.append)
+    monkeypatch.setattr("mvsplat.cli.commands.view.main", calls.append)
     monkeypatch.setattr(command, "_at_a_terminal", lambda: True)
     monkeypatch.setattr("builtins.input", lambda question: answer)
     assert reconstruct(two_posed) == 0, program.err
@@ -152,7 +152,7 @@ def test_it_offers_to_show_the_scene_to_a_person(
 
 def test_open_shows_it_without_asking(reconstruct, two_posed, monkeypatch):
     calls = []
-    monkeypatch.setattr("mvsplat.commands.view.main", calls.append)
+    monkeypatch.setattr("mvsplat.cli.commands.view.main", calls.append)
     assert reconstruct(two_posed, "--open") == 0 and len(calls) == 1
 
 

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from mvsplat.data import open_scenes
-from mvsplat.reconstruction import structure_from_motion as sfm
+from mvsplat.reconstruction.cameras import structure_from_motion as sfm
+from mvsplat.reconstruction.cameras.pairs import pairs_to_match
 from mvsplat.reconstruction.collecting import collect, photo_paths
-from mvsplat.reconstruction.pairs import pairs_to_match
 
 needs_pycolmap = pytest.mark.skipif(
     find_spec("pycolmap") is None, reason="pycolmap is not installed (the extra photos)"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mvsplat.data.readers.photos import PhotoScene
-from mvsplat.data.scenes import SceneSource, Split
+from mvsplat.data.scene import SceneSource, Split
 
 _KEPT = 8
 

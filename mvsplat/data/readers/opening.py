@@ -5,14 +5,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from mvsplat.data.chunk_files import chunk_paths
-from mvsplat.data.chunks import ChunkFiles, ChunkScenes
+from mvsplat.data.chunks.chunk_scenes import ChunkFiles, ChunkScenes
+from mvsplat.data.chunks.storage import chunk_paths
 from mvsplat.data.readers.colmap import ColmapScenes
 from mvsplat.data.readers.dtu import DTUScenes
-from mvsplat.data.readers.files import is_file, is_folder
 from mvsplat.data.readers.realestate10k import RealEstate10KScenes
 from mvsplat.data.readers.transforms_json import TransformsScenes
-from mvsplat.data.scenes import SPLITS, Scene, SceneSource, Split
+from mvsplat.data.readers.untrusted import is_file, is_folder
+from mvsplat.data.scene import SPLITS, Scene, SceneSource, Split
 
 Format = Literal["auto", "chunks", "transforms", "colmap", "dtu", "realestate10k"]
 

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mvsplat.data.chunk_fields import DECODING_ERRORS, check_cameras
-from mvsplat.data.readers.files import in_natural_order, is_file
+from mvsplat.data.chunks.fields import DECODING_ERRORS, check_cameras
 from mvsplat.data.readers.lens import Lens
-from mvsplat.data.scenes import Scene
+from mvsplat.data.readers.untrusted import in_natural_order, is_file
+from mvsplat.data.scene import Scene
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
 _ORIENTATION = 0x0112

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mvsplat.data.chunk_fields import unpack_cameras
-from mvsplat.data.readers.files import is_file, is_folder, read_text
+from mvsplat.data.chunks.fields import unpack_cameras
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
 from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene
-from mvsplat.data.scenes import Split
+from mvsplat.data.readers.untrusted import is_file, is_folder, read_text
+from mvsplat.data.scene import Split
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 

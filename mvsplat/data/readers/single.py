@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mvsplat.data.readers.files import is_folder
 from mvsplat.data.readers.photos import PhotoScene
-from mvsplat.data.scenes import SceneSource, Split
+from mvsplat.data.readers.untrusted import is_folder
+from mvsplat.data.scene import SceneSource, Split
 
 
 class SingleScene(SceneSource):

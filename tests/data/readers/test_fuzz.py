@@ -20,8 +20,8 @@ from PIL import Image
 from test_colmap import reconstruction
 from tiny_scenes import make_entry
 
-from mvsplat.data.chunk_files import load_chunk, read_index, save_chunk
-from mvsplat.data.chunks import ChunkScene
+from mvsplat.data.chunks.chunk_scenes import ChunkScene
+from mvsplat.data.chunks.storage import load_chunk, read_index, save_chunk
 from mvsplat.data.readers.colmap import ColmapScenes
 from mvsplat.data.readers.colmap_model import ColmapModel
 from mvsplat.data.readers.dtu import read_camera

@@ -14,18 +14,12 @@ from captures import (
 )
 from tiny_scenes import make_entry
 
-from mvsplat.data import (
-    AnyScenes,
-    ChunkScenes,
-    MiddleViewSampler,
-    chunks,
-    open_scenes,
-    write_chunks,
-)
-from mvsplat.data.examples import ExampleSettings, SceneExamples
-from mvsplat.data.readers.files import in_natural_order, inside
+from mvsplat.data import AnyScenes, ChunkScenes, MiddleViewSampler, open_scenes, write_chunks
+from mvsplat.data.chunks import chunk_scenes as chunks
+from mvsplat.data.loading.examples import ExampleSettings, SceneExamples
+from mvsplat.data.loading.streams import Shuffled
 from mvsplat.data.readers.opening import GatheredScenes
-from mvsplat.data.streams import Shuffled
+from mvsplat.data.readers.untrusted import in_natural_order, inside
 
 POSES = [pose(seed) for seed in range(2)]
 

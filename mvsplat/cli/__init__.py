@@ -1,0 +1,1 @@
+"""The program: Lightning's four commands, and ours, which need no trainer."""

@@ -1,0 +1,140 @@
+"""``verify``: check a converted or downloaded data set."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from mvsplat.cli.errors import ShortErrors
+from mvsplat.data.chunks.verification import (
+    Pictures,
+    SplitFacts,
+    rebuild_index,
+    split_folders,
+    verify,
+)
+from mvsplat.files import replacing
+from mvsplat.progress import counting
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """What to check.
+
+    Args:
+        folder: A data set's folder, which holds train/ and test/; or one of these.
+        pictures: Which pictures of a scene to decode: all, the first, or none.
+        rebuild_index: Write an index.json of every scene that can be read, in place of the present
+            one.
+        report: A JSON file to write everything to that was found.
+        workers: Processes that check; null is one a core.
+    """
+
+    folder: str
+    pictures: Pictures = "all"
+    rebuild_index: bool = False
+    report: str | None = None
+    workers: int | None = None
+
+
+class Parser(ShortErrors, ArgumentParser):
+    """The command's own parser."""
+
+
+def main(argv: list[str]) -> None:
+    """Check, print a table and what is wrong; the exit code is 1 if something is."""
+    parser = Parser(
+        prog="mvsplat verify",
+        description="Check a folder of chunks: every chunk can be read, the index is right, "
+        "pictures can be decoded, cameras make sense. The exit code is 1 if something is wrong.",
+    )
+    parser.add_argument("folder", type=str, help="A data set's folder, or train/ or test/ of it.")
+    parser.add_argument(
+        "--rebuild_index",
+        action="store_true",
+        help="Write an index.json of every scene that can be read, in place of the present one.",
+    )
+    parser.add_class_arguments(VerifyOptions, as_group=False, skip={"folder", "rebuild_index"})
+    options = VerifyOptions(**parser.parse_args(argv).as_dict())
+    splits = run(options)
+    if any(split.all_problems for split in splits):
+        sys.exit(1)
+
+
+def run(options: VerifyOptions) -> list[SplitFacts]:
+    """Check with a progress bar, and report.
+
+    Raises:
+        FileNotFoundError: There are no chunks.
+        ValueError: The index cannot be rebuilt.
+    """
+    folders = split_folders(Path(options.folder))
+    with counting("Checking") as update:
+        splits = verify(folders, options.pictures, options.workers, update)
+    if options.rebuild_index:
+        splits = [_with_new_index(split) for split in splits]
+    _print(splits)
+    if options.report is not None:
+        _write(Path(options.report), splits)
+    return splits
+
+
+def _with_new_index(split: SplitFacts) -> SplitFacts:
+    """The split without its index's problems, which are mended."""
+    count = rebuild_index(split)
+    print(f"{split.folder / 'index.json'}: written, {count} scenes")
+    name = str(split.folder / "index.json")
+    return SplitFacts(split.folder, split.chunks, [p for p in split.problems if name not in p])
+
+
+def _print(splits: Sequence[SplitFacts]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table("folder", "chunks", "scenes", "with bounds", "frames", "pictures", "problems")
+    for split in splits:
+        scenes = [scene for chunk in split.chunks for scene in chunk.scenes]
+        sizes = Counter(scene.size for scene in scenes if scene.size is not None)
+        shown = ", ".join(f"{w}x{h}" for (w, h), _ in sizes.most_common(2))
+        table.add_row(
+            split.folder.name,
+            str(len(split.chunks)),
+            str(len(scenes)),
+            str(sum(scene.has_bounds for scene in scenes)),
+            str(sum(scene.frames for scene in scenes)),
+            f"{shown}{', ...' if len(sizes) > 2 else ''}",
+            str(len(split.all_problems)),
+        )
+    console.print(table)
+    problems = [problem for split in splits for problem in split.all_problems]
+    for problem in problems[:_SHOWN]:
+        console.print(problem, markup=False, soft_wrap=True)
+    if len(problems) > _SHOWN:
+        console.print(f"... and {len(problems) - _SHOWN} more; --report FILE has all")
+    if not problems:
+        console.print("nothing is wrong")
+
+
+def _write(path: Path, splits: Sequence[SplitFacts]) -> None:
+    content = {
+        str(split.folder): {
+            "problems": split.all_problems,
+            "chunks": {
+                chunk.path.name: [
+                    {"key": scene.key, "frames": scene.frames, "size": scene.size}
+                    for scene in chunk.scenes
+                ]
+                for chunk in split.chunks
+            },
+        }
+        for split in splits
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

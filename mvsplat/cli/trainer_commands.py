@@ -1,0 +1,334 @@
+"""``fit``, ``validate``, ``test`` and ``predict``: a YAML file is the constructor arguments."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ActionConfigFile, Namespace
+from lightning.fabric.utilities.rank_zero import rank_zero_module
+from lightning.pytorch import Trainer
+from lightning.pytorch import callbacks as lightning_callbacks
+from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from mvsplat.cli import config_files
+from mvsplat.cli.errors import ShortErrors
+from mvsplat.cli.weights import add_old_name, follow_weights, take_old_name
+from mvsplat.data.data_module import SceneDataModule
+from mvsplat.evaluation.depth_bounds_warning import DepthBoundsWarning
+from mvsplat.evaluation.prediction_writer import PredictionWriter
+from mvsplat.evaluation.test_results import TestResults
+from mvsplat.model import MVSplat
+from mvsplat.progress import in_terminal
+from mvsplat.training.checkpoints import BestCheckpoint, LatestCheckpoint
+from mvsplat.training.earlier_run import EarlierRun
+from mvsplat.training.end_together import EndTogether
+from mvsplat.training.finite_steps import FiniteSteps
+from mvsplat.training.image_logger import ImageLogger
+from mvsplat.training.monitor import TrainingMonitor
+from mvsplat.training.preemption import Preemption
+from mvsplat.training.progress_bar import ProgressBar
+from mvsplat.training.progress_lines import ProgressLines
+from mvsplat.training.run_folder import after_setting_aside, find_checkpoint
+
+LOSSES = "model.losses"
+
+TRAINER_DEFAULTS = {
+    "max_epochs": -1,
+    "max_steps": 300_001,
+    "gradient_clip_val": 0.5,
+    "val_check_interval": 5000,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 2,
+    "use_distributed_sampler": False,
+    "logger": {
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        # An empty save_dir is the run folder, also of the loggers that a user names.
+        "init_args": {"save_dir": "", "name": "logs", "version": ""},
+    },
+}
+FOLLOWING = {
+    "model.max_steps": "trainer.max_steps",
+    "data.seed": "seed_everything",
+    "trainer.default_root_dir": "run_dir",
+}
+"""Options that cannot be set, and those whose value they get."""
+MODEL_DEFAULTS = {
+    "model.encoder": {"class_path": "mvsplat.encoder.CostVolumeEncoder"},
+    "model.decoder": {"class_path": "mvsplat.decoder.SplattingDecoder"},
+    LOSSES: {
+        "mse": {"class_path": "mvsplat.losses.MSE"},
+        "lpips": {"class_path": "mvsplat.losses.LPIPS"},
+    },
+    "data.source": {"class_path": "mvsplat.data.generated.generated_scenes.GeneratedScenes"},
+}
+
+
+class ConfigFile(ActionConfigFile):
+    """``--config``: a path or a shipped name; losses are overlaid one at a time."""
+
+    def __call__(self, parser, cfg, values, option_string=None):
+        parser.config_files.append(path := str(config_files.find(values)))
+        before = _losses(cfg)
+        super().__call__(parser, cfg, path, option_string)
+        for option, source in FOLLOWING.items():
+            # jsonargparse refuses them on the command line, but would drop a file's without a word.
+            if cfg.get(option) is not None:
+                parser.error(f'Linked "{option}" must be given via "{source}".')
+        if (after := cfg.get(LOSSES)) is not None and before:
+            cfg[LOSSES] = _overlay(before, _as_dict(after))
+
+
+def _as_dict(value: Any) -> Any:
+    return value.as_dict() if isinstance(value, Namespace) else value
+
+
+def _losses(cfg: Namespace) -> dict[str, Any]:
+    return {name: _as_dict(loss) for name, loss in (_as_dict(cfg.get(LOSSES)) or {}).items()}
+
+
+def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Losses of two files: a name in ``above`` is added, replaced, or changed in its arguments."""
+    merged = dict(below)
+    for name, loss in above.items():
+        loss, under = _as_dict(loss), _as_dict(below.get(name))
+        loss = {"class_path": loss} if isinstance(loss, str) else loss
+        if (
+            isinstance(loss, dict)
+            and isinstance(under, dict)
+            and _same_class(loss.get("class_path") or under["class_path"], under["class_path"])
+        ):
+            arguments = {**(under.get("init_args") or {}), **(loss.get("init_args") or {})}
+            loss = {"class_path": under["class_path"], "init_args": arguments}
+        merged[name] = loss
+    return merged
+
+
+def _same_class(path: str, other: str) -> bool:
+    """Whether two class paths, either of which may be a short name, mean the same class."""
+    if "." in path and "." in other:
+        return path == other
+    return path.rpartition(".")[2] == other.rpartition(".")[2]
+
+
+class Parser(ShortErrors, LightningArgumentParser):
+    """Lightning's parser; an unfinished option name is an error, not the option it may mean."""
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the resolved configuration to the run folder, without what concerns one command only.
+
+    ``fit`` writes ``config.yaml``; ``test`` writes ``test/config.yaml``, and so on.
+    """
+
+    ONE_COMMAND_ONLY = ("config", "ckpt_path", "weights_only", "verbose", "return_predictions")
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        if self.already_saved or not trainer.is_global_zero:
+            return
+        self.already_saved = True
+        folder = Path(trainer.default_root_dir)
+        assert trainer.state.fn is not None  # what the trainer was called for
+        folder = folder if stage == "fit" else folder / str(trainer.state.fn.value)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = self.config.clone()
+        for key in self.ONE_COMMAND_ONLY:
+            config.pop(key, None)
+        for arguments in _with_save_dir(config):
+            if arguments["save_dir"] == config["run_dir"]:
+                arguments["save_dir"] = ""  # it moves with the run folder
+        text = self.parser.dump(config, skip_none=False)
+        temporary = folder / (self.config_filename + ".part")
+        temporary.write_text(text)
+        temporary.replace(folder / self.config_filename)
+
+
+def _with_save_dir(config: Namespace) -> list[Namespace]:
+    """The arguments of those loggers that take a ``save_dir``."""
+    loggers = config["trainer"]["logger"]
+    loggers = loggers if isinstance(loggers, list) else [loggers]
+    arguments = [logger.get("init_args") for logger in loggers if isinstance(logger, Namespace)]
+    return [each for each in arguments if each is not None and "save_dir" in each]
+
+
+class TrainerCLI(LightningCLI):
+    """Lightning's command line on MVSplat, its data and its callbacks."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.command, self.arguments = argv[0], argv
+        super().__init__(
+            MVSplat,
+            SceneDataModule,
+            save_config_callback=SaveConfig,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            parser_class=Parser,
+            parser_kwargs={"prog": "mvsplat"},
+            args=argv,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Only the one that was asked for: each would cost half a second of parser building."""
+        return {self.command: LightningCLI.subcommands()[self.command]}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        parser = self.parser_class(**kwargs)
+        parser.add_argument(
+            "-c",
+            "--config",
+            action=ConfigFile,
+            help="A YAML file, or the name of one that comes with mvsplat; "
+            f"a second one overlays the first. Shipped: {', '.join(config_files.shipped())}.",
+        )
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--run_dir",
+            type=str,
+            default="runs/mvsplat",
+            help="The run folder: configuration, logs, checkpoints, pictures, results.",
+        )
+        for callback, key in (
+            (LatestCheckpoint, "checkpoint"),
+            (BestCheckpoint, "best_checkpoint"),
+            # It shows the gradient as it is, before a step that is not finite is taken back.
+            (TrainingMonitor, "monitor"),
+            (FiniteSteps, "finite_steps"),
+            (ImageLogger, "images"),
+            (TestResults, "results"),
+            (PredictionWriter, "predictions"),
+        ):
+            parser.add_lightning_class_args(callback, key)
+        parser.set_defaults(MODEL_DEFAULTS)
+        add_old_name(parser)
+        for option, source in FOLLOWING.items():
+            parser.link_arguments(source, option, compute_fn=int if option == "data.seed" else None)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any):
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        defaults = {"weights_only": True, "return_predictions": False}
+        if subcommand == "test":
+            defaults["verbose"] = False  # TestResults prints the table
+        added = self._subcommand_method_arguments[subcommand]
+        parser.set_defaults({name: value for name, value in defaults.items() if name in added})
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Lightning's warns about arguments that are given in Python, which here is the rule."""
+        self.config = parser.parse_args(args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would let a checkpoint's hyperparameters override YAML and flags.
+
+        Here ``last`` and ``best`` become files of the run folder, and a missing one an error.
+        """
+        config = self.config[self.command]
+        by_old_name = take_old_name(config)
+        if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+            self._find_weights_again()  # the first process may have set the earlier run aside
+        which, weights = config.get("ckpt_path"), config["model"]["weights"]
+        if which is not None:
+            config["ckpt_path"] = str(
+                find_checkpoint(Path(config["run_dir"]), which, config["best_checkpoint"]["mode"])
+            )
+        elif self.command != "fit" and weights is None:
+            raise ValueError(
+                f"{self.command} needs weights: --ckpt_path last, best or a file, or "
+                "--model.weights with a checkpoint or a released one"
+            )
+        if weights is not None:
+            # The old option replaced the encoder, whatever was configured.
+            self.config = follow_weights(
+                self.parser, self.arguments, self.config, FOLLOWING.values(), by_old_name
+            )
+
+    def _find_weights_again(self) -> None:
+        """Follow weights out of a run folder that this run takes over."""
+        model, run = self.config[self.command]["model"], Path(self.config[self.command]["run_dir"])
+        if model["weights"] is not None:
+            model["weights"] = str(after_setting_aside(Path(model["weights"]), run))
+
+    def instantiate_classes(self) -> None:
+        """A checkpoint has its own weights: those that the run started from are not read again."""
+        config = self.config[self.command]
+        resumed, weights = config.get("ckpt_path") is not None, config["model"]["weights"]
+        if resumed:
+            config["model"]["weights"] = None
+        super().instantiate_classes()
+        config["model"]["weights"] = weights  # for config.yaml
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse a wrong checkpoint now: data may take minutes to generate."""
+        path = self.config[self.command].get("ckpt_path")
+        fitting = self.command == "fit"
+        if path is not None:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            self.model.check_checkpoint(content, training=fitting)
+        elif fitting:
+            self.model.check_start()
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.command]
+        for arguments in _with_save_dir(config):
+            arguments["save_dir"] = arguments["save_dir"] or config["run_dir"]
+
+    def fit(self, model: MVSplat, **kwargs: Any) -> None:
+        """Train; a new run sets an earlier one in its folder aside, unless it fails to start."""
+        fresh = kwargs.get("ckpt_path") is None and not self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        earlier = EarlierRun(Path(self.trainer.default_root_dir))
+        if fresh and self.trainer.is_global_zero:
+            earlier.set_aside()
+            self._find_weights_again()
+        try:
+            self.trainer.fit(model, **kwargs)
+        except BaseException:
+            if self.trainer.global_step == 0:
+                earlier.put_back()
+            raise
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        settings = self._get(self.config_init, "trainer")
+        interval, accumulate = settings["val_check_interval"], settings["accumulate_grad_batches"]
+        if isinstance(interval, int) and accumulate > 1:
+            # Lightning counts batches there; people, schedules and checkpoints count steps.
+            kwargs["val_check_interval"] = interval * accumulate
+            rank_zero_info(f"Validation every {interval} steps ({interval * accumulate} batches).")
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError) as error:
+            raise ValueError(f"trainer: {error}") from error
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        logger = config.get("logger")
+        if logger is not False and logger != []:  # null is Lightning's default logger
+            callbacks = [*callbacks, LearningRateMonitor("step")]
+        callbacks = [*callbacks, Preemption(), EndTogether(), DepthBoundsWarning()]
+        if config["enable_checkpointing"] is False:
+            callbacks = [each for each in callbacks if not isinstance(each, Checkpoint)]
+        given = config["callbacks"] or []
+        theirs = given if isinstance(given, list) else [given]
+        if config["enable_progress_bar"] is not False and not any(
+            isinstance(callback, lightning_callbacks.ProgressBar) for callback in theirs
+        ):
+            callbacks = [*callbacks, ProgressBar() if in_terminal() else ProgressLines()]
+        return super()._instantiate_trainer(config, callbacks)
+
+
+def main(argv: list[str]) -> None:
+    """Run one of Lightning's commands; ``argv`` starts with its name."""
+    warnings.filterwarnings("ignore", module=r"lightning\..*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    warnings.filterwarnings("ignore", message=".*is not supported by the model summary")
+    rank_zero_module.log.addFilter(_no_advertisement)
+    TrainerCLI(argv)
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: " not in record.getMessage()

@@ -1,0 +1,1 @@
+"""From scenes to batches: streams, examples, view samplers, crops and flips, loaders."""

@@ -1,0 +1,279 @@
+"""Loaders: requests in, batches out, made in worker processes; and the counting of skips."""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mvsplat.data.loading.examples import Examples, collate
+from mvsplat.data.loading.streams import Order, Plan, Request, make_generator
+from mvsplat.data.loading.view_samplers import UnsuitableScene
+from mvsplat.data.wording import few
+from mvsplat.machine import usable_cores
+from mvsplat.types import Batch
+
+_log = logging.getLogger("mvsplat.data")
+
+# A stream with fewer usable scenes than one in 1000 is taken to have none; a single scene may be
+# unsuitable with some views (too close together, say) and suitable with others.
+_LEAST_TRIES, _MOST_TRIES = 20, 1000
+_SHOWN_DETAILS = 5
+_SHOWN_NAMES = 3
+_PATIENCE = 30.0
+"""Seconds that a worker goes on after SIGTERM."""
+
+
+@dataclass(frozen=True)
+class LoaderSettings:
+    """How one stage's batches are loaded.
+
+    Args:
+        batch_size: Scenes a batch, on each device.
+        num_workers: Worker processes that load, at most one a core; 0 loads in the training
+            process. Their number changes no batch.
+        prefetch_factor: Batches each worker loads ahead.
+        pin_memory: Page-locked batches, faster to copy to a GPU; without one it does nothing.
+        persistent_workers: Keep the workers from one validation to the next.
+        multiprocessing_context: How workers are started; null is the system's way.
+    """
+
+    batch_size: int = 1
+    num_workers: int = 2
+    prefetch_factor: int = 2
+    pin_memory: bool = True
+    persistent_workers: bool = True
+    multiprocessing_context: Literal["fork", "spawn", "forkserver"] | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("num_workers", 0), ("prefetch_factor", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A scene that was left out: why, which, and what exactly is wrong with it, where known."""
+
+    reason: str
+    name: str
+    detail: str = ""
+
+
+@dataclass
+class Made:
+    """What a worker returns: a batch, unless nothing of it could be used, and what was skipped."""
+
+    batch: Batch | None
+    skipped: list[Skip] = field(default_factory=list)
+    ended: bool = False
+
+    def pin_memory(self) -> "Made":
+        """Called by torch's DataLoader."""
+        return replace(self, batch=self.batch and self.batch.pin_memory())
+
+
+class Maker(Dataset):
+    """Makes requested batches, in whatever process it finds itself.
+
+    Args:
+        examples: Where samples come from.
+        order: Which sample each position is.
+        seed: With the position, seeds all randomness of a sample.
+        replace_skipped: Take the next suitable sample in the order for one that is skipped.
+    """
+
+    def __init__(self, examples: Examples, order: Order, seed: int, replace_skipped: bool) -> None:
+        self.examples = examples
+        self.order = order
+        self.seed = seed
+        tries = min(max(len(order), _LEAST_TRIES), _MOST_TRIES)
+        self.tries = tries if replace_skipped else 1
+        self.replace_skipped = replace_skipped
+
+    def __getitem__(self, requests: list[Request]) -> Made:
+        skipped: list[Skip] = []
+        samples = [self._sample(request, skipped) for request in requests]
+        usable = [sample for sample in samples if sample is not None]
+        return Made(collate(usable) if usable else None, skipped)
+
+    def _sample(self, request: Request, skipped: list[Skip]) -> Batch | None:
+        before = len(skipped)
+        for ahead in range(self.tries):
+            index = self.order.at(request.position, ahead)
+            generator = make_generator(self.seed, request.position, ahead)
+            try:
+                return self.examples.sample(index, request.step, generator)
+            except UnsuitableScene as error:
+                detail = str(error.__cause__ or "")
+                skipped.append(Skip(str(error), self.examples.name(index), detail))
+        if self.replace_skipped:
+            raise ValueError(no_usable_scenes(skipped[before:]))
+        return None
+
+
+class SkipReport:
+    """Counts skipped scenes by reason, and says so: some in detail, all in summaries with names.
+
+    Args:
+        stage: What to call the stage in messages.
+    """
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.counts: Counter[str] = Counter()
+        self.skipped: dict[tuple[str, str], Skip] = {}
+        self._details = 0
+        self._next_summary = 100
+
+    def add(self, skipped: Iterable[Skip]) -> None:
+        for skip in skipped:
+            if skip.detail and self._details < _SHOWN_DETAILS:
+                self._details += 1
+                what = (skip.name, skip.reason, skip.detail)
+                _log.warning("%s: skipped %s: %s: %s", self.stage, *what)
+            elif skip.reason not in self.counts:
+                _log.warning("%s: skipped %s: %s", self.stage, skip.name, skip.reason)
+            self.counts[skip.reason] += 1
+            self.skipped.setdefault((skip.reason, skip.name), skip)
+        if self.counts.total() >= self._next_summary:
+            self.summarize()
+            self._next_summary *= 10
+
+    def summarize(self) -> None:
+        """Say how many scenes have been skipped so far, by reason, and name some."""
+        if self.counts:
+            found = describe(self.counts, self.skipped.values())
+            _log.warning("%s: skipped so far: %s", self.stage, found)
+
+
+class BatchLoader:
+    """Iterates over one rank's batches, as often as it is asked to.
+
+    It wraps a torch DataLoader instead of being one, because Lightning rebuilds DataLoaders with
+    samplers of its own in distributed runs; the split over ranks is in the plan already.
+
+    Args:
+        plan: Which batches.
+        maker: What makes them.
+        settings: Workers and the like.
+        report: Told what was skipped.
+        require_some: Raise if all scenes of an iteration were skipped.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        maker: Dataset,
+        settings: LoaderSettings,
+        report: SkipReport,
+        require_some: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.report = report
+        self.require_some = require_some
+        self._running: Generator[Batch, None, None] | None = None
+        workers = min(settings.num_workers, usable_cores())
+        parallel = workers > 0
+        self._loader = DataLoader(
+            maker,
+            batch_size=None,
+            sampler=plan,  # type: ignore[arg-type]
+            num_workers=workers,
+            prefetch_factor=settings.prefetch_factor if parallel else None,
+            persistent_workers=settings.persistent_workers and parallel,
+            multiprocessing_context=settings.multiprocessing_context if parallel else None,
+            pin_memory=settings.pin_memory and torch.cuda.is_available(),
+            worker_init_fn=_leave_with_parent,
+        )
+
+    def __len__(self) -> int:
+        """Number of batches, skipped ones included; TypeError if endless or not known."""
+        return len(self.plan)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._running = self._batches()
+        return self._running
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty: the data module's state says where the stream is, the plan asks it.
+
+        Having a state, the loader is resumable in Lightning's eyes, which warns of others.
+        """
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to load, see :meth:`state_dict`."""
+
+    def close(self) -> None:
+        """Stop the workers; another iteration starts new ones."""
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+        # torch has no public name for it; Lightning does the same to DataLoaders.
+        iterator: Any = self._loader._iterator
+        self._loader._iterator = None
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        skipped: list[Skip] = []
+        some = False
+        for made in self._loader:
+            self.report.add(made.skipped)
+            if made.batch is not None:
+                some = True
+                yield made.batch
+            if not some:
+                skipped += made.skipped
+            if made.ended:
+                break
+        if self.require_some and skipped and not some:
+            raise ValueError(no_usable_scenes(skipped))
+
+
+def _leave_with_parent(worker: int) -> None:
+    """Let a worker end soon after its parent, which may be killed and then ends no worker.
+
+    One that waits to hand over a batch would wait for ever, because the other workers hold the
+    reading end of its pipe, too. Ctrl-C and SIGTERM, which often reach all processes of a program
+    at once, are the parent's business: it wants to finish a batch, or to save.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: threading.Timer(_PATIENCE, os._exit, (1,)).start())
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def no_usable_scenes(skipped: Sequence[Skip]) -> str:
+    """The message that no scene can be used: the reasons, some names, an example of each."""
+    counts = Counter(skip.reason for skip in skipped)
+    first = {skip.reason: skip for skip in reversed(skipped) if skip.detail}
+    lines = [
+        f"no usable scene in {len(skipped)} tries: {describe(counts, skipped)}; "
+        "change the data's filters or view sampler, or mend the data",
+        *(f"{first[r].name}: {first[r].detail}" for r, _ in counts.most_common() if r in first),
+    ]
+    return "\n".join(lines)
+
+
+def describe(counts: Counter[str], skipped: Iterable[Skip]) -> str:
+    """``12 too few frames (a, b, ...), 3 damaged (c)``."""
+    names: dict[str, dict[str, None]] = {}
+    for skip in skipped:
+        names.setdefault(skip.reason, {})[skip.name] = None
+    named = {r: f" ({few(list(found), _SHOWN_NAMES)})" for r, found in names.items()}
+    return ", ".join(f"{n} {reason}{named.get(reason, '')}" for reason, n in counts.most_common())

@@ -1,0 +1,249 @@
+"""MVSplat's encoder (Chen et al., ECCV 2024): views to one or more Gaussians a pixel."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from mvsplat.encoder.base import Encoder
+from mvsplat.encoder.compiler import check_compiler
+from mvsplat.encoder.cpu.convolution import concatenate
+from mvsplat.encoder.cpu.recomputation import maybe_checkpoint
+from mvsplat.encoder.initialization import initialize
+from mvsplat.encoder.networks.adapter import GaussianAdapter
+from mvsplat.encoder.networks.backbone import ConvolutionalEncoder
+from mvsplat.encoder.networks.cost_volume import CostVolume
+from mvsplat.encoder.networks.depth import (
+    FEATURE_STRIDE,
+    CoarseDepth,
+    DepthRefinement,
+    FullResolutionFeatures,
+    disparity_candidates,
+    enlarge,
+    expected_disparity,
+)
+from mvsplat.encoder.networks.epipolar import EpipolarTransformer
+from mvsplat.encoder.networks.layers import Head, upsample
+from mvsplat.encoder.networks.transformer import MultiViewTransformer
+from mvsplat.encoder.validation import check_views
+from mvsplat.types import DepthEstimate, Gaussians, Views
+
+
+class CostVolumeEncoder(Encoder):
+    """Depth by matching features over a plane sweep, and a Gaussian for each pixel at that depth.
+
+    The defaults are the published sizes. The three ``published_*`` options repeat behaviours of
+    the published code that its released weights were trained with, and that are not right:
+    loading a released checkpoint sets them; leave them off for new training.
+
+    Args:
+        d_feature: Channels of the features that are matched.
+        cnn_widths: Channels of the CNN's three stages.
+        transformer_blocks: Blocks of the multi-view transformer.
+        transformer_expansion: Hidden width of its feed-forward, in multiples of its input's.
+        attention_splits: The feature map is cut into this many windows along each axis.
+        cross_view_attention: How features of the views meet before matching: in windows, along
+            epipolar lines (two views only), or not at all.
+        depth_candidates: Planes swept, uniform in disparity from far to near.
+        cost_volume: Match features between views; without it depth is guessed from one view's.
+        cost_volume_unet: Refine the cost volume by a U-Net; without it, by one convolution.
+        cost_volume_widths: Channels of that U-Net's levels, each half the size of the one before.
+        cost_volume_attention: Down-sampling factors at which it attends across views.
+        depth_refinement: Refine depth and predict opacity at full resolution by a second U-Net;
+            without it depth is the upsampled coarse one and opacity its confidence.
+        refinement_widths: Channels of that U-Net's levels.
+        refinement_attention: Down-sampling factors at which it attends across views.
+        gaussians_per_pixel: Gaussians of a pixel, which differ in depth and opacity.
+        gaussian_head_width: Hidden channels of the head that predicts the Gaussians' parameters.
+        sh_degree: Degree of the spherical harmonics, 0 (no view dependence) to 3.
+        scale_range: Bounds of the Gaussians' scale, in units of about a fifth of a pixel.
+        initialization: ``published`` draws weights as the published code does; ``matching`` starts
+            as a working matcher for small training budgets: colours are the pixels', coarse depth
+            follows the raw correlation, offsets are zero.
+        checkpointing: Recompute activations in the backward pass: less memory, a third more time.
+        published_harmonics_rotation: Turn view-dependent colour by S R S with S = diag(-1, 1, -1)
+            instead of the camera's rotation R.
+        published_ray_depth: Place Gaussians at the predicted depth along the unit-length ray,
+            although it was matched along the optical axis.
+        published_shifted_mask: With more than two views, tile the mask of shifted cross-attention
+            view by view although keys run token by token.
+    """
+
+    behaviours: ClassVar[tuple[str, ...]] = (
+        "published_harmonics_rotation",
+        "published_ray_depth",
+        "published_shifted_mask",
+    )
+    of_training: ClassVar[tuple[str, ...]] = ("initialization", "checkpointing")
+
+    def __init__(
+        self,
+        d_feature: int = 128,
+        cnn_widths: Sequence[int] = (64, 96, 128),
+        transformer_blocks: int = 6,
+        transformer_expansion: int = 4,
+        attention_splits: int = 2,
+        cross_view_attention: Literal["windows", "epipolar", "none"] = "windows",
+        depth_candidates: int = 128,
+        cost_volume: bool = True,
+        cost_volume_unet: bool = True,
+        cost_volume_widths: Sequence[int] = (128, 128, 128),
+        cost_volume_attention: Sequence[int] = (4,),
+        depth_refinement: bool = True,
+        refinement_widths: Sequence[int] = (32, 32, 32, 32, 32),
+        refinement_attention: Sequence[int] = (16,),
+        gaussians_per_pixel: int = 1,
+        gaussian_head_width: int = 168,
+        sh_degree: int = 3,
+        scale_range: Sequence[float] = (0.5, 15.0),
+        initialization: Literal["published", "matching"] = "published",
+        checkpointing: bool = False,
+        published_harmonics_rotation: bool = False,
+        published_ray_depth: bool = False,
+        published_shifted_mask: bool = False,
+    ):
+        super().__init__()
+        if gaussians_per_pixel > 1 and not depth_refinement:
+            raise ValueError(
+                f"gaussians_per_pixel is {gaussians_per_pixel} without depth refinement, which is "
+                "what tells a pixel's Gaussians apart: set it to 1, or depth_refinement to true"
+            )
+        if len(cnn_widths) != 3:
+            raise ValueError(f"cnn_widths has {len(cnn_widths)} numbers: expected 3, one a stage")
+        stem, middle, last = cnn_widths
+        lowest, highest = scale_range
+        cost_volume_widths, refinement_widths = tuple(cost_volume_widths), tuple(refinement_widths)
+        self.depth_candidates = depth_candidates
+        self.checkpointing = checkpointing
+        self.maximum_views = 2 if cross_view_attention == "epipolar" else None
+        self.divisor = math.lcm(
+            FEATURE_STRIDE * (1 if cross_view_attention == "epipolar" else attention_splits),
+            FEATURE_STRIDE * 2 ** (len(cost_volume_widths) - 1) if cost_volume_unet else 1,
+            2 ** (len(refinement_widths) - 1) if depth_refinement else 1,
+        )
+        self.cnn = ConvolutionalEncoder((stem, middle, last), d_feature)
+        self.transformer: EpipolarTransformer | MultiViewTransformer
+        if cross_view_attention == "epipolar":
+            self.transformer = EpipolarTransformer(
+                d_feature, transformer_blocks, transformer_expansion, checkpointing
+            )
+        else:
+            self.transformer = MultiViewTransformer(
+                d_feature,
+                transformer_blocks,
+                attention_splits,
+                transformer_expansion,
+                cross_view=cross_view_attention == "windows",
+                tiled_mask=published_shifted_mask,
+                checkpointing=checkpointing,
+            )
+        self.cost_volume = CostVolume() if cost_volume else None
+        self.coarse_depth = CoarseDepth(
+            d_feature,
+            depth_candidates,
+            cost_volume_widths,
+            tuple(cost_volume_attention),
+            cost_volume,
+            cost_volume_unet,
+            checkpointing,
+        )
+        self.full_resolution = FullResolutionFeatures(2 * d_feature, d_feature)
+        self.refinement = DepthRefinement(
+            d_feature,
+            refinement_widths,
+            tuple(refinement_attention),
+            gaussians_per_pixel,
+            depth_refinement,
+            checkpointing,
+        )
+        self.adapter = GaussianAdapter(
+            sh_degree, (lowest, highest), published_ray_depth, published_harmonics_rotation
+        )
+        self.gaussian_head = Head(
+            refinement_widths[0] + 3 + d_feature,
+            gaussian_head_width,
+            self.adapter.channels,
+            join=_with_image_and_features,
+        )
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        initialize(self, initialization)
+
+    def forward(self, views: Views) -> Gaussians:
+        """Gaussians view by view, in each row by row, in a pixel one after another.
+
+        Raises:
+            ValueError: The views are unusable; the message names the field and the element.
+        """
+        check_views(views, self.divisor, self.maximum_views)
+        count = views.image.shape[1]
+        image = views.image.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        cnn_features = self.cnn(image)
+        features = self.transformer(cnn_features.unflatten(0, (-1, count)), views).flatten(0, 1)
+        candidates = disparity_candidates(
+            views.near.flatten(), views.far.flatten(), self.depth_candidates
+        )
+        logits = self._match(features, views, candidates)
+        coarse, confidence = expected_disparity(logits, candidates)
+        for_pixels = self.full_resolution(concatenate(features, cnn_features))
+        pixel = self.refinement(
+            image,
+            for_pixels,
+            upsample(coarse, FEATURE_STRIDE),
+            F.interpolate(confidence, scale_factor=FEATURE_STRIDE, mode="nearest"),
+            count,
+        )
+        raw = maybe_checkpoint(
+            self.checkpointing, self.gaussian_head, pixel.features, image, for_pixels
+        )
+        disparity = pixel.disparity.clamp(
+            candidates[:, :1, None, None], candidates[:, -1:, None, None]
+        )
+        gaussians, depth = self.adapter(raw, 1 / disparity, pixel.opacity, views)
+        weights = pixel.opacity / pixel.opacity.sum(dim=1, keepdim=True).clamp_min(1e-12)
+        gaussians.estimate = DepthEstimate(
+            depth=(depth * weights).sum(dim=1).unflatten(0, (-1, count)),
+            confidence=confidence.squeeze(1).unflatten(0, (-1, count)),
+            logits=logits.unflatten(0, (-1, count)),
+            disparities=candidates.unflatten(0, (-1, count)),
+        )
+        return gaussians
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the networks in place; takes the arguments of ``nn.Module.compile``.
+
+        The checks of what users hand in, and the geometry, stay as they are.
+
+        Raises:
+            ValueError: There is no C++ compiler, which ``torch.compile`` needs.
+        """
+        check_compiler(kwargs.get("backend", "inductor"))
+        blocks = list(self.transformer.blocks)
+        networks = [self.coarse_depth, self.full_resolution, self.refinement, self.gaussian_head]
+        for part in (self.cnn, *blocks, self.cost_volume, *networks):
+            if part is not None:
+                part.compile(*args, **kwargs)
+
+    def _match(
+        self,
+        features: Float[Tensor, "n c h w"],
+        views: Views,
+        candidates: Float[Tensor, "n d"],
+    ) -> Float[Tensor, "n d h w"]:
+        """Logits of the coarse depth distribution."""
+        inputs = features
+        if self.cost_volume is not None:
+            volume = self.cost_volume(features, views, candidates)
+            inputs = concatenate(volume, features)
+        return self.coarse_depth(inputs, views.image.shape[1])
+
+
+def _with_image_and_features(
+    refined: Float[Tensor, "n c h w"],
+    image: Float[Tensor, "n 3 h w"],
+    features: Float[Tensor, "n d h4 w4"],
+) -> Float[Tensor, "n e h w"]:
+    return concatenate(refined, image, enlarge(features))

@@ -1,0 +1,154 @@
+"""The multi-view transformer: tokens attend to windows of their own and the other views."""
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mvsplat.encoder.cpu.convolution import Linear
+from mvsplat.encoder.cpu.recomputation import cheaply, maybe_checkpoint
+from mvsplat.encoder.networks.attention import attend_others, attend_self, attend_tiled, other_views
+from mvsplat.encoder.networks.layers import gelu
+from mvsplat.encoder.networks.windows import (
+    WindowLayout,
+    position_encoding,
+    rolled_windows,
+    window_layout,
+)
+from mvsplat.types import Views
+
+
+class Message(nn.Module):
+    """What follows attention in a layer: projection, norm, an optional feed-forward, residual."""
+
+    def __init__(self, channels: int, expansion: int | None):
+        super().__init__()
+        self.merge = Linear(channels, channels, bias=False)
+        self.norm = nn.LayerNorm(channels)
+        self.feed_forward = None
+        if expansion is not None:
+            self.feed_forward = nn.Sequential(
+                Linear(2 * channels, 2 * channels * expansion, bias=False),
+                nn.GELU(),
+                Linear(2 * channels * expansion, channels, bias=False),
+                nn.LayerNorm(channels),
+            )
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The norm whose output is added to the tokens."""
+        return self.norm if self.feed_forward is None else self.feed_forward[-1]
+
+    def forward(
+        self, tokens: Float[Tensor, "*batch n c"], attended: Float[Tensor, "*batch n c"]
+    ) -> Float[Tensor, "*batch n c"]:
+        if self.feed_forward is None:
+            return tokens + cheaply(lambda x: self.norm(self.merge(x)), attended)
+        return tokens + self.feed_forward[-1](cheaply(self._narrowed, tokens, attended))
+
+    def _narrowed(self, tokens: Tensor, attended: Tensor) -> Tensor:
+        """The feed-forward but for its norm."""
+        assert self.feed_forward is not None
+        widen, _, narrow, _ = self.feed_forward
+        message = self.norm(self.merge(attended))
+        return narrow(gelu(widen(torch.cat([tokens.to(message.dtype), message], dim=-1))))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, then cross-attention to all other views with a feed-forward.
+
+    Keys and values of the cross-attention come from the block's input, so one projection gives
+    the self-attention's queries, keys and values and the cross-attention's keys and values.
+
+    Args:
+        channels: Width of the tokens.
+        expansion: Hidden width of the feed-forward over its input's width.
+        cross_view: Without it, a block is one self-attention with the feed-forward.
+    """
+
+    def __init__(self, channels: int, expansion: int, cross_view: bool):
+        super().__init__()
+        self.cross_view = cross_view
+        self.project = Linear(channels, (5 if cross_view else 3) * channels, bias=False)
+        self.self_message = Message(channels, None if cross_view else expansion)
+        if cross_view:
+            self.query = Linear(channels, channels, bias=False)
+            self.cross_message = Message(channels, expansion)
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b v n c"],
+        layout: WindowLayout,
+        others: Int[Tensor, "v u"],
+        rolled: Any = None,
+    ) -> Float[Tensor, "b v n c"]:
+        channels = tokens.shape[-1]
+        query, key, value, *crossing = self.project(tokens).split(channels, dim=-1)
+        tokens = self.self_message(tokens, attend_self(query, key, value, layout))
+        if not self.cross_view:
+            return tokens
+        query = self.query(tokens)
+        if rolled is None:
+            attended = attend_others(query, crossing[0], crossing[1], layout, others)
+        else:
+            attended = attend_tiled(query, crossing[0], crossing[1], layout, others, rolled)
+        return self.cross_message(tokens, attended)
+
+
+class MultiViewTransformer(nn.Module):
+    """GMFlow's windowed transformer (Xu et al., 2022) between any number of views.
+
+    Args:
+        channels: Width of the tokens.
+        blocks: Number of blocks; every second one has shifted windows.
+        splits: The map is cut into ``splits`` x ``splits`` windows.
+        expansion: Hidden width of the feed-forward over its input's width.
+        cross_view: Attend to other views.
+        tiled_mask: With more than two views, mask shifted cross-attention as the published code.
+        checkpointing: Recompute the blocks' activations in the backward pass.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        blocks: int,
+        splits: int,
+        expansion: int,
+        cross_view: bool,
+        tiled_mask: bool,
+        checkpointing: bool,
+    ):
+        super().__init__()
+        self.splits = splits
+        self.tiled_mask = tiled_mask
+        self.checkpointing = checkpointing
+        self.blocks = nn.ModuleList(
+            TransformerBlock(channels, expansion, cross_view) for _ in range(blocks)
+        )
+
+    def forward(
+        self, features: Float[Tensor, "b v c h w"], views: Views
+    ) -> Float[Tensor, "b v c h w"]:
+        channels, height, width = features.shape[2:]
+        tokens = rearrange(features, "b v c h w -> b v (h w) c")
+        tokens = tokens + position_encoding(height, width, self.splits, channels, features.device)
+        others = other_views(features.shape[1], features.device)
+        order = None
+        for index, block in enumerate(self.blocks):
+            layout, rolled = self._windows(index, features)
+            tokens = tokens[:, :, layout.order if order is None else order[layout.order]]
+            order = layout.inverse
+            tokens = maybe_checkpoint(self.checkpointing, block, tokens, layout, others, rolled)
+        if order is not None:
+            tokens = tokens[:, :, order]
+        return rearrange(tokens, "b v (h w) c -> b v c h w", h=height)
+
+    def _windows(self, index: int, features: Tensor) -> tuple[WindowLayout, Any]:
+        views, _, height, width = features.shape[1:]
+        shifted = index % 2 == 1 and self.splits > 1
+        layout = window_layout(height, width, self.splits, shifted, features.device)
+        if shifted and self.tiled_mask and views > 2:
+            return layout, rolled_windows(height, width, self.splits, features.device)
+        return layout, None

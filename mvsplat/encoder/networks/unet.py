@@ -1,0 +1,138 @@
+"""A small U-Net whose attention joins all views of a scene."""
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mvsplat.encoder.cpu.convolution import Convolution3x3, Linear, concatenate, conv1x1, conv3x3
+from mvsplat.encoder.cpu.recomputation import cheaply, maybe_checkpoint
+from mvsplat.encoder.networks.layers import group_norm, normalized_silu, silu
+
+HEAD_CHANNELS = 32
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, norm, SiLU, convolution, norm (starting at zero), SiLU, plus the input."""
+
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__()
+        self.conv1 = conv3x3(channels, out_channels)
+        self.norm1 = group_norm(out_channels)
+        self.conv2 = conv3x3(out_channels, out_channels)
+        self.norm2 = group_norm(out_channels)
+        nn.init.zeros_(self.norm2.weight)
+        same = channels == out_channels
+        self.skip = nn.Identity() if same else conv1x1(channels, out_channels)
+
+    def forward(self, *parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n d h w"]:
+        """Of the parts, concatenated."""
+        hidden = self.conv1.of(concatenate, *parts)
+        hidden = normalized_silu(self.norm1, self.conv2, hidden)
+        return self._shortcut(*parts) + cheaply(lambda x: silu(self.norm2(x)), hidden)
+
+    def _shortcut(self, *parts: Tensor) -> Tensor:
+        if len(parts) == 1:
+            return self.skip(parts[0])
+        return cheaply(lambda *parts: self.skip(concatenate(*parts)), *parts)
+
+
+class MultiViewAttention(nn.Module):
+    """Self-attention over all pixels of all views together, plus the input."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.heads = max(1, channels // HEAD_CHANNELS)
+        if channels % self.heads:
+            raise ValueError(
+                f"a U-Net level with attention has width {channels}; "
+                f"above {HEAD_CHANNELS} it must be a multiple of {HEAD_CHANNELS}"
+            )
+        self.qkv = Linear(channels, 3 * channels)
+        self.project = Linear(channels, channels)
+        self.norm = group_norm(channels)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Float[Tensor, "n c h w"], views: int) -> Float[Tensor, "n c h w"]:
+        tokens = rearrange(x, "(b v) c h w -> b (v h w) c", v=views)
+        # The published order of channels: head by head, within a head queries, keys, values.
+        parts = rearrange(self.qkv(tokens), "b n (m p c) -> p b m n c", m=self.heads, p=3)
+        attended = F.scaled_dot_product_attention(*parts)
+        projected = self.project(rearrange(attended, "b m n c -> b n (m c)"))
+        maps = rearrange(projected, "b (v h w) c -> (b v) c h w", v=views, h=x.shape[2])
+        return x + self.norm(maps)
+
+
+class Stage(nn.Module):
+    """A residual block and, on some levels, attention."""
+
+    def __init__(self, channels: int, out_channels: int, attention: bool):
+        super().__init__()
+        self.residual = ResidualBlock(channels, out_channels)
+        self.attention = MultiViewAttention(out_channels) if attention else None
+
+    def forward(self, views: int, *parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n d h w"]:
+        x = self.residual(*parts)
+        return x if self.attention is None else self.attention(x, views)
+
+
+class UNet(nn.Module):
+    """One residual block a level going down, two in the middle, two a level going up.
+
+    Args:
+        widths: Channels of each level, from full resolution down; each halves the size.
+        attention: Down-sampling factors of the levels that have attention.
+        checkpointing: Recompute the blocks' activations in the backward pass, block by block.
+    """
+
+    def __init__(
+        self, widths: tuple[int, ...], attention: tuple[int, ...], checkpointing: bool = False
+    ):
+        super().__init__()
+        self.checkpointing = checkpointing
+        attends = [2**level in attention for level in range(len(widths))]
+        current, skips = widths[0], [widths[0]]
+        self.stem = conv3x3(current, current)
+        self.down, self.reduce = nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(widths):
+            if level > 0:
+                self.reduce.append(conv3x3(current, current, stride=2))
+                skips.append(current)
+            self.down.append(Stage(current, width, attends[level]))
+            skips.append(width)
+            current = width
+        self.middle = nn.Sequential(
+            ResidualBlock(current, current), ResidualBlock(current, current)
+        )
+        self.up, self.expand = nn.ModuleList(), nn.ModuleList()
+        for level, width in reversed(list(enumerate(widths))):
+            for _ in range(2):
+                self.up.append(Stage(current + skips.pop(), width, attends[level]))
+                current = width
+            if level > 0:
+                self.expand.append(conv3x3(width, width))
+        self.out = nn.Sequential(conv3x3(current, widths[0]), group_norm(widths[0]), nn.SiLU())
+
+    def forward(self, x: Float[Tensor, "n c h w"], views: int) -> Float[Tensor, "n c h w"]:
+        x = self.stem(x)
+        skips = [x]
+        for level, stage in enumerate(self.down):
+            if level > 0:
+                x = self.reduce[level - 1](x)
+                skips.append(x)
+            x = maybe_checkpoint(self.checkpointing, stage, views, x)
+            skips.append(x)
+        for block in self.middle:
+            x = maybe_checkpoint(self.checkpointing, block, x)
+        for index, stage in enumerate(self.up):
+            x = maybe_checkpoint(self.checkpointing, stage, views, x, skips.pop())
+            if index % 2 == 1 and index // 2 < len(self.expand):
+                expand = self.expand[index // 2]
+                assert isinstance(expand, Convolution3x3)
+                x = expand.of(_double, x)
+        convolution, norm, _ = self.out
+        return cheaply(lambda x: silu(norm(x)), convolution(x))
+
+
+def _double(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    return F.interpolate(x, scale_factor=2, mode="nearest")

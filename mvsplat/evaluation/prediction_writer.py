@@ -1,0 +1,128 @@
+"""What ``predict`` leaves behind: each scene's Gaussians, film and depth maps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from mvsplat.evaluation.scene_files import Depth, save_depth
+from mvsplat.evaluation.scoring import frame_numbers
+from mvsplat.export.cameras import Cameras, Frame, save_cameras
+from mvsplat.export.films import Film, FilmSettings, save_film
+from mvsplat.export.images import depth_bounds, save_png
+from mvsplat.export.ply import save_ply
+from mvsplat.export.video import render_path
+from mvsplat.files import file_name
+from mvsplat.geometry.trajectories import CameraPath
+from mvsplat.training.progress_bar import tracker
+from mvsplat.types import Batch, Gaussians, Views
+
+FOLDER = "predictions"
+"""Name of the folder in a run folder."""
+
+
+class PredictionWriter(Callback):
+    """Writes each scene's Gaussians, a film and depth maps to ``predictions`` in the run folder.
+
+    ``<scene>.ply`` has the Gaussians and ``<scene>.cameras.json`` the context views' cameras, for
+    ``mvsplat view``; ``<scene>_interpolation.mp4`` is the film along the path between the context
+    views, and the folder ``<scene>`` has these views and their depth.
+
+    Args:
+        splats: Write the Gaussians.
+        min_opacity: Leave out Gaussians that are less opaque.
+        views: Write the context views, which ``mvsplat view`` shows beside the Gaussians.
+        depth: Depth of the context views: "png" (16 bits in a unit that the file states), "npy"
+            (exact) and "color"; an empty list leaves it out.
+        films: Which: "interpolation" (from the first context view through all of them), "wobble",
+            "spin", "file" (along the camera path that film.file names); an empty list for none.
+        film: How films are made.
+    """
+
+    def __init__(
+        self,
+        splats: bool = True,
+        min_opacity: float = 0.0,
+        views: bool = True,
+        depth: Sequence[Depth] = ("png", "color"),
+        films: Sequence[Film] = ("interpolation",),
+        film: FilmSettings = FilmSettings(),  # noqa: B008 (immutable)
+    ):
+        self.splats = splats
+        self.min_opacity = min_opacity
+        self.views = views
+        self.depth = tuple(depth)
+        self.films = tuple(films)
+        self.film = film
+        if "file" in films and film.file is None:
+            raise ValueError('films has "file": name the camera path with film.file')
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        if stage == "predict" and self.films:
+            pl_module.decoder.prepare(trainer.strategy.root_device)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        folder = Path(trainer.default_root_dir) / FOLDER
+        for number, scene in enumerate(batch.scene):
+            stem = file_name(scene)
+            if self.splats:
+                path = folder / f"{stem}.ply"
+                save_ply(outputs, path, scene=number, min_opacity=self.min_opacity)
+            self._save_views(folder, stem, batch.context, number)
+            if self.depth:
+                self._save_depth(folder / stem, pl_module, outputs, batch.context, number)
+            for kind in self.films:
+                path = folder / f"{stem}_{kind}.mp4"
+                decoder: Any = pl_module.decoder
+                arguments = (decoder, outputs, batch.context, number, scene, self.film)
+                save_film(kind, path, *arguments, tracker(trainer, f"{scene}: {kind}"))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        rank_zero_info(f"The scenes are in {Path(trainer.default_root_dir) / FOLDER}")
+
+    def _save_views(self, folder: Path, stem: str, context: Views, scene: int) -> None:
+        """The context views' pictures, and the cameras beside the Gaussians."""
+        height, width = context.image.shape[-2:]
+        frames = []
+        for view, number in enumerate(frame_numbers(context, scene)):
+            image = folder / stem / f"{number:06d}.png"
+            if self.views:
+                save_png(context.image[scene, view], image)
+            cameras = (context.extrinsics[scene, view], context.intrinsics[scene, view])
+            photo = image if self.views else None
+            frames.append(Frame(f"frame {number}", *cameras, width, height, photo))
+        if self.splats:
+            near, far = float(context.near[scene].min()), float(context.far[scene].max())
+            save_cameras(Cameras(frames, near, far), folder / f"{stem}.cameras.json")
+
+    def _save_depth(
+        self, folder: Path, model: Any, gaussians: Gaussians, context: Views, scene: int
+    ) -> None:
+        depths = _context_depth(model, gaussians, context, scene)
+        bounds, far = depth_bounds(depths), float(context.far[scene].max())
+        for depth, number in zip(depths, frame_numbers(context, scene), strict=True):
+            save_depth(depth, folder / f"{number:06d}", self.depth, bounds, far)
+
+
+def _context_depth(model: Any, gaussians: Gaussians, context: Views, scene: int) -> Tensor:
+    """Depth of the context views [v, h, w]: as estimated, or else as rendered."""
+    if gaussians.estimate is not None:
+        return gaussians.estimate.depth[scene].detach().float()
+    path = CameraPath(context.extrinsics[scene], context.intrinsics[scene])
+    size = (context.image.shape[-2], context.image.shape[-1])
+    near, far = float(context.near[scene].min()), float(context.far[scene].max())
+    frames = render_path(model.decoder, gaussians, path, size, near, far, scene)
+    return torch.stack([frame.depth for frame in frames])

@@ -1,0 +1,177 @@
+"""Results as files: ``scores.json`` with everything, ``scores.csv`` with a line a view."""
+
+import csv
+import json
+import math
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from mvsplat.data.wording import few
+from mvsplat.evaluation.journal import journals, read_journals
+from mvsplat.evaluation.json_numbers import finite
+from mvsplat.evaluation.means import (
+    extreme_scenes,
+    groups,
+    mean_scores,
+    median_timing,
+    merge,
+)
+from mvsplat.evaluation.scoring import Result
+from mvsplat.files import replacing
+
+FILE_NAME = "scores.json"
+FOLDER = "test"
+"""Where ``test`` writes in a run folder, unless told otherwise."""
+_SHOWN = 5
+
+
+@dataclass
+class Results:
+    """The results of a test.
+
+    Args:
+        scenes: A result a scene.
+        settings: What they were made with.
+        folder: Where they were read from; paths of pictures start there.
+        left_out: Scenes that were to be tested and could not be: from the name to ``reason`` and
+            ``detail``.
+        interrupted: Why the test ended before all scenes were done; empty where it did not.
+    """
+
+    scenes: list[Result]
+    settings: dict[str, Any] = field(default_factory=dict)
+    folder: Path = Path()
+    left_out: dict[str, dict[str, str]] = field(default_factory=dict)
+    interrupted: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every scene that was to be tested was."""
+        return not self.left_out and not self.interrupted
+
+    def missing(self) -> str:
+        """What is missing of incomplete results: ``1 scene left out: ff (damaged)``."""
+        count = len(self.left_out)
+        names = [f"{name} ({why['reason']})" for name, why in self.left_out.items()]
+        parts = [f"the test did not end: {self.interrupted}"] if self.interrupted else []
+        if count:
+            found = few(names, _SHOWN)
+            parts.append(f"{count} scene{'s' if count > 1 else ''} left out: {found}")
+        return "; ".join(parts)
+
+    @property
+    def mean(self) -> dict[str, dict[str, float]]:
+        """Of every method and metric, the mean over scenes of the scenes' means."""
+        return mean_scores(self.scenes)
+
+
+def save_results(results: Results, path: str | Path) -> None:
+    """Write ``path`` (JSON) with everything, and beside it a CSV with a line a view and method."""
+    path, scenes = Path(path), results.scenes
+    lowest, highest = extreme_scenes(scenes) if _of_a_model(scenes) else ([], [])
+    content = {
+        "settings": results.settings,
+        "complete": results.complete,
+        "interrupted": results.interrupted or None,
+        "scenes_tested": len(scenes),
+        "left_out": results.left_out,
+        "mean": mean_scores(scenes),
+        "groups": {
+            kind: {
+                label: {"scenes": len(members), "mean": mean_scores(members)}
+                for label, members in found.items()
+            }
+            for kind, found in groups(scenes).items()
+        },
+        "lowest_psnr": [result["scene"] for result in lowest],
+        "highest_psnr": [result["scene"] for result in highest],
+        "timing": median_timing(scenes),
+        "scenes": {r["scene"]: {k: v for k, v in r.items() if k != "scene"} for r in scenes},
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
+    with replacing(path.with_suffix(".csv")) as temporary:
+        temporary.write_text(_csv(scenes), encoding="utf-8")
+
+
+def load_results(path: str | Path) -> Results:
+    """Read the results of a run.
+
+    Args:
+        path: A run folder, a folder of results, or a ``scores.json``.
+
+    Raises:
+        FileNotFoundError: There are no results.
+        ValueError: The file is damaged, or something else.
+    """
+    file = _find(Path(path))
+    if journals(file.parent):
+        scenes = merge(
+            [checked_result(r["scene"], r) for r in of] for of in read_journals(file.parent)
+        )
+        return Results(scenes, folder=file.parent, interrupted="it is running, or was killed")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged, or no JSON file: {error}") from error
+    try:
+        scenes = [checked_result(name, entry) for name, entry in content["scenes"].items()]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} does not hold the results of a test: {error!r}") from error
+    return Results(
+        scenes,
+        content.get("settings") or {},
+        file.parent,
+        content.get("left_out") or {},
+        content.get("interrupted") or "",
+    )
+
+
+def _find(path: Path) -> Path:
+    if path.is_file():
+        return path
+    for file in (path / FILE_NAME, path / FOLDER / FILE_NAME):
+        if file.is_file() or journals(file.parent):
+            return file
+    if not path.exists():
+        raise FileNotFoundError(f"there is no run {path}")
+    raise FileNotFoundError(
+        f"{path} has no results: there is no {FOLDER}/{FILE_NAME} in it; "
+        "`mvsplat test` with the run's configuration writes them"
+    )
+
+
+def checked_result(name: str, entry: dict[str, Any]) -> Result:
+    """A scene's result as JSON has it; scores that were not finite, null in JSON, are NaN again."""
+    scores = {
+        method: {
+            "mean": _numbers(scores["mean"]),
+            "views": [_numbers(view) for view in scores["views"]],
+        }
+        for method, scores in entry["scores"].items()
+    }
+    frames = {kind: [int(frame) for frame in entry[kind]] for kind in ("context", "target")}
+    return {**entry, **frames, "scene": name, "scores": scores}
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: math.nan if value is None else value for key, value in values.items()}
+
+
+def _of_a_model(scenes: list[Result]) -> bool:
+    return all("model" in result["scores"] for result in scenes)
+
+
+def _csv(results: list[Result]) -> str:
+    text = StringIO()
+    names = ["psnr", "ssim", "lpips"]
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["scene", "method", "frame", *names])
+    for result in results:
+        for method, scores in result["scores"].items():
+            for view in scores["views"]:
+                values = [view.get(name, "") for name in names]
+                table.writerow([result["scene"], method, view["frame"], *values])
+    return text.getvalue()

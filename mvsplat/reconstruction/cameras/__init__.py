@@ -1,0 +1,1 @@
+"""Cameras of photographs that have none: structure from motion in a process of its own."""

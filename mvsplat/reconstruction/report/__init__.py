@@ -1,0 +1,1 @@
+"""The report of a reconstruction: one page that needs no network."""

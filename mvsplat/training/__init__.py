@@ -1,0 +1,1 @@
+"""What happens around the training loop: callbacks, checkpoints, resuming, the run folder."""
