@@ -14,8 +14,8 @@ OTHERWISE = {
 
 def cpu() -> Iterator[Finding]:
     """The CPU's rasterizer: where its kernels are kept, and what it draws."""
-    from mvsplat.decoder.cpu.compilation import cache_folder
     from mvsplat.decoder.cpu.project import project
+    from mvsplat.kernels import cache_folder
 
     yield _draws("cpu", "cpu")
     folder = cache_folder(project)

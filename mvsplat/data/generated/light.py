@@ -9,8 +9,8 @@ from math import sqrt
 
 import numpy as np
 
-from mvsplat.data.generated.compilation import kernel
 from mvsplat.data.generated.world import BOX, ELLIPSOID, Lights, Solids, Walls
+from mvsplat.kernels import allocating_kernel, kernel
 
 _GOLDEN = 0.6180339887498949
 _ROUNDS = 6  # of golden-section search; leaves 6 % of the interval, where the ratio is flat
@@ -109,7 +109,7 @@ def _openness(walls, solids, x, y, z, nx, ny, nz):
     return 1.0 - 0.35 * (2.0 - max(at_short, 0.0) / short - max(at_long, 0.0) / long)
 
 
-@kernel
+@allocating_kernel
 def irradiance(walls: Walls, solids: Solids, lights: Lights, ambient, body, point, normal):
     """Linear light [f, 3] that falls on fragments [f]; ambient [2, 3] from below and above."""
     light = np.empty((len(body), 3))

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mvsplat.data.generated.compilation import kernel
 from mvsplat.data.generated.world import BOX, ELLIPSOID, Solids, Walls
+from mvsplat.kernels import allocating_kernel, kernel
 
 _FACES = 8  # surface number = body * 8 + face; walls come first and have one face
 _FAR = 1e9
@@ -195,7 +195,7 @@ def _normal(walls, solids, surface, x, y, z):
     )
 
 
-@kernel
+@allocating_kernel
 def _depth(stage, focal, height, width):
     depth = np.empty((height, width))
     candidates = np.empty(len(stage.kind), np.int64)
@@ -216,7 +216,7 @@ def _cast_corners(stage, candidates, count, y, focal, width, surface):
         _, surface[column] = _cast(stage, candidates, count, x, y)
 
 
-@kernel
+@allocating_kernel
 def _gather(stage, focal, height, width):
     """Pixel, surface number and sums of every fragment; depth at the pixels' centres.
 
@@ -269,7 +269,7 @@ def _gather(stage, focal, height, width):
     return pixel[:end], surface[:end], sums[:end], depth
 
 
-@kernel
+@allocating_kernel
 def _normals(walls, solids, surface, point):
     normal = np.empty((len(surface), 3))
     for f in range(len(surface)):

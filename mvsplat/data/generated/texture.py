@@ -9,7 +9,6 @@ from math import floor, sin
 
 import numpy as np
 
-from mvsplat.data.generated.compilation import kernel
 from mvsplat.data.generated.world import (
     CELLS,
     CLOUDS,
@@ -19,6 +18,7 @@ from mvsplat.data.generated.world import (
     VEINS,
     Materials,
 )
+from mvsplat.kernels import allocating_kernel, kernel
 
 _OCTAVES = 6
 _GAIN = 0.5  # amplitude of an octave relative to the one above it
@@ -146,7 +146,7 @@ def _pattern(kind, x, y, z, nx, ny, nz, f):
     return value, 0.5, _step(0.0, max(0.1, 1.5 * f), edge)
 
 
-@kernel
+@allocating_kernel
 def albedo(materials: Materials, material, point, normal, footprint):
     """Linear colour [f, 3] of fragments [f] with a pixel's width [f] on the surface."""
     color = np.empty((len(material), 3))

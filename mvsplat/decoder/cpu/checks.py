@@ -4,8 +4,8 @@ import numpy as np
 from torch import Tensor
 
 from mvsplat.decoder.checks import check_shapes, not_finite
-from mvsplat.decoder.cpu.compilation import kernel
 from mvsplat.decoder.cpu.threads import run_all
+from mvsplat.kernels import kernel
 
 _SHAPES = {
     "means": "sg3",

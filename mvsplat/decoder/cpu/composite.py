@@ -8,7 +8,6 @@ holding the 16 blocks one after the other.
 import numpy as np
 
 from mvsplat.decoder.cpu import footprint as fp
-from mvsplat.decoder.cpu.compilation import inlined, kernel
 from mvsplat.decoder.cpu.simd import (
     WIDTH,
     anywhere,
@@ -24,6 +23,7 @@ from mvsplat.decoder.cpu.simd import (
     store,
 )
 from mvsplat.decoder.cpu.tiles import TILE
+from mvsplat.kernels import inlined, kernel
 
 BLOCK = 4
 BLOCKS = TILE // BLOCK

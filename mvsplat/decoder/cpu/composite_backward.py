@@ -8,7 +8,6 @@ to the slot of the (Gaussian, tile) pair: no atomics, and the same bits for any 
 import numpy as np
 
 from mvsplat.decoder.cpu import footprint as fp
-from mvsplat.decoder.cpu.compilation import inlined, kernel
 from mvsplat.decoder.cpu.composite import (
     AHEAD,
     ALPHA_CUT,
@@ -38,6 +37,7 @@ from mvsplat.decoder.cpu.simd import (
     total,
 )
 from mvsplat.decoder.cpu.tiles import TILE
+from mvsplat.kernels import inlined, kernel
 
 # More planes of the state than the forward pass has.
 BEHIND, GRAD_RED, GRAD_GREEN, GRAD_BLUE, GRAD_DEPTH = range(LAST + 1, LAST + 6)

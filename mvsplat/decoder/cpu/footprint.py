@@ -14,7 +14,7 @@ squares (Cauchy-Binet) for J S J^T + 0.3 I.  This geometry is computed in float6
 
 import math
 
-from mvsplat.decoder.cpu.compilation import inlined
+from mvsplat.kernels import inlined
 
 BLUR = 0.3
 NEAR_PLANE = 0.2

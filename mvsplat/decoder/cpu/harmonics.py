@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mvsplat.decoder.cpu.compilation import inlined
 from mvsplat.geometry.spherical_harmonics import MAX_DEGREE, normalization
+from mvsplat.kernels import inlined
 
 _RANGE = range(MAX_DEGREE + 1)
 

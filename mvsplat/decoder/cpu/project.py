@@ -3,9 +3,9 @@
 import numpy as np
 
 from mvsplat.decoder.cpu import footprint as fp
-from mvsplat.decoder.cpu.compilation import inlined, kernel
 from mvsplat.decoder.cpu.harmonics import fill_basis, unit_direction
 from mvsplat.decoder.cpu.tiles import count_tiles
+from mvsplat.kernels import inlined, kernel
 
 
 @inlined

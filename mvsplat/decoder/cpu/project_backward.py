@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from mvsplat.decoder.cpu import footprint as fp
-from mvsplat.decoder.cpu.compilation import inlined, kernel
 from mvsplat.decoder.cpu.composite_backward import PAIR
 from mvsplat.decoder.cpu.harmonics import direction_gradient, fill_basis, unit_direction
+from mvsplat.kernels import inlined, kernel
 
 # Gradients of a camera: world-to-camera rows (12), camera centre (3).
 CAMERA = 15

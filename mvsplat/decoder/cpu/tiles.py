@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from mvsplat.decoder.cpu import footprint as fp
-from mvsplat.decoder.cpu.compilation import inlined, kernel
+from mvsplat.kernels import inlined, kernel
 
 TILE = 16
 

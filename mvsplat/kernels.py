@@ -1,0 +1,91 @@
+"""How numba compiles kernels: once a machine, cached on disk, with a line of notice."""
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numba
+from numba.core import event
+from numba.core.caching import FunctionCache
+
+_OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
+# Without numba's reference counting: it makes every array view an atomic update of a counter that
+# all threads share, which can cost more than the arithmetic. Such kernels allocate nothing.
+_WITHOUT_ALLOCATIONS: Any = {**_OPTIONS, "_nrt": False}
+
+
+@lru_cache
+def _sources(folder: Path) -> str:
+    return hashlib.sha256(
+        b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    ).hexdigest()
+
+
+class _Cache(FunctionCache):
+    """numba's cache notices changes of a kernel's own file only; this one of its whole folder."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple:
+        folder = Path(inspect.getfile(self._py_func)).parent
+        return (*super()._index_key(sig, codegen), _sources(folder))
+
+
+def kernel(function: Callable) -> Any:
+    """Compile ``function`` on first use, without the interpreter lock, cached beside the module.
+
+    It allocates nothing: scratch space is handed to it. Where neither the package nor the user's
+    cache folder is writable it is compiled in every process instead (``NUMBA_CACHE_DIR`` names
+    another folder).
+    """
+    return _compiled(function, _WITHOUT_ALLOCATIONS)
+
+
+def allocating_kernel(function: Callable) -> Any:
+    """As :func:`kernel`, for a function that makes arrays."""
+    return _compiled(function, _OPTIONS)
+
+
+def inlined(function: Callable) -> Any:
+    """A helper of kernels of the same module, always inlined into them."""
+    return numba.njit(inspect.unwrap(function), forceinline=True, **_WITHOUT_ALLOCATIONS)
+
+
+def cache_folder(compiled: Any) -> Path | None:
+    """Where a kernel's machine code is kept, or None where no folder is writable."""
+    return Path(compiled._cache.cache_path) if isinstance(compiled._cache, _Cache) else None
+
+
+def _compiled(function: Callable, options: Any) -> Any:
+    plain = inspect.unwrap(function)  # shape checkers wrap every function they see
+    compiled: Any = numba.njit(plain, **options)
+    try:
+        compiled._cache = _Cache(plain)
+    except RuntimeError:  # no folder is writable
+        pass
+    _Notice.kernels.add(compiled)
+    return compiled
+
+
+class _Notice(event.Listener):
+    """Tells once a process that kernels are being compiled, not merely loaded."""
+
+    kernels: ClassVar[set[Any]] = set()
+    given = False
+
+    def on_start(self, event: Any) -> None:
+        if not _Notice.given and event.data["dispatcher"] in _Notice.kernels:
+            _Notice.given = True
+            print(
+                "mvsplat: compiling CPU kernels for this machine (once, under a minute) ...",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", _Notice())
