@@ -1,8 +1,11 @@
-"""What the program asks of the machine it runs on: cores and memory."""
+"""What the program asks of the machine it runs on: cores, memory, and an end with its parent."""
 
 import ctypes
 import os
 import sys
+import threading
+from collections.abc import Callable
+from typing import Any
 
 # mallopt's parameters (glibc's malloc.h).
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -32,3 +35,18 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def exit_once(parent_has_ended: Callable[[], Any]) -> None:
+    """Let this worker process end with the one that started it, which may have been killed.
+
+    Args:
+        parent_has_ended: Returns when the parent is no more: ``join`` of
+            ``multiprocessing.parent_process()``, or reading the standard input to its end.
+    """
+
+    def watch() -> None:
+        parent_has_ended()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

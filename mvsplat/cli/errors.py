@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, ClassVar, NoReturn, get_args
 
 import yaml
+from jsonargparse import ArgumentParser
 
 _NOISE = re.compile(
     r"^(Parser key |Does not validate|Subtypes:|Errors:|Given value|Problem with given class_path"
@@ -42,6 +43,10 @@ def _null(argument: str) -> str:
     option, equals, value = argument.rpartition("=")
     is_none = value == "None" and (not equals or option.startswith("--"))
     return f"{option}{equals}null" if is_none else argument
+
+
+class CommandParser(ShortErrors, ArgumentParser):
+    """The parser of a command that needs no trainer."""
 
 
 @dataclass

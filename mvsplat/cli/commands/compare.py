@@ -4,17 +4,11 @@ from os.path import commonpath
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser
-
-from mvsplat.cli.errors import ShortErrors
+from mvsplat.cli.errors import CommandParser
 from mvsplat.evaluation import comparison_files, load_results
 from mvsplat.evaluation.comparison import Comparison, compare
 
 Metric = Literal["psnr", "ssim", "lpips", "abs_rel"]
-
-
-class Parser(ShortErrors, ArgumentParser):
-    """The command's own parser."""
 
 
 def main(argv: list[str]) -> None:
@@ -64,8 +58,8 @@ def _print(comparison: Comparison, metric: Metric, confidence: float) -> None:
     console.print(comparison_files.scenes_table(comparison, metric))
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="mvsplat compare",
         description="Compare the results of runs that were tested on the same scenes.",
     )

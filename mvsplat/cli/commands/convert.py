@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser
-
-from mvsplat.cli.errors import ShortErrors
+from mvsplat.cli.errors import CommandParser
 from mvsplat.data.chunks.conversion import REPORT, Conversion
 from mvsplat.data.chunks.conversion_workers import Job, Result
 from mvsplat.data.chunks.scene_conversion import ConversionSettings
@@ -52,13 +50,9 @@ class ConvertOptions:
             raise ValueError(f"workers is {self.workers}; it must not be negative")
 
 
-class Parser(ShortErrors, ArgumentParser):
-    """The command's own parser."""
-
-
 def main(argv: list[str]) -> None:
     """Convert the sources and say what became of them."""
-    parser = Parser(
+    parser = CommandParser(
         prog="mvsplat convert",
         description="Write scenes of any kind (COLMAP models, transforms.json, DTU, RealEstate10K "
         "camera files, chunks, folders of these) as chunks to train and test on. The same command "

@@ -6,10 +6,9 @@ import warnings
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 
-from mvsplat.cli.errors import ShortErrors
+from mvsplat.cli.errors import CommandParser
 from mvsplat.encoder import CostVolumeEncoder
 from mvsplat.encoder.published.loading import load_encoder
 from mvsplat.files import replacing
@@ -20,10 +19,6 @@ Beside the checkpoint, a YAML file of the same name holds the encoder's sizes an
 behaviours that its weights were trained with; give both to a command:
   mvsplat test --config re10k --config OUR.yaml --ckpt_path OUR.ckpt
 """
-
-
-class Parser(ShortErrors, ArgumentParser):
-    """The command's own parser."""
 
 
 def import_checkpoint(released: str | os.PathLike, output: str | os.PathLike) -> CostVolumeEncoder:
@@ -82,7 +77,7 @@ def _save(model: MVSplat, path: Path) -> None:
 
 def main(argv: list[str]) -> None:
     """Convert the file that the arguments name."""
-    parser = Parser(
+    parser = CommandParser(
         prog="mvsplat import-checkpoint",
         description="Convert a released MVSplat checkpoint to one of this package.",
         epilog=EPILOG,

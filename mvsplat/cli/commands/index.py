@@ -4,11 +4,11 @@ from argparse import RawDescriptionHelpFormatter
 from collections import Counter
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import DefaultHelpFormatter
 from rich.console import Console
 from rich.progress import Progress
 
-from mvsplat.cli.errors import ShortErrors
+from mvsplat.cli.errors import CommandParser
 from mvsplat.data.evaluation_index.context_choice import ContextChoice
 from mvsplat.data.evaluation_index.context_stretches import OverlapTiers
 from mvsplat.data.evaluation_index.index_file import scene_of, write_evaluation_index
@@ -34,10 +34,6 @@ Their options are --choice.OPTION; --choice.help NAME lists them. Examples:
 Then evaluate with
   mvsplat test ... --data.test_views EvaluationViewSampler --data.test_views.index_path FILE
 """
-
-
-class Parser(ShortErrors, ArgumentParser):
-    """The command's own parser."""
 
 
 class HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -135,7 +131,7 @@ def summary(report: IndexReport) -> list[str]:
 
 def main(argv: list[str]) -> None:
     """Make the index that the arguments describe."""
-    parser = Parser(
+    parser = CommandParser(
         prog="mvsplat index",
         description="Choose a data set's context and target views for evaluation.",
         epilog=EPILOG,

@@ -4,9 +4,7 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
-from jsonargparse import ArgumentParser
-
-from mvsplat.cli.errors import ShortErrors
+from mvsplat.cli.errors import CommandParser
 from mvsplat.machine import keep_freed_memory
 from mvsplat.reconstruction import output as names
 from mvsplat.reconstruction.output import OutputFolder
@@ -21,10 +19,6 @@ EPILOG = """\
 The folder gets scene.ply (opens in any 3DGS viewer), cameras.json, a video, depth maps, the photos
 as the model saw them, and report.html with scores, warnings and times; "mvsplat view DIR" shows it.
 """
-
-
-class Parser(ShortErrors, ArgumentParser):
-    """The command's own parser."""
 
 
 def main(argv: list[str]) -> None:
@@ -47,8 +41,8 @@ def main(argv: list[str]) -> None:
         view([str(output.path), "--open"])
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="mvsplat reconstruct",
         description="Make a 3-D scene from a folder of photos, a video, or data with cameras.",
         epilog=EPILOG,

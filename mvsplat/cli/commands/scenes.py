@@ -1,18 +1,13 @@
 """``scenes``: write the generated scenes, so that they can be looked at or used elsewhere."""
 
-from jsonargparse import ArgumentParser
 
-from mvsplat.cli.errors import ShortErrors
+from mvsplat.cli.errors import CommandParser
 from mvsplat.data.generated.generated_scenes import GeneratedScenes
-
-
-class Parser(ShortErrors, ArgumentParser):
-    """The command's own parser."""
 
 
 def main(argv: list[str]) -> None:
     """Write the scenes that ``GeneratedScenes(...)`` describes, unless they are there."""
-    parser = Parser(
+    parser = CommandParser(
         prog="mvsplat scenes", description="Write generated scenes in the RE10K chunk layout."
     )
     parser.add_class_arguments(GeneratedScenes, as_group=False)

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
-from mvsplat.cli.errors import ShortErrors
+from mvsplat.cli.errors import CommandParser
 from mvsplat.data.chunks.verification import (
     Pictures,
     SplitFacts,
@@ -43,13 +41,9 @@ class VerifyOptions:
     workers: int | None = None
 
 
-class Parser(ShortErrors, ArgumentParser):
-    """The command's own parser."""
-
-
 def main(argv: list[str]) -> None:
     """Check, print a table and what is wrong; the exit code is 1 if something is."""
-    parser = Parser(
+    parser = CommandParser(
         prog="mvsplat verify",
         description="Check a folder of chunks: every chunk can be read, the index is right, "
         "pictures can be decoded, cameras make sense. The exit code is 1 if something is wrong.",

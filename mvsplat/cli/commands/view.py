@@ -3,18 +3,14 @@
 import webbrowser
 from pathlib import Path
 
-from jsonargparse import ActionYesNo, ArgumentParser
+from jsonargparse import ActionYesNo
 
-from mvsplat.cli.errors import ShortErrors
-
-
-class Parser(ShortErrors, ArgumentParser):
-    """The command's own parser."""
+from mvsplat.cli.errors import CommandParser
 
 
 def main(argv: list[str]) -> None:
     """Serve a page that shows what the paths hold, until interrupted."""
-    parser = Parser(
+    parser = CommandParser(
         prog="mvsplat view",
         description="Walk around in splats in the browser: PLY files, run folders (the scenes "
         "that predict wrote, with their scores), folders written by reconstruct. The page comes "

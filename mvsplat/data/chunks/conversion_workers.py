@@ -1,9 +1,7 @@
 """What each process of a conversion does: one scene at a time, each result written at once."""
 
 import json
-import os
 import signal
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,6 +15,7 @@ from mvsplat.data.chunks.scene_conversion import ConversionSettings, convert_sce
 from mvsplat.data.chunks.storage import save_chunk
 from mvsplat.data.scene import SceneSource, Split
 from mvsplat.files import replacing
+from mvsplat.machine import exit_once
 
 
 class Job(NamedTuple):
@@ -78,21 +77,14 @@ def begin_worker() -> None:
     """One thread a process; and an end when the process that started this one is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process to answer
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if (parent := parent_process()) is not None:
+        exit_once(parent.join)  # or they would wait for work for ever
 
 
 def _begin_worker(sources: list[SceneSource], settings: ConversionSettings) -> None:
     global _state
     _state = sources, settings
     begin_worker()
-
-
-def _end_with_parent() -> None:
-    """Workers of a killed process would wait for work for ever."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _do_here(job: Job, source_name: str, path: Path) -> Result:

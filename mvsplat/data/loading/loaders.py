@@ -17,7 +17,7 @@ from mvsplat.data.loading.examples import Examples, collate
 from mvsplat.data.loading.streams import Order, Plan, Request, make_generator
 from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.data.wording import few
-from mvsplat.machine import usable_cores
+from mvsplat.machine import exit_once, usable_cores
 from mvsplat.types import Batch
 
 _log = logging.getLogger("mvsplat.data")
@@ -250,12 +250,7 @@ def _leave_with_parent(worker: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: threading.Timer(_PATIENCE, os._exit, (1,)).start())
     parent = multiprocessing.parent_process()
     assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    exit_once(parent.join)
 
 
 def no_usable_scenes(skipped: Sequence[Skip]) -> str:

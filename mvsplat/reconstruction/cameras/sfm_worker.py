@@ -8,15 +8,14 @@ which happens when the program that started it dies, however it does.
 
 import itertools
 import json
-import os
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pycolmap
 
+from mvsplat.machine import exit_once
 from mvsplat.reconstruction.cameras.pairs import EXHAUSTIVE, pairs_to_match
 
 # Of photographs whose EXIF does not say: that of a lens with 53 degrees, in longer sides.
@@ -31,7 +30,7 @@ _ROTATION_STRETCH = 1.12
 
 def main(folder: Path) -> None:
     """Do what ``folder/task.json`` says."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    exit_once(sys.stdin.read)
     task = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     pycolmap.set_random_seed(task["seed"])
     pycolmap.logging.minloglevel = int(pycolmap.logging.Level.WARNING)
@@ -185,11 +184,6 @@ def _parts(items: list, size: int) -> list[list]:
 
 def _tell(**message: Any) -> None:
     print(json.dumps(message), flush=True)
-
-
-def _end_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -228,7 +228,7 @@ def test_an_engine_that_raises(monkeypatch):
 
 
 def test_kernel_cache_in_no_writable_folder(monkeypatch):
-    monkeypatch.setattr("mvsplat.decoder.cpu.compilation.cache_folder", lambda kernel: None)
+    monkeypatch.setattr("mvsplat.kernels.cache_folder", lambda kernel: None)
     finding = find(rasterizers.cpu(), "kernel cache")
     assert finding.verdict == "note" and "NUMBA_CACHE_DIR" in finding.advice
 
