@@ -1,0 +1,57 @@
+from .chunks.chunk_scenes import ChunkScenes, write_chunks
+from .data_module import SceneDataModule
+from .evaluation_index.context_choice import ContextChoice, NearestViews, WholeScene
+from .evaluation_index.context_stretches import FrameGaps, OverlapTiers
+from .evaluation_index.index_file import (
+    read_evaluation_index,
+    write_evaluation_index,
+)
+from .evaluation_index.making import make_index
+from .generated.generated_scenes import GeneratedScenes
+from .loading.loaders import LoaderSettings
+from .loading.view_samplers import (
+    AllViewSampler,
+    ArbitraryViewSampler,
+    BoundedViewSampler,
+    EvaluationViewSampler,
+    MiddleViewSampler,
+    UnsuitableScene,
+    ViewSampler,
+)
+from .readers.colmap import ColmapScenes
+from .readers.dtu import DTUScenes
+from .readers.opening import AnyScenes, open_scenes
+from .readers.realestate10k import RealEstate10KScenes
+from .readers.transforms_json import TransformsScenes
+from .scene import Scene, SceneSource
+
+__all__ = [
+    "AllViewSampler",
+    "AnyScenes",
+    "ArbitraryViewSampler",
+    "BoundedViewSampler",
+    "ChunkScenes",
+    "ColmapScenes",
+    "ContextChoice",
+    "DTUScenes",
+    "EvaluationViewSampler",
+    "FrameGaps",
+    "GeneratedScenes",
+    "LoaderSettings",
+    "MiddleViewSampler",
+    "NearestViews",
+    "OverlapTiers",
+    "RealEstate10KScenes",
+    "Scene",
+    "SceneDataModule",
+    "SceneSource",
+    "TransformsScenes",
+    "UnsuitableScene",
+    "ViewSampler",
+    "WholeScene",
+    "make_index",
+    "open_scenes",
+    "read_evaluation_index",
+    "write_chunks",
+    "write_evaluation_index",
+]
