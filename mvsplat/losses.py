@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvsplat.configurable import Configurable
-from mvsplat.evaluation.metrics import known_depth
+from mvsplat.geometry.projection import known_depth
 from mvsplat.types import Batch, DepthEstimate, Gaussians, Rendering
 
 

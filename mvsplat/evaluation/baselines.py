@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mvsplat.evaluation.metrics import known_depth
+from mvsplat.geometry.projection import known_depth
 from mvsplat.types import Batch, Views
 
 

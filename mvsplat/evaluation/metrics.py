@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from mvsplat.geometry.projection import known_depth
+
 HIGHEST_PSNR = 100.0
 
 
@@ -66,8 +68,3 @@ def abs_rel(
     known = known_depth(truth)
     error = (depth - truth).abs() / torch.where(known, truth, 1)
     return torch.where(known, error, 0).sum(dim=(-2, -1)) / known.sum(dim=(-2, -1))
-
-
-def known_depth(depth: Float[Tensor, "*shape"]) -> Tensor:
-    """Where a depth is positive and finite; 0 is how data says that it is not known."""
-    return (depth > 0) & depth.isfinite()

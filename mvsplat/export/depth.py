@@ -14,8 +14,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from mvsplat.evaluation.metrics import known_depth
 from mvsplat.files import replacing
+from mvsplat.geometry.projection import known_depth
 
 _HIGHEST = 2**16 - 1
 _FIELD = "depth_unit"

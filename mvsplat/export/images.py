@@ -11,8 +11,8 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mvsplat.evaluation.metrics import known_depth
 from mvsplat.files import replacing
+from mvsplat.geometry.projection import known_depth
 
 # Thirteen colours of "turbo" (Mikhailov 2019; its dark ends cut off) and of matplotlib's "magma".
 _TURBO = (

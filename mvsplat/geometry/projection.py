@@ -90,3 +90,8 @@ def plane_sweep_coordinates(
     origin = (other_intrinsics @ to_other[:, :3, 3:]).mT
     points = directions[:, :, None] * depths[:, None, :, None] + origin[:, :, None]
     return points[..., :2] / points[..., 2:].clamp_min(1e-3)
+
+
+def known_depth(depth: Float[Tensor, "*shape"]) -> Tensor:
+    """Where a depth is positive and finite; 0 is how data says that it is not known."""
+    return (depth > 0) & depth.isfinite()
