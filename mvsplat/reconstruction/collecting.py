@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from mvsplat.machine import usable_cores
-from mvsplat.reconstruction.pictures import SUFFIXES, Photo, load_photo
+from mvsplat.reconstruction.pictures import SUFFIXES, LoadedPhoto, load_photo
 from mvsplat.reconstruction.quality import blur, fingerprint, same_picture
 
 # Structure from motion gains nothing from more, and takes the longer.
@@ -73,7 +73,7 @@ def photo_paths(folder: Path) -> list[Path]:
 
 
 def collect(
-    photos: Sequence[Path | Photo] | Iterator[Photo],
+    photos: Sequence[Path | LoadedPhoto] | Iterator[LoadedPhoto],
     folder: Path,
     progress: Progress = lambda done, total: None,
     total: int | None = None,
@@ -109,7 +109,7 @@ def collect(
 
 
 def _read_all(
-    photos: Iterable[Path | Photo], folder: Path
+    photos: Iterable[Path | LoadedPhoto], folder: Path
 ) -> Iterator[tuple[str, str | tuple[PhotoFile, np.ndarray]]]:
     """Of each photograph in turn its name, and its file or what is wrong with it.
 
@@ -128,9 +128,11 @@ def _read_all(
             yield first, future.result()
 
 
-def _read(photo: Path | Photo, folder: Path, number: int) -> str | tuple[PhotoFile, np.ndarray]:
+def _read(
+    photo: Path | LoadedPhoto, folder: Path, number: int
+) -> str | tuple[PhotoFile, np.ndarray]:
     try:
-        read = photo if isinstance(photo, Photo) else load_photo(photo, LONGEST_SIDE)
+        read = photo if isinstance(photo, LoadedPhoto) else load_photo(photo, LONGEST_SIDE)
     except (ValueError, OSError) as error:
         return str(error).removeprefix(f"{photo}: ")
     image = read.image

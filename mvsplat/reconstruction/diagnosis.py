@@ -7,7 +7,7 @@ from torch import Tensor
 from mvsplat.data.bounds import Bounds, share_at_bounds
 from mvsplat.geometry.overlap import ViewPairs, compare_views, frustum_points
 from mvsplat.geometry.view_choice import poor_partners
-from mvsplat.reconstruction.frames import Frame
+from mvsplat.reconstruction.frames import CroppedFrame
 from mvsplat.reconstruction.moving import moved_share
 
 _BLURRED = 0.55  # sharp photographs have 0.3 to 0.45
@@ -18,8 +18,8 @@ _PILED_UP = 0.2
 
 
 def all_warnings(
-    context: list[Frame],
-    left_out: list[Frame],
+    context: list[CroppedFrame],
+    left_out: list[CroppedFrame],
     bounds: Bounds,
     depth: Float[Tensor, "v h w"] | None,
 ) -> list[str]:
@@ -41,7 +41,7 @@ def all_warnings(
     ]
 
 
-def measure_pairs(frames: list[Frame], bounds: Bounds) -> ViewPairs:
+def measure_pairs(frames: list[CroppedFrame], bounds: Bounds) -> ViewPairs:
     """Overlap and parallax of photographs."""
     extrinsics = torch.stack([frame.extrinsics for frame in frames])
     intrinsics = torch.stack([frame.intrinsics for frame in frames])
@@ -49,7 +49,7 @@ def measure_pairs(frames: list[Frame], bounds: Bounds) -> ViewPairs:
     return compare_views(shown, extrinsics, intrinsics)
 
 
-def parallax_warnings(context: list[Frame], pairs: ViewPairs) -> list[str]:
+def parallax_warnings(context: list[CroppedFrame], pairs: ViewPairs) -> list[str]:
     """Photographs without a partner that shows the same from another place."""
     found = poor_partners(pairs.first(len(context)), _LITTLE_OVERLAP)
     if found.one_spot:
@@ -71,7 +71,9 @@ def parallax_warnings(context: list[Frame], pairs: ViewPairs) -> list[str]:
     return apart + close
 
 
-def coverage_warnings(context: list[Frame], left_out: list[Frame], pairs: ViewPairs) -> list[str]:
+def coverage_warnings(
+    context: list[CroppedFrame], left_out: list[CroppedFrame], pairs: ViewPairs
+) -> list[str]:
     """Photographs that show what the context does not."""
     count = len(context)
     seen = pairs.overlap[count:, :count].amax(dim=-1).tolist()
@@ -85,7 +87,7 @@ def coverage_warnings(context: list[Frame], left_out: list[Frame], pairs: ViewPa
     ]
 
 
-def blur_warnings(frames: list[Frame]) -> list[str]:
+def blur_warnings(frames: list[CroppedFrame]) -> list[str]:
     """Blurred photographs among those the scene is made from."""
     blurred = [frame.name for frame in frames if frame.blur > _BLURRED]
     if not blurred:
@@ -96,7 +98,7 @@ def blur_warnings(frames: list[Frame]) -> list[str]:
     ]
 
 
-def motion_warnings(context: list[Frame], pairs: ViewPairs) -> list[str]:
+def motion_warnings(context: list[CroppedFrame], pairs: ViewPairs) -> list[str]:
     """Pairs between which something in the scene moved."""
     overlap = pairs.first(len(context)).mutual.fill_diagonal_(-1)
     seen: set[tuple[int, int]] = set()

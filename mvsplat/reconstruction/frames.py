@@ -17,7 +17,7 @@ _SHOWN_SIDE = 512
 
 
 @dataclass
-class Frame:
+class CroppedFrame:
     """A photograph that is used.
 
     Args:
@@ -39,7 +39,7 @@ class Frame:
     blur: float
 
 
-def read_frame(scene: Scene, index: int, name: str, shape: Shape) -> Frame:
+def read_frame(scene: Scene, index: int, name: str, shape: Shape) -> CroppedFrame:
     """Read and crop a photograph.
 
     Raises:
@@ -48,7 +48,7 @@ def read_frame(scene: Scene, index: int, name: str, shape: Shape) -> Frame:
     with any_size():
         image = scene.image(index)
     size = (image.height, image.width)
-    return Frame(
+    return CroppedFrame(
         index,
         name,
         crop_image(image, shape),
@@ -67,7 +67,7 @@ def shown_shape(shape: Shape, photo: Shape | None = None) -> Shape:
     return shape[0] * factor, shape[1] * factor
 
 
-def as_views(frames: list[Frame], near: float, far: float) -> Views:
+def as_views(frames: list[CroppedFrame], near: float, far: float) -> Views:
     """The frames as one scene's views."""
     return Views(
         image=stack_images([frame.pixels for frame in frames])[None],

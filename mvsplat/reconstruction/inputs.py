@@ -15,8 +15,8 @@ from mvsplat.data.scene import Scene, Split
 from mvsplat.reconstruction import collecting, pictures, video
 from mvsplat.reconstruction.cameras.structure_from_motion import CameraEstimate, estimate_cameras
 from mvsplat.reconstruction.collecting import LONGEST_SIDE, Collection, photo_paths
-from mvsplat.reconstruction.frames import Frame, read_frame
-from mvsplat.reconstruction.pictures import Photo
+from mvsplat.reconstruction.frames import CroppedFrame, read_frame
+from mvsplat.reconstruction.pictures import LoadedPhoto
 
 Progress = Callable[[str, int, int], None]
 """Is told a stage's title, how much is done, and of how much (0: unknown)."""
@@ -45,7 +45,7 @@ class SceneInput:
     notes: list[str] = field(default_factory=list)
     estimate: CameraEstimate | None = None
 
-    def frame(self, index: int, shape: Shape) -> Frame:
+    def frame(self, index: int, shape: Shape) -> CroppedFrame:
         """Read a photograph and crop it to a model's size."""
         return read_frame(self.scene, index, self.names[index], shape)
 
@@ -139,7 +139,7 @@ def _from_folder(path: Path, work: Path, seed: int, progress: Progress) -> Scene
 
 
 def _without_cameras(
-    photos: Sequence[Path | Photo] | Iterator[Photo],
+    photos: Sequence[Path | LoadedPhoto] | Iterator[LoadedPhoto],
     count: int,
     kind: str,
     work: Path,
@@ -176,14 +176,14 @@ def _too_few(kind: str, collection: Collection) -> str:
     return "\n".join(lines)
 
 
-def _listed(photos: Any) -> list[Path | Photo]:
+def _listed(photos: Any) -> list[Path | LoadedPhoto]:
     """A user's own sequence of photographs."""
     if not isinstance(photos, (list, tuple)):
         photos = list(chain(photos))
     return [_one(photo, number) for number, photo in enumerate(photos)]
 
 
-def _one(photo: Any, number: int) -> Path | Photo:
+def _one(photo: Any, number: int) -> Path | LoadedPhoto:
     if isinstance(photo, (str, Path)):
         if not Path(photo).is_file():
             raise FileNotFoundError(f"there is no photo {photo}")
@@ -191,11 +191,11 @@ def _one(photo: Any, number: int) -> Path | Photo:
     name = f"photo_{number:03d}"
     if isinstance(photo, Image.Image):
         picture = pictures.prepare(photo, LONGEST_SIDE, photo.getexif().get(0x0112, 1))
-        return Photo(name, picture, camera=f"{picture.size}")
+        return LoadedPhoto(name, picture, camera=f"{picture.size}")
     pixels = np.asarray(photo)
     if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
         raise ValueError(
             f"photo {number} is an array {pixels.shape} of {pixels.dtype}; expected [height, "
             "width, 3] of uint8, a PIL picture, or a path"
         )
-    return Photo(name, Image.fromarray(pixels), camera=f"{pixels.shape}")
+    return LoadedPhoto(name, Image.fromarray(pixels), camera=f"{pixels.shape}")

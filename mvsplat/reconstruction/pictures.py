@@ -41,7 +41,7 @@ _UPRIGHT = {
 
 
 @dataclass
-class Photo:
+class LoadedPhoto:
     """A photograph, ready to be used.
 
     Args:
@@ -58,7 +58,7 @@ class Photo:
     camera: str = ""
 
 
-def load_photo(path: str | Path, longest: int | None = None) -> Photo:
+def load_photo(path: str | Path, longest: int | None = None) -> LoadedPhoto:
     """Read a photograph.
 
     Args:
@@ -78,7 +78,7 @@ def load_photo(path: str | Path, longest: int | None = None) -> Photo:
             focal_length = _focal_length(details, image.size)
             camera = _camera(exif, focal_length, image.size)
             picture = prepare(image, longest, exif.get(_ORIENTATION, 1))
-            return Photo(path.name, picture, focal_length, camera)
+            return LoadedPhoto(path.name, picture, focal_length, camera)
     except UnidentifiedImageError:
         hint = " (HEIC: export it as JPEG)" if path.suffix.lower() in (".heic", ".heif") else ""
         raise ValueError(f"{path}: not a picture in any format that can be read{hint}") from None

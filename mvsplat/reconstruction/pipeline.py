@@ -13,7 +13,7 @@ from mvsplat.data.scene import Scene
 from mvsplat.geometry.view_choice import choose_context
 from mvsplat.reconstruction.checkpoint import TrainedModel, load_trained
 from mvsplat.reconstruction.depth_range import DepthRange, depth_range
-from mvsplat.reconstruction.frames import Frame, as_views
+from mvsplat.reconstruction.frames import CroppedFrame, as_views
 from mvsplat.reconstruction.inputs import open_input
 from mvsplat.reconstruction.result import Reconstruction
 from mvsplat.reconstruction.scaling import scaling_to
@@ -128,7 +128,7 @@ def choose_photos(
 
 
 @torch.no_grad()
-def predict(model: TrainedModel, frames: list[Frame], bounds: Bounds) -> Gaussians:
+def predict(model: TrainedModel, frames: list[CroppedFrame], bounds: Bounds) -> Gaussians:
     """The Gaussians of photographs, in the scene's own frame and unit.
 
     The model sees the scene at the scale it was trained with.

@@ -2,25 +2,24 @@
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mvsplat.export.cameras import save_cameras
 from mvsplat.export.depth import depth_unit, save_depth_png
 from mvsplat.export.images import color_depth, save_png
 from mvsplat.export.ply import save_ply
+from mvsplat.export.video import render_path, save_video
 from mvsplat.files import file_name, replacing
 from mvsplat.reconstruction import output as names
-from mvsplat.reconstruction.frames import Frame, shown_shape
+from mvsplat.reconstruction.frames import CroppedFrame, shown_shape
 from mvsplat.reconstruction.output import OutputFolder
-
-if TYPE_CHECKING:
-    from mvsplat.reconstruction.result import Reconstruction
+from mvsplat.reconstruction.reconstructed import ReconstructedScene
+from mvsplat.reconstruction.report.page import report
 
 _FPS = 30
 _COLMAP_FILES = ("cameras", "images", "points3D", "rigs", "frames")
 
 
-def save(scene: "Reconstruction", output: OutputFolder) -> Path:
+def save(scene: ReconstructedScene, output: OutputFolder) -> Path:
     """Write everything.
 
     Raises:
@@ -56,12 +55,12 @@ def save(scene: "Reconstruction", output: OutputFolder) -> Path:
     return output.path
 
 
-def picture_name(frame: Frame, suffix: str) -> str:
+def picture_name(frame: CroppedFrame, suffix: str) -> str:
     """The file name of a photograph's picture or depth map: its number keeps it unique."""
     return f"{frame.index:04d}_{file_name(Path(frame.name).stem)}{suffix}"
 
 
-def _photos(scene: "Reconstruction", folder: Path) -> None:
+def _photos(scene: ReconstructedScene, folder: Path) -> None:
     """The crops that were used, the cameras beside the splat, and a COLMAP model if we made it."""
     files = {}
     for frame in [*scene.context, *scene.left_out]:
@@ -79,7 +78,7 @@ def _colmap(source: Path, target: Path) -> None:
             shutil.copyfile(file, temporary)
 
 
-def _depth_maps(scene: "Reconstruction", folder: Path) -> None:
+def _depth_maps(scene: ReconstructedScene, folder: Path) -> None:
     """Of each context photograph a 16-bit PNG to measure in and a coloured one to look at."""
     if scene.depth is None:
         return
@@ -90,9 +89,7 @@ def _depth_maps(scene: "Reconstruction", folder: Path) -> None:
         save_png(colored, folder / names.DEPTH / picture_name(frame, "_color.png"))
 
 
-def _video(scene: "Reconstruction", folder: Path) -> None:
-    from mvsplat.export.video import render_path, save_video
-
+def _video(scene: ReconstructedScene, folder: Path) -> None:
     path, size = scene.path(), shown_shape(scene.shape)
 
     def frames():
@@ -111,8 +108,6 @@ def _video(scene: "Reconstruction", folder: Path) -> None:
     save_video(frames(), folder / names.VIDEO, _FPS)
 
 
-def _report(scene: "Reconstruction", folder: Path) -> None:
-    from mvsplat.reconstruction.report.page import report
-
+def _report(scene: ReconstructedScene, folder: Path) -> None:
     with replacing(folder / names.REPORT) as temporary:
         temporary.write_text(report(scene, folder), encoding="utf-8")

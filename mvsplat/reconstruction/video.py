@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from mvsplat.reconstruction.pictures import Photo
+from mvsplat.reconstruction.pictures import LoadedPhoto
 from mvsplat.reconstruction.quality import blur
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ SUFFIXES = frozenset(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .3gp .mts .m2ts 
 _CANDIDATES = 8
 
 
-def sharp_frames(path: str | Path, count: int, longest: int) -> Iterator[Photo]:
+def sharp_frames(path: str | Path, count: int, longest: int) -> Iterator[LoadedPhoto]:
     """The sharpest frame of each of ``count`` equal stretches, upright, with square pixels.
 
     Frames are decoded one after the other; never more than two are held.
@@ -44,7 +44,7 @@ def sharp_frames(path: str | Path, count: int, longest: int) -> Iterator[Photo]:
 
 def _choose(
     container: "av.container.InputContainer", path: Path, count: int, longest: int
-) -> Iterator[Photo]:
+) -> Iterator[LoadedPhoto]:
     total = _count_frames(container)
     if total == 0:
         raise ValueError(f"{path}: the video has no frames")
@@ -103,6 +103,6 @@ def _picture(frame: "av.VideoFrame", ratio: float, longest: int) -> Image.Image:
     return picture.rotate(frame.rotation, expand=True) if frame.rotation % 360 else picture
 
 
-def _photo(path: Path, chosen: tuple[float, int, Image.Image]) -> Photo:
+def _photo(path: Path, chosen: tuple[float, int, Image.Image]) -> LoadedPhoto:
     _, number, picture = chosen
-    return Photo(f"frame_{number:06d}", picture, camera=f"{path.name} {picture.size}")
+    return LoadedPhoto(f"frame_{number:06d}", picture, camera=f"{path.name} {picture.size}")

@@ -27,7 +27,7 @@ def scene(posed, checkpoint):
 @pytest.fixture(scope="module")
 def saved(scene, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mvsplat.reconstruction.result._FRAMES_A_STRETCH", 4)
+        patch.setattr("mvsplat.reconstruction.reconstructed._FRAMES_A_STRETCH", 4)
         return scene.save(tmp_path_factory.mktemp("out") / "scene")
 
 
@@ -208,7 +208,7 @@ def test_what_fails_after_the_splat_leaves_a_marked_folder(scene, tmp_path, monk
     def fail(*_, **__):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("mvsplat.export.video.save_video", fail)
+    monkeypatch.setattr("mvsplat.reconstruction.saving.save_video", fail)
     with pytest.raises(OSError, match="(?s)no space left.*scene.ply is written"):
         scene.save(tmp_path / "a")
     assert (tmp_path / "a" / "INCOMPLETE.txt").is_file()

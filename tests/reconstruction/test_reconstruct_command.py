@@ -107,7 +107,7 @@ def test_an_interruption_says_what_is_whole(reconstruct, two_posed, program, mon
         assert reconstruct(two_posed) == 130
         assert "interrupted: nothing was written" in program.err
     with monkeypatch.context() as patch:
-        patch.setattr("mvsplat.export.video.save_video", interrupt)
+        patch.setattr("mvsplat.reconstruction.saving.save_video", interrupt)
         assert reconstruct(two_posed) == 130
     assert "INCOMPLETE.txt says so" in program.err and "scene.ply" in program.err
     assert (reconstruct.folder / "INCOMPLETE.txt").is_file()

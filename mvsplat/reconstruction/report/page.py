@@ -4,7 +4,6 @@ import platform
 from html import escape
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,10 +12,8 @@ from mvsplat.evaluation.benchmark import peak_memory
 from mvsplat.export.images import color_depth, color_error
 from mvsplat.machine import usable_cores
 from mvsplat.reconstruction import output as names
+from mvsplat.reconstruction.reconstructed import ReconstructedScene, Score
 from mvsplat.reconstruction.report.pictures import camera_map, embedded, embedded_video
-
-if TYPE_CHECKING:
-    from mvsplat.reconstruction.result import Reconstruction, Score
 
 _MOSTLY_SEEN = 0.6
 _STYLE = """
@@ -35,7 +32,7 @@ footer { margin-top: 3em; color: #777; font-size: .85em; }
 """
 
 
-def report(scene: "Reconstruction", folder: Path) -> str:
+def report(scene: ReconstructedScene, folder: Path) -> str:
     """The page; ``folder`` holds the other results."""
     sections = [
         _overview(scene, folder),
@@ -62,7 +59,7 @@ def report(scene: "Reconstruction", folder: Path) -> str:
     )
 
 
-def _overview(scene: "Reconstruction", folder: Path) -> str:
+def _overview(scene: ReconstructedScene, folder: Path) -> str:
     source, bounds = scene.source, scene.bounds
     total = len(source.names)
     height, width = scene.shape
@@ -89,12 +86,12 @@ def _overview(scene: "Reconstruction", folder: Path) -> str:
     return _table(rows) + notes
 
 
-def _average(which: str, scores: list["Score"]) -> str:
+def _average(which: str, scores: list[Score]) -> str:
     psnr, ssim = fmean(score.psnr for score in scores), fmean(score.ssim for score in scores)
     return f"{len(scores)} {which}: PSNR {psnr:.2f} dB, SSIM {ssim:.3f} on average"
 
 
-def _warnings(scene: "Reconstruction") -> str:
+def _warnings(scene: ReconstructedScene) -> str:
     if not scene.warnings:
         return ""
     items = "".join(f"<li>{escape(text)}</li>" for text in scene.warnings)
@@ -106,7 +103,7 @@ def _film(folder: Path) -> str:
     return f"<h2>Along the cameras</h2>{embedded_video(content, 480)}"
 
 
-def _photographs(scene: "Reconstruction") -> str:
+def _photographs(scene: ReconstructedScene) -> str:
     figures = []
     for number, frame in enumerate(scene.context):
         pictures = embedded(frame.shown.float() / 255, frame.name)
@@ -121,7 +118,7 @@ def _photographs(scene: "Reconstruction") -> str:
     )
 
 
-def _comparison(scene: "Reconstruction") -> str:
+def _comparison(scene: ReconstructedScene) -> str:
     if not scene.scores:
         return "<h2>Photos left out</h2><p>None: every photo was used, so nothing was measured.</p>"
     figures = []
@@ -142,7 +139,7 @@ def _comparison(scene: "Reconstruction") -> str:
     )
 
 
-def _cameras(scene: "Reconstruction") -> str:
+def _cameras(scene: ReconstructedScene) -> str:
     used = {frame.index for frame in scene.context}
     compared = {frame.index for frame in scene.left_out}
     kinds = [
@@ -160,13 +157,13 @@ def _cameras(scene: "Reconstruction") -> str:
     )
 
 
-def _dropped(scene: "Reconstruction") -> str:
+def _dropped(scene: ReconstructedScene) -> str:
     if not scene.source.dropped:
         return ""
     return "<h2>Photos that could not be used</h2>" + _table(scene.source.dropped)
 
 
-def _times(scene: "Reconstruction") -> str:
+def _times(scene: ReconstructedScene) -> str:
     rows = {title: f"{seconds:.1f} s" for title, seconds in scene.seconds.items()}
     device = next(scene.model.encoder.parameters()).device
     rows["Computed on"] = f"{_device_name(device)}, {usable_cores()} cores, {platform.system()}"
