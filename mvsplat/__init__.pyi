@@ -1,10 +1,10 @@
 from . import data, evaluation, export, geometry, published
 from .decoder import SplattingDecoder
 from .encoder import CostVolumeEncoder, Encoder
+from .losses import Loss
 from .model import MVSplat, load_model
 from .reconstruction.pipeline import reconstruct
 from .reconstruction.result import Reconstruction
-from .losses import Loss
 from .types import Batch, DepthEstimate, Gaussians, Rendering, Views
 
 __version__: str

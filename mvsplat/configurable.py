@@ -43,7 +43,12 @@ class Configurable:
 
 
 def path_of(cls: type) -> str:
-    """Where a class is imported from."""
+    """Where a class is imported from: its shortest path, which stays when modules move."""
+    packages = cls.__module__.split(".")
+    for length in range(1, len(packages)):
+        package = ".".join(packages[:length])
+        if getattr(import_module(package), cls.__qualname__, None) is cls:
+            return f"{package}.{cls.__qualname__}"
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -94,6 +99,9 @@ def class_of(config: dict[str, Any]) -> type[Configurable]:
         ValueError: It cannot be imported, or is no part of a model.
     """
     module, _, name = config["class_path"].rpartition(".")
+    if module.startswith("mvsplat."):
+        # Ours may have moved since: they keep their public names.
+        module = "mvsplat" if hasattr(import_module("mvsplat"), name) else module
     try:
         cls = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -5,7 +5,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 Update = Callable[[int, int | None], None]
@@ -143,3 +144,17 @@ def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
         for done, item in enumerate(items, 1):
             yield item
             update(done, total)
+
+
+@runtime_checkable
+class TracksItems(Protocol):
+    """A progress bar that can show what takes long within a step."""
+
+    def track(self, items: Iterable[T], total: int, description: str) -> Iterator[T]:
+        """The items, while the progress in drawing them is shown."""
+
+
+def tracker(trainer: Any, description: str) -> Callable[[Iterable[T], int], Iterator[T]] | None:
+    """What shows the progress of items and their number, if the trainer's progress bar can."""
+    bar = trainer.progress_bar_callback
+    return partial(bar.track, description=description) if isinstance(bar, TracksItems) else None

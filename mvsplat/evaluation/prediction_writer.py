@@ -19,7 +19,7 @@ from mvsplat.export.ply import save_ply
 from mvsplat.export.video import render_path
 from mvsplat.files import file_name
 from mvsplat.geometry.trajectories import CameraPath
-from mvsplat.training.progress_bar import tracker
+from mvsplat.progress import tracker
 from mvsplat.types import Batch, Gaussians, Views
 
 FOLDER = "predictions"

@@ -23,7 +23,7 @@ from mvsplat.evaluation.results_files import checked_result
 from mvsplat.evaluation.scene_files import Picture, save_pictures
 from mvsplat.export.films import Film, FilmSettings, save_film
 from mvsplat.files import file_name
-from mvsplat.training.progress_bar import tracker
+from mvsplat.progress import tracker
 from mvsplat.types import Batch, Gaussians, Rendering
 
 T = TypeVar("T")

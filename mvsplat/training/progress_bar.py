@@ -1,13 +1,10 @@
 """The progress bar of runs that count optimizer steps, and of what takes long within a step."""
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
-
-from mvsplat.training.progress_lines import ProgressLines
 
 T = TypeVar("T")
 
@@ -68,11 +65,3 @@ class ProgressBar(RichProgressBar):
         if self.trainer.max_epochs == -1:
             return "Training"
         return super()._get_train_description(current_epoch)
-
-
-def tracker(trainer: Trainer, description: str) -> Callable[[Iterable[T], int], Iterator[T]] | None:
-    """What shows the progress of items and their number, if the trainer shows any progress."""
-    bar = trainer.progress_bar_callback
-    if isinstance(bar, ProgressBar | ProgressLines):
-        return partial(bar.track, description=description)
-    return None

@@ -1,6 +1,5 @@
 """``scenes``: write the generated scenes, so that they can be looked at or used elsewhere."""
 
-
 from mvsplat.cli.errors import CommandParser
 from mvsplat.data.generated.generated_scenes import GeneratedScenes
 
