@@ -1,4 +1,4 @@
-"""Scene sources, view samplers, crops and flips, generated scenes, the data module.
+"""Scene sources, readers, view samplers, crops and flips, generated scenes, the data module.
 
 The names, listed in ``__init__.pyi``, are imported on first use: the data module brings Lightning,
 generated scenes bring numba.

@@ -20,7 +20,10 @@ from .loading.view_samplers import (
 )
 from .readers.colmap import ColmapScenes
 from .readers.dtu import DTUScenes
+from .readers.lens import Lens
 from .readers.opening import AnyScenes, open_scenes
+from .readers.photos import Photo, PhotoScene
+from .readers.reader import Reader
 from .readers.realestate10k import RealEstate10KScenes
 from .readers.transforms_json import TransformsScenes
 from .scene import Scene, SceneSource
@@ -37,10 +40,14 @@ __all__ = [
     "EvaluationViewSampler",
     "FrameGaps",
     "GeneratedScenes",
+    "Lens",
     "LoaderSettings",
     "MiddleViewSampler",
     "NearestViews",
     "OverlapTiers",
+    "Photo",
+    "PhotoScene",
+    "Reader",
     "RealEstate10KScenes",
     "Scene",
     "SceneDataModule",

@@ -15,6 +15,10 @@ from mvsplat.data.readers.untrusted import is_file, read_json
 from mvsplat.files import replacing
 
 
+class MissingIndex(FileNotFoundError):
+    """A folder of chunks has no index.json."""
+
+
 def load_chunk(path: str | os.PathLike) -> dict[str, dict]:
     """Open a chunk, memory-mapped where its format allows it: its scenes' dicts by key.
 
@@ -66,12 +70,14 @@ def read_index(folder: Path) -> dict[str, Path]:
     """Scene key to chunk file, as the folder's index.json says.
 
     Raises:
-        FileNotFoundError: There is none.
+        MissingIndex: There is none, though there are chunks.
+        FileNotFoundError: There are no chunks either.
         ValueError: It is no index; names the scene.
     """
     path = folder / "index.json"
     if not is_file(path):
-        raise FileNotFoundError(
+        kind = MissingIndex if chunk_paths(folder) else FileNotFoundError
+        raise kind(
             f"{path} is missing; every split needs one beside its chunks (mvsplat verify "
             "--rebuild_index makes it)"
         )

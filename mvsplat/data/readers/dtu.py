@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mvsplat.data.readers.clutter import entries
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
 from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene, picture_size
@@ -80,7 +81,7 @@ class DTUScenes(ManyScenes):
     def _read(self, split: Split, key: str, path: Path) -> PhotoScene:
         folder = _camera_folder(path)
         photos, missing, bounds = [], [], []
-        for file in sorted(folder.glob("*_cam.txt")):
+        for file in _camera_files(folder):
             view = file.name.removesuffix("_cam.txt")
             picture = self._picture(path, view)
             if picture is None:
@@ -186,8 +187,8 @@ def _scans(root: Path) -> dict[str, Path]:
     }
 
 
-def _camera_files(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.glob("*_cam.txt"))
+def _camera_files(folder: Path) -> list[Path]:
+    return [file for file in entries(folder) if file.name.endswith("_cam.txt")]
 
 
 def _camera_folder(scan: Path) -> Path:

@@ -1,65 +1,86 @@
 """Finding out what kind of data a path holds."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from mvsplat.data.chunks.chunk_scenes import ChunkFiles, ChunkScenes
-from mvsplat.data.chunks.storage import chunk_paths
-from mvsplat.data.readers.colmap import ColmapScenes
-from mvsplat.data.readers.dtu import DTUScenes
-from mvsplat.data.readers.realestate10k import RealEstate10KScenes
-from mvsplat.data.readers.transforms_json import TransformsScenes
+from mvsplat.data.chunks.storage import MissingIndex
+from mvsplat.data.readers import registry
+from mvsplat.data.readers.clutter import entries, folders_below
+from mvsplat.data.readers.foreign import foreign_cameras
+from mvsplat.data.readers.reader import OneScene
+from mvsplat.data.readers.registry import NamedReader
+from mvsplat.data.readers.single import SingleScene
 from mvsplat.data.readers.untrusted import is_file, is_folder
 from mvsplat.data.scene import SPLITS, Scene, SceneSource, Split
 
-Format = Literal["auto", "chunks", "transforms", "colmap", "dtu", "realestate10k"]
+Format = str
+"""The name of a reader (chunks, transforms, colmap, ...), a reader's import path, or auto."""
 
-_EXPECTED = (
-    "chunks (train/ and test/ with .torch files), a COLMAP model (sparse/0 beside images/), "
-    "transforms.json, DTU scans (scan1/images and scan1/cams) or RealEstate10K camera files"
-)
+_DEPTH = 2
+_LOOKED_AT = 200
+_TOLD = 3
+_log = logging.getLogger("mvsplat.data")
 
 
 class UnknownFormat(ValueError):
     """What is at a path is none of the formats."""
 
 
+class NearlyKnown(ValueError):
+    """What is at a path is nearly one of the formats; the message says what is missing.
+
+    Args:
+        message: The findings.
+        below: Whether they are of folders below the path, not of the path itself.
+    """
+
+    def __init__(self, message: str, below: bool = False) -> None:
+        super().__init__(message)
+        self.below = below
+
+
 def open_scenes(path: str | Path, format: Format = "auto", split: Split = "test") -> SceneSource:
     """The scenes at a path, whatever format they have.
 
-    Recognised are folders of chunks and single ``.torch`` chunks, ``transforms.json`` (nerfstudio,
-    instant-ngp, Blender), COLMAP models, DTU scans, RealEstate10K's camera files with frames, and
-    folders whose subfolders are of these.
+    Every registered reader is asked whether it recognises what is there
+    (:mod:`mvsplat.data.readers.registry`: chunks, transforms.json, COLMAP models, DTU,
+    RealEstate10K, exports of capture apps, and what other packages bring); then those in the
+    folders one and two levels below.
 
     Args:
         path: A folder or file.
-        format: What it is; "auto" looks.
+        format: What it is: the name of a reader, or the import path of one (my_module.MyReader);
+            "auto" looks.
         split: The split that scenes are in where the data has no splits: single scenes, say.
 
     Raises:
         FileNotFoundError: There is nothing at the path.
         UnknownFormat: It is none of the formats.
+        NearlyKnown: It is nearly one: a file has another name, or one is missing.
+        ValueError: There is no such format, or two readers of other packages fit.
     """
     path = Path(path)
     if not is_folder(path) and not is_file(path):
         raise FileNotFoundError(f"there is no file or folder {path}")
     if format != "auto":
-        return _OPENERS[format](path, split)
+        return _open(registry.find_reader(format), path, split)
     source = _recognised(path, split)
     if source is not None:
         return source
-    found = [name for name, _ in islice(_children(path, split), 1)]
-    if found:
+    if next(_children(path, split), None) is not None:
         return GatheredScenes(str(path), split)
+    _raise_if_nearly_known(path)
     raise UnknownFormat(
-        f"{path} is no data of a known kind: expected {_EXPECTED}; {_listing(path)}"
+        f"{path} is no data of a known kind: expected {registry.expected()}; or folders of these. "
+        f"{_listing(path)}"
     )
 
 
 class GatheredScenes(SceneSource):
-    """The scenes of all subfolders that hold some, of whatever formats.
+    """The scenes of all subfolders that hold some, of whatever formats, one or two levels down.
 
     A subfolder of one scene gives it the subfolder's name; scenes of a subfolder with several are
     called SUBFOLDER/SCENE.
@@ -82,7 +103,7 @@ class GatheredScenes(SceneSource):
         if key not in self._listed(split):
             raise ValueError(f"{self.root} has no {split} scene {key!r}")
         member = self._listed(split)[key]
-        scene = member.source.scene(split, member.key)
+        scene = member.source.scene(member.split, member.key)
         scene.key = key
         return scene
 
@@ -93,7 +114,7 @@ class GatheredScenes(SceneSource):
         if self._sources is None:
             if not is_folder(self.root):
                 raise FileNotFoundError(f"{self.root} is no folder")
-            self._sources = dict(_children(self.root, self.split))
+            self._sources = dict(_children(self.root, self.split, tell=True))
         return self._sources
 
     def _listed(self, split: Split) -> "dict[str, _Member]":
@@ -101,7 +122,7 @@ class GatheredScenes(SceneSource):
         if split not in self._names:
             listed: dict[str, _Member] = {}
             for name, source in self._found().items():
-                single = isinstance(source, (ColmapScenes, TransformsScenes))
+                single = isinstance(source, (SingleScene, OneScene))
                 for key in keys_or_none(source, split):
                     ours = name if single else f"{name}/{key}"
                     listed[ours] = _Member(source, split, key)
@@ -114,9 +135,9 @@ class AnyScenes(SceneSource):
 
     Args:
         train: Folders or files whose scenes to train on: chunks, COLMAP models, transforms.json,
-            DTU scans, RealEstate10K camera files, or folders of such folders.
+            DTU scans, RealEstate10K camera files, exports of capture apps, or folders of such.
         test: Those to validate and test on.
-        format: What all of them are; auto looks at each.
+        format: What all of them are: the name or the import path of a reader; auto looks at each.
     """
 
     def __init__(
@@ -127,6 +148,8 @@ class AnyScenes(SceneSource):
     ) -> None:
         if not train and not test:
             raise ValueError("train and test are empty; name at least one folder")
+        if format != "auto":
+            registry.find_reader(format)  # a wrong name is said now
         self.paths: dict[Split, list[str]] = {"train": list(train), "test": list(test)}
         self.format = format
         self._scenes: dict[Split, dict[str, _Member]] = {}
@@ -192,64 +215,71 @@ def keys_or_none(source: SceneSource, split: Split) -> Sequence[str]:
     """The keys of a split; empty where the data lacks the split altogether."""
     try:
         return source.keys(split)
+    except MissingIndex:  # the split is there
+        raise
     except FileNotFoundError:
         return []
 
 
-def _chunks(path: Path, split: Split) -> SceneSource:
-    if is_file(path):
-        return ChunkFiles([str(path)], split)
-    if any(is_folder(path / name) for name in SPLITS):
-        return ChunkScenes(str(path))
-    files = [str(file) for file in chunk_paths(path)]
-    if not files:
-        raise FileNotFoundError(f"{path} holds no .torch chunks, nor do train/ and test/ in it")
-    return ChunkFiles(files, next((name for name in SPLITS if name == path.name), split))
-
-
-_OPENERS: Mapping[str, Callable[[Path, Split], SceneSource]] = {
-    "chunks": _chunks,
-    "transforms": lambda path, split: TransformsScenes(str(path), split),
-    "colmap": lambda path, split: ColmapScenes(str(path), split=split),
-    "dtu": lambda path, split: DTUScenes(str(path)),
-    "realestate10k": lambda path, split: RealEstate10KScenes(str(path)),
-}
-_RECOGNISED_BY: Mapping[str, Callable[[Path], bool]] = {
-    "chunks": lambda path: _holds_chunks(path),
-    "transforms": TransformsScenes.recognises,
-    "colmap": ColmapScenes.recognises,
-    "dtu": DTUScenes.recognises,
-    "realestate10k": RealEstate10KScenes.recognises,
-}
-
-
 def _recognised(path: Path, split: Split) -> SceneSource | None:
-    for format, recognises in _RECOGNISED_BY.items():
-        if recognises(path):
-            return _OPENERS[format](path, split)
-    return None
+    named = registry.recognise(path)
+    return None if named is None else _open(named, path, split)
 
 
-def _holds_chunks(path: Path) -> bool:
-    if is_file(path):
-        return path.suffix == ".torch"
-    folders = [path, *(path / name for name in SPLITS)]
-    return any(is_folder(folder) and chunk_paths(folder) for folder in folders)
+def _open(named: NamedReader, path: Path, split: Split) -> SceneSource:
+    try:
+        source = named.reader.open(path, split)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # a reader of a user's can stumble over anything
+        raise ValueError(
+            f"{path}: the reader {named.name!r} ({named.origin}) failed: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(source, SceneSource):
+        raise ValueError(
+            f"{path}: the reader {named.name!r} ({named.origin}) opened it as {source!r:.80}, "
+            "expected a SceneSource"
+        )
+    return source
 
 
-def _children(path: Path, split: Split) -> Iterator[tuple[str, SceneSource]]:
-    """Subfolders that hold scenes, by name."""
-    if not is_folder(path):
-        return
-    for child in sorted(path.iterdir()):
-        if is_folder(child) and not child.name.startswith("."):
-            source = _recognised(child, split)
-            if source is not None:
-                yield child.name, source
+def _children(
+    path: Path, split: Split, depth: int = _DEPTH, tell: bool = False
+) -> Iterator[tuple[str, SceneSource]]:
+    """Subfolders that hold scenes, by name; ``tell`` names those that nearly do, too."""
+    for child in entries(path):
+        if not is_folder(child):
+            continue
+        source = _recognised(child, split)
+        if source is not None:
+            yield child.name, source
+        elif depth > 1:
+            for name, below in _children(child, split, depth - 1, tell):
+                yield f"{child.name}/{name}", below
+        if source is None and tell:
+            for finding in _nearly(child):
+                _log.warning("left out: %s", finding)
+
+
+def _raise_if_nearly_known(path: Path) -> None:
+    findings = _nearly(path)
+    if findings:
+        raise NearlyKnown("; ".join(findings))
+    for folder in islice(folders_below(path, _DEPTH), _LOOKED_AT):
+        findings += _nearly(folder)
+    if findings:
+        raise NearlyKnown("; ".join(findings[:_TOLD]), below=True)
+
+
+def _nearly(path: Path) -> list[str]:
+    """What nearly is of a known kind there, or is another program's."""
+    foreign = foreign_cameras(path)
+    return registry.nearly(path) or ([foreign] if foreign else [])
 
 
 def _listing(path: Path) -> str:
     if is_file(path):
-        return f"it is a {path.suffix or 'nameless'} file"
+        return f"It is a {path.suffix or 'nameless'} file"
     names = [entry.name for entry in islice(sorted(path.iterdir()), 6)]
-    return f"it holds {', '.join(names)}, ..." if names else "it is empty"
+    return f"It holds {', '.join(names)}, ..." if names else "It is empty"

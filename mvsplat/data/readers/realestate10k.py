@@ -5,13 +5,15 @@ microseconds, fx fy cx cy normalised by width and height, two zeros, and the 3x4
 matrix row by row.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mvsplat.data.chunks.fields import unpack_cameras
+from mvsplat.data.readers.clutter import entries
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
 from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene
@@ -19,6 +21,8 @@ from mvsplat.data.readers.untrusted import is_file, is_folder, read_text
 from mvsplat.data.scene import Split
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# The published files' names; those are not opened to see what they are.
+_KEY = re.compile("[0-9a-f]{16}")
 
 
 class RealEstate10KScenes(ManyScenes):
@@ -53,8 +57,7 @@ class RealEstate10KScenes(ManyScenes):
                 "test/KEY.txt"
             )
         folder = folders[split]
-        files = sorted(folder.glob("*.txt")) if folder is not None else []
-        return {path.stem: path for path in files}
+        return {path.stem: path for path in (_camera_files(folder) if folder is not None else ())}
 
     def _read(self, split: Split, key: str, path: Path) -> PhotoScene:
         folder = self._frame_folder(split, key, path)
@@ -138,12 +141,18 @@ def _camera_folder(root: Path, split: Split) -> Path | None:
 
 
 def _looks_right(folder: Path) -> bool:
-    """Whether the first text file of a folder is a camera file."""
-    if not is_folder(folder):
-        return False
-    first = next(iter(sorted(folder.glob("*.txt"))), None)
-    if first is None:
-        return False
-    with first.open("rb") as file:
+    """Whether a folder holds a camera file."""
+    return next(_camera_files(folder), None) is not None
+
+
+def _camera_files(folder: Path) -> Iterator[Path]:
+    """A folder's camera files, without other texts that lie beside them."""
+    for path in entries(folder):
+        if path.suffix == ".txt" and (_KEY.fullmatch(path.stem) or _begins_with_cameras(path)):
+            yield path
+
+
+def _begins_with_cameras(path: Path) -> bool:
+    with path.open("rb") as file:
         head = file.read(4096).split(b"\n")
     return len(head) > 1 and len(head[1].split()) == 19

@@ -205,7 +205,7 @@ def test_nothing_usable_is_an_error(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["nowhere"], "there is no file or folder nowhere"),
-        (["."], "no data of a known kind"),
+        (["out of"], "no data of a known kind"),
         (["in", "--split", "train", "--test_every", "2"], "exclude each other"),
         (["in", "--near", "5", "--far", "2"], "expected near < far"),
         (["in", "--near", "null"], "left out together"),
@@ -219,6 +219,7 @@ def test_nothing_usable_is_an_error(tmp_path, capsys):
 def test_mistakes_are_short_errors(tmp_path, arguments, message, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_captures(tmp_path / "in", 1)
+    (tmp_path / "out of").mkdir()
     try:
         code = convert(*arguments, "--output", "out")
     except SystemExit as stop:

@@ -151,12 +151,12 @@ def test_the_format_can_be_said(captures):
 def test_other_things_are_refused_with_what_is_expected(captures, tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         open_scenes(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="no data of a known kind: expected chunks .*it is empty"):
+    with pytest.raises(ValueError, match="no data of a known kind: expected chunks .*It is empty"):
         open_scenes(tmp_path)
     (tmp_path / "notes.txt").write_text("hello\nworld")
-    with pytest.raises(ValueError, match="it holds notes.txt"):
+    with pytest.raises(ValueError, match="It holds notes.txt"):
         open_scenes(tmp_path)
-    with pytest.raises(ValueError, match=r"it is a \.txt file"):
+    with pytest.raises(ValueError, match=r"It is a \.txt file"):
         open_scenes(tmp_path / "notes.txt")
 
 
