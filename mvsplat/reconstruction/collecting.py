@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mvsplat.data.readers.clutter import entries
+from mvsplat.data.readers.picture_formats import NAMED_SUFFIXES
 from mvsplat.machine import usable_cores
-from mvsplat.reconstruction.pictures import SUFFIXES, LoadedPhoto, load_photo
+from mvsplat.reconstruction.pictures import LoadedPhoto, load_photo
 from mvsplat.reconstruction.quality import blur, fingerprint, same_picture
 
 # Structure from motion gains nothing from more, and takes the longer.
@@ -67,8 +69,9 @@ class Collection:
 
 def photo_paths(folder: Path) -> list[Path]:
     """The files of a folder that are named like pictures, in natural order (2 before 10)."""
-    files = (path for path in folder.iterdir() if not path.name.startswith("."))
-    chosen = [path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
+    chosen = [
+        path for path in entries(folder) if path.suffix.lower() in NAMED_SUFFIXES and path.is_file()
+    ]
     return sorted(chosen, key=_natural)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mvsplat.data.loading.transforms import Shape
 from mvsplat.data.readers.opening import UnknownFormat, keys_or_none, open_scenes
+from mvsplat.data.readers.picture_formats import NAMED_SUFFIXES
 from mvsplat.data.scene import Scene, Split
 from mvsplat.reconstruction import collecting, pictures, video
 from mvsplat.reconstruction.cameras.structure_from_motion import CameraEstimate, estimate_cameras
@@ -84,7 +85,7 @@ def open_input(
     if path.is_file() and path.suffix.lower() in video.SUFFIXES:
         sharp = video.sharp_frames(path, frames, LONGEST_SIDE)
         return _without_cameras(sharp, frames, f"video {path.name}", work, seed, progress)
-    if path.is_file() and path.suffix.lower() in pictures.SUFFIXES:
+    if path.is_file() and path.suffix.lower() in NAMED_SUFFIXES:
         raise ValueError(f"{path} is a single photo; expected a folder of at least two, or a video")
     try:
         return _from_data(path, scene)

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .png .tif .tiff .webp .bmp .gif .ppm .pgm .jp2 .avif .heic .heif .dng".split()
-)
+from mvsplat.data.readers.picture_formats import FORMATS, is_raw, why_unreadable
+
 # A gigapixel of RGB is 3 GB: more is a mistake, or an attack.
 MAX_PIXELS = 1_000_000_000
 MIN_SIDE = 32
@@ -62,7 +61,7 @@ def load_photo(path: str | Path, longest: int | None = None) -> LoadedPhoto:
     """Read a photograph.
 
     Args:
-        path: A file in any format that Pillow reads.
+        path: A file in one of the formats that are read everywhere (picture_formats).
         longest: Reduce the picture so that its longer side has at most so many pixels.
 
     Raises:
@@ -72,16 +71,18 @@ def load_photo(path: str | Path, longest: int | None = None) -> LoadedPhoto:
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
     try:
-        with any_size(), Image.open(path) as image:
+        with any_size(), Image.open(path, formats=FORMATS) as image:
+            if is_raw(path):
+                raise UnidentifiedImageError
             _check_size(image, path)
             exif, details = _exif(image)
             focal_length = _focal_length(details, image.size)
             camera = _camera(exif, focal_length, image.size)
             picture = prepare(image, longest, exif.get(_ORIENTATION, 1))
             return LoadedPhoto(path.name, picture, focal_length, camera)
-    except UnidentifiedImageError:
-        hint = " (HEIC: export it as JPEG)" if path.suffix.lower() in (".heic", ".heif") else ""
-        raise ValueError(f"{path}: not a picture in any format that can be read{hint}") from None
+    except UnidentifiedImageError as error:
+        reason = why_unreadable(error, path)
+        raise ValueError(f"{path}: not a picture in a format that can be read: {reason}") from None
     except (OSError, SyntaxError, EOFError, IndexError, OverflowError, TypeError) as error:
         # Pillow's many ways to say that bytes are missing or make no sense.
         raise ValueError(f"{path}: the picture is damaged: {error}") from error

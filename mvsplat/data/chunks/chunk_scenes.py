@@ -6,7 +6,7 @@ a list of scenes) and an ``index.json`` from scene key to file name. A scene is 
 * ``key``: its name; ``url`` may be there and is not read, ``timestamps`` [n] name the frames;
 * ``cameras`` [n, 18]: fx, fy, cx, cy normalised by width and height, two zeros, then the 3x4
   world-to-camera matrix row by row;
-* ``images``: one uint8 tensor a frame, the bytes of a JPEG (or PNG, WebP) file;
+* ``images``: one uint8 tensor a frame, the bytes of a picture's file (JPEG as a rule);
 * optional, extensions of ours: ``near`` and ``far`` (floats); ``depths``: one uint8 tensor a frame,
   the bytes of a 16-bit grey PNG of round(65535 * near / depth), 0 where there is no depth;
   ``names``: the frames' file names; ``points`` [p, 3]: sparse points in world space.
@@ -191,7 +191,8 @@ class ChunkScene(Scene):
     def encoded(self, index: int) -> bytes | None:
         data = self._images[index].numpy().tobytes()
         with Image.open(io.BytesIO(data)) as picture:
-            plain = picture.mode == "RGB" and "transparency" not in picture.info
+            usual = picture.format in ("JPEG", "PNG", "WEBP")
+            plain = usual and picture.mode == "RGB" and "transparency" not in picture.info
         return data if plain else None
 
     def depth(self, index: int) -> np.ndarray | None:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from mvsplat.data.readers.picture_formats import FORMATS, why_unreadable
 
 # What a damaged picture can raise.
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError)
 
-_FORMATS = ("JPEG", "PNG", "WEBP")
 _DEPTH_LEVELS = 65535
 # A rotation stored in float32 is orthogonal to 1e-6; data sets with rounded text reach 1e-3.
 # In image widths; less moves no point by a tenth of a pixel.
@@ -109,20 +110,26 @@ def encode_depth(depth: np.ndarray, near: float) -> UInt8[Tensor, " bytes"]:
 
 def decode_depth(encoded: UInt8[Tensor, " bytes"], near: float) -> np.ndarray:
     """Depth [h, w] in float32, 0 where unknown; the inverse of :func:`encode_depth`."""
-    levels = np.asarray(decode_picture(encoded), dtype=np.float32)
+    levels = np.asarray(decode_picture(encoded, ("PNG",)), dtype=np.float32)
     if levels.ndim != 2:
         raise ValueError("it is in colour, expected a 16-bit grey PNG")
     scale = np.float32(_DEPTH_LEVELS * near)
     return np.divide(scale, levels, out=np.zeros_like(levels), where=levels > 0)
 
 
-def decode_picture(encoded: UInt8[Tensor, " bytes"]) -> Image.Image:
-    """A JPEG, PNG or WebP picture from its bytes.
+def decode_picture(
+    encoded: UInt8[Tensor, " bytes"], formats: tuple[str, ...] = FORMATS
+) -> Image.Image:
+    """A picture from its bytes, in any of the formats that are read.
 
     Raises:
         One of DECODING_ERRORS: It is damaged, of another kind, or has more pixels than PIL allows.
     """
-    picture = Image.open(io.BytesIO(encoded.numpy().tobytes()), formats=_FORMATS)
+    data = encoded.numpy().tobytes()
+    try:
+        picture = Image.open(io.BytesIO(data), formats=formats)
+    except UnidentifiedImageError as error:
+        raise ValueError(why_unreadable(error, head=data[:16])) from error
     limit = Image.MAX_IMAGE_PIXELS
     if limit and picture.width * picture.height > limit:
         raise ValueError(f"{picture.width} x {picture.height} pixels are over the limit, {limit}")

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from mvsplat.data.chunks.fields import DECODING_ERRORS, check_cameras
 from mvsplat.data.readers.lens import Lens
+from mvsplat.data.readers.picture_formats import FORMATS, why_unreadable
 from mvsplat.data.readers.untrusted import in_natural_order, is_file
 from mvsplat.data.scene import Scene
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
 _ORIENTATION = 0x0112
 # What frames without a picture are counted under.
 MISSING = "pictures are missing"
@@ -165,7 +165,7 @@ def open_picture(path: Path) -> Image.Image:
     if not is_file(path):
         raise FileNotFoundError(f"there is no picture {path}")
     try:
-        picture = Image.open(path, formats=_FORMATS)
+        picture = Image.open(path, formats=FORMATS)
         limit = Image.MAX_IMAGE_PIXELS
         if limit and picture.width * picture.height > limit:
             raise ValueError(
@@ -173,7 +173,7 @@ def open_picture(path: Path) -> Image.Image:
             )
         picture.load()
     except DECODING_ERRORS as error:
-        raise ValueError(f"{path} cannot be decoded: {error}") from error
+        raise ValueError(f"{path} cannot be decoded: {why_unreadable(error, path)}") from error
     return picture
 
 
@@ -185,12 +185,12 @@ def picture_size(path: Path) -> tuple[int, int]:
         ValueError: It is damaged or no picture.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             return picture.size
     except FileNotFoundError:
         raise
     except DECODING_ERRORS as error:
-        raise ValueError(f"{path} cannot be decoded: {error}") from error
+        raise ValueError(f"{path} cannot be decoded: {why_unreadable(error, path)}") from error
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

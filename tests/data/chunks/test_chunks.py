@@ -245,7 +245,7 @@ def test_damaged_pictures_are_named(monkeypatch):
     entry = make_entry("one", depth=True)
     photo = encoded(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")
     entry["images"][:4] = [photo[:100], photo[: len(photo) // 2], torch.zeros(50).byte(), photo]
-    entry["images"][4] = encoded(Image.new("RGB", (8, 8)), "BMP")
+    entry["images"][4] = encoded(Image.new("RGB", (8, 8)), "PCX")
     entry["depths"][0], entry["depths"][1] = photo, photo[:200]
     scene = ChunkScene(entry, "file.torch")
     for frame in (0, 1, 2, 4):
