@@ -24,9 +24,17 @@ _READERS = "mvsplat.data.readers"
 _OURS = {
     "chunks": f"{_READERS}.kinds:ChunkReader",
     "transforms": f"{_READERS}.kinds:TransformsReader",
+    "scannetpp": f"{_READERS}.captures.scannetpp:ScanNetPPReader",
+    "llff": f"{_READERS}.captures.llff:LLFFReader",
     "colmap": f"{_READERS}.kinds:ColmapReader",
     "dtu": f"{_READERS}.kinds:DTUReader",
     "realestate10k": f"{_READERS}.kinds:RealEstate10KReader",
+    "polycam": f"{_READERS}.captures.polycam:PolycamReader",
+    "record3d": f"{_READERS}.captures.record3d:Record3DReader",
+    "co3d": f"{_READERS}.captures.co3d:CO3DReader",
+    "nerfies": f"{_READERS}.captures.nerfies:NerfiesReader",
+    "nsvf": f"{_READERS}.captures.nsvf:NSVFReader",
+    "metashape": f"{_READERS}.captures.metashape:MetashapeReader",
 }
 _log = logging.getLogger("mvsplat.data")
 _failed: set[Reader] = set()  # those that have been named
