@@ -12,9 +12,38 @@ from mvsplat.reconstruction.quality import blur
 if TYPE_CHECKING:
     import av
 
-SUFFIXES = frozenset(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .3gp .mts .m2ts .wmv .ogv".split())
+SUFFIXES = frozenset(
+    (
+        ".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .3gp .3g2 .mts .m2ts .ts .vob .wmv .asf .flv "
+        ".f4v .ogv"
+    ).split()
+)
+_SPHERICAL = {".insv": "Insta360's", ".360": "GoPro's", ".osv": "DJI's"}
 # Of each stretch of the video at most so many frames are looked at.
 _CANDIDATES = 8
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is a video, by its name; of a GIF, whether it moves.
+
+    Raises:
+        ValueError: It is a 360-degree camera's own file.
+    """
+    suffix = path.suffix.lower()
+    if suffix in _SPHERICAL:
+        raise ValueError(
+            f"{path} is a 360-degree video ({_SPHERICAL[suffix]} own format), whose pictures no "
+            "flat camera takes: reframe it in the camera's app, and export a flat .mp4"
+        )
+    return suffix in SUFFIXES or suffix == ".gif" and _moves(path)
+
+
+def _moves(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=("GIF",)) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except (OSError, SyntaxError, ValueError, IndexError):
+        return False
 
 
 def sharp_frames(path: str | Path, count: int, longest: int) -> Iterator[LoadedPhoto]:

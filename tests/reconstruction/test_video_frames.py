@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from mvsplat.export import save_video
-from mvsplat.reconstruction.video import sharp_frames
+from mvsplat.reconstruction.video import is_video, sharp_frames
 
 
 def noise(seed):
@@ -62,3 +62,38 @@ def test_what_is_no_video(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="a.mp4"):
         list(sharp_frames(path, 3, 64))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "format"),
+    [(".ts", "mpeg2video", "mpegts"), (".flv", "flv1", "flv"), (".gif", "gif", "gif")],
+)
+def test_containers_of_other_kinds(tmp_path, suffix, codec, format):
+    path = tmp_path / f"walk{suffix}"
+    frames = [noise(i) for i in range(12)]
+    with av.open(str(path), "w", format=format) as file:
+        stream = file.add_stream("flv" if codec == "flv1" else codec, rate=25)
+        stream.width, stream.height = frames[0].size
+        stream.pix_fmt = "rgb8" if format == "gif" else "yuv420p"
+        stream.bit_rate = 8_000_000
+        for frame in frames:
+            file.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        file.mux(stream.encode(None))
+    assert is_video(path)
+    found = list(sharp_frames(path, 12, longest=128))
+    assert [photo.name for photo in found] == [f"frame_{i:06d}" for i in range(12)]
+    for photo, frame in zip(found, frames, strict=True):
+        difference = np.asarray(photo.image).astype(float) - np.asarray(frame)
+        assert np.abs(difference).mean() < 30  # another frame of noise differs by 85
+
+
+def test_which_files_are_videos(tmp_path):
+    noise(0).save(tmp_path / "still.gif")
+    noise(0).save(tmp_path / "moves.gif", save_all=True, append_images=[noise(1)])
+    (tmp_path / "broken.gif").write_bytes(b"GIF89a")
+    assert is_video(tmp_path / "moves.gif") and is_video(tmp_path / "A.FLV")
+    for name in ("still.gif", "broken.gif", "a.jpg", "notes.txt"):
+        assert not is_video(tmp_path / name)
+    for name, whose in {"a.insv": "Insta360", "b.360": "GoPro", "c.osv": "DJI"}.items():
+        with pytest.raises(ValueError, match=f"{name} is a 360-degree video .{whose}.* flat .mp4"):
+            is_video(tmp_path / name)
