@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,16 @@ import numpy as np
 from PIL import Image
 
 from mvsplat.data.loading.transforms import Shape
-from mvsplat.data.readers.opening import UnknownFormat, keys_or_none, open_scenes
-from mvsplat.data.readers.picture_formats import NAMED_SUFFIXES
+from mvsplat.data.readers import registry
+from mvsplat.data.readers.clutter import entries, folders_below
+from mvsplat.data.readers.opening import (
+    Format,
+    NearlyKnown,
+    UnknownFormat,
+    keys_or_none,
+    open_scenes,
+)
+from mvsplat.data.readers.picture_formats import NAMED_SUFFIXES, SUFFIXES
 from mvsplat.data.scene import Scene, Split
 from mvsplat.reconstruction import collecting, pictures, video
 from mvsplat.reconstruction.cameras.structure_from_motion import CameraEstimate, estimate_cameras
@@ -24,6 +32,10 @@ Progress = Callable[[str, int, int], None]
 
 _SPLITS: tuple[Split, ...] = ("test", "train")
 _READING = "Reading photos"
+_DEPTH = 4
+_LOOKED_AT = 500
+PHOTOS = "photos"
+"""The format that means just the photos."""
 
 
 @dataclass
@@ -58,6 +70,7 @@ def open_input(
     frames: int = 40,
     seed: int = 0,
     progress: Progress = lambda stage, done, total: None,
+    format: Format = "auto",
 ) -> SceneInput:
     """Find out what was handed in, and bring it to a scene with cameras.
 
@@ -70,6 +83,8 @@ def open_input(
         frames: How many frames of a video to take.
         seed: Of the camera estimation.
         progress: Is told how far which stage is.
+        format: What is at the path: a reader's name, "photos" for just the photos of a folder,
+            whose cameras are estimated even if there are some, or "auto".
 
     Raises:
         FileNotFoundError: There is nothing at the path.
@@ -82,22 +97,31 @@ def open_input(
     path = Path(photos)
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
-    if path.is_file() and path.suffix.lower() in video.SUFFIXES:
+    if path.is_file() and video.is_video(path):
         sharp = video.sharp_frames(path, frames, LONGEST_SIDE)
         return _without_cameras(sharp, frames, f"video {path.name}", work, seed, progress)
     if path.is_file() and path.suffix.lower() in NAMED_SUFFIXES:
         raise ValueError(f"{path} is a single photo; expected a folder of at least two, or a video")
+    if format == PHOTOS:
+        return _from_folder(path, work, seed, progress)
     try:
-        return _from_data(path, scene)
-    except UnknownFormat:
+        return _from_data(path, scene, format)
+    except UnknownFormat as error:
         if path.is_file():
-            raise
+            raise ValueError(f"{path} is nothing to reconstruct: expected {_taken()}") from error
+    except NearlyKnown as error:
+        # Photos of which somebody has the cameras are never taken for photos without.
+        if not (error.below and path.is_dir() and photo_paths(path)):
+            raise ValueError(
+                f"{error}. (--format {PHOTOS}, or the path of a folder with nothing but the "
+                "photos, has cameras estimated anew)"
+            ) from error
     return _from_folder(path, work, seed, progress)
 
 
-def _from_data(path: Path, wanted: str | None) -> SceneInput:
+def _from_data(path: Path, wanted: str | None, format: Format) -> SceneInput:
     """Data with cameras, in any format that the readers know."""
-    source = open_scenes(path)
+    source = open_scenes(path, format)
     keys = [(split, key) for split in _SPLITS for key in keys_or_none(source, split)]
     if not keys:
         raise ValueError(f"{path} holds no scenes")
@@ -126,17 +150,41 @@ def _with_cameras(scene: Scene, kind: str) -> SceneInput:
 
 
 def _from_folder(path: Path, work: Path, seed: int, progress: Progress) -> SceneInput:
+    if not path.is_dir():
+        raise ValueError(f"{path} is no folder of photos")
     found = photo_paths(path)
     if not found:
-        films = [p.name for p in sorted(path.iterdir()) if p.suffix.lower() in video.SUFFIXES]
-        there = [p.name for p in sorted(path.iterdir()) if p.is_dir() and photo_paths(p)]
-        hint = f"; did you mean {path / (films + there)[0]}?" if films or there else ""
-        raise ValueError(
-            f"{path} holds no photos: expected files such as .jpg or .png, or cameras beside them "
-            f"(sparse/0 of COLMAP, transforms.json){hint}"
-        )
+        raise ValueError(f"{path} holds no photos; {_nearest(path)}Expected is {_taken()}")
     folder = "/".join(path.resolve().parts[-2:])
-    return _without_cameras(found, len(found), f"photos in {folder}", work, seed, progress)
+    result = _without_cameras(found, len(found), f"photos in {folder}", work, seed, progress)
+    above = path.resolve().parent
+    if (beside := registry.recognise(above)) is not None:
+        result.notes.append(
+            f"the cameras were estimated; {above} has cameras of its own ({beside.name}), and is "
+            "to be named instead to take them"
+        )
+    return result
+
+
+def _nearest(path: Path) -> str:
+    """Of a folder without photos: where some are, however deep, in words."""
+    films = [file for file in entries(path) if file.suffix.lower() in video.SUFFIXES]
+    below = islice(folders_below(path, _DEPTH), _LOOKED_AT)
+    there = films + [folder for folder in below if photo_paths(folder)]
+    if not there:
+        return ""
+    others = f" (or one of {len(there) - 1} others)" if len(there) > 1 else ""
+    return f"did you mean {there[0]}{others}? "
+
+
+def _taken() -> str:
+    """All that can be reconstructed, in words."""
+    usual = " ".join(sorted(SUFFIXES))
+    films = " ".join(sorted(video.SUFFIXES))
+    return (
+        f"a folder of photos ({usual}), a video ({films} .gif), or data with cameras: "
+        f"{registry.expected()}"
+    )
 
 
 def _without_cameras(

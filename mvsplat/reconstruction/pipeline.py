@@ -35,6 +35,7 @@ def reconstruct(
     held_out: int = 12,
     device: str = "auto",
     seed: int = 0,
+    format: str = "auto",
     stages: Stages | None = None,
 ) -> Reconstruction:
     """Make a 3-D scene from photographs.
@@ -43,9 +44,9 @@ def reconstruct(
     motion, which needs pycolmap (``pip install 'mvsplat[photos]'``).
 
     Args:
-        photos: A folder of photos, a video, a COLMAP model, a transforms.json, a chunk file, or
-            a folder of these; from Python also a Scene, or a list of paths, PIL pictures or uint8
-            arrays.
+        photos: A folder of photos, a video, data with cameras in any format that is read (a COLMAP
+            model, a transforms.json, chunks, exports of capture apps), or a folder of these; from
+            Python also a Scene, or a list of paths, PIL pictures or uint8 arrays.
         checkpoint: Weights of this package (runs/.../last.ckpt) or a released MVSplat checkpoint.
         views: How many photos to make the scene from, 2 or more, chosen by overlap, baseline and
             coverage; or all; null takes 3, or both of two.
@@ -58,6 +59,9 @@ def reconstruct(
         held_out: How many of the other photos to compare the scene with.
         device: Where to compute: cpu, cuda, or auto.
         seed: Of everything random; the same seed gives the same scene.
+        format: What the input is: a reader's name (chunks, transforms, colmap, dtu ...), the
+            import path of your own, or photos, which estimates cameras even where there are some;
+            auto looks.
         stages: Told about progress, and asked for times afterwards.
 
     Raises:
@@ -80,7 +84,7 @@ def reconstruct(
     work = tempfile.TemporaryDirectory(prefix="mvsplat-reconstruct-")
     try:
         with stages.stage("Opening the input"):
-            found = open_input(photos, Path(work.name), scene, frames, seed, stages.update)
+            found = open_input(photos, Path(work.name), scene, frames, seed, stages.update, format)
         with stages.stage("Choosing views"):
             depth = depth_range(found.scene, near, far, (model.near, model.far))
             context, left_out = choose_photos(found.scene, depth, views, held_out)

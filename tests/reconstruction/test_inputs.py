@@ -1,6 +1,8 @@
 """What can be handed in, and what cannot, with the reason."""
 
 import io
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -126,7 +128,10 @@ def test_files_that_are_nothing_of_the_kind(photos, tmp_path):
     with pytest.raises(ValueError, match="a single photo"):
         open_input(photos / "IMG_0.png", tmp_path)
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(ValueError, match="a.txt is no data of a known kind"):
+    with pytest.raises(
+        ValueError,
+        match="a.txt is nothing to reconstruct: expected a folder of photos .*video .*COLMAP",
+    ):
         open_input(tmp_path / "a.txt", tmp_path)
 
 
@@ -155,4 +160,103 @@ def test_cameras_that_only_turn_have_the_models_usual_bounds(posed, tmp_path):
     source = open_input(posed, tmp_path)
     source.scene.extrinsics = source.scene.extrinsics.clone()
     source.scene.extrinsics[:, :3, 3] = 0
-    assert depth_range(source.scene, None, None, (1.0, 100.0)).bounds[:2] == (1.0, 100.0)
+    assert depth_range(source, None, None, (1.0, 100.0)).bounds[:2] == (1.0, 100.0)
+
+
+def nearly_colmap(folder, *names):
+    for name in names:
+        (folder / "sparse/0").mkdir(parents=True, exist_ok=True)
+        (folder / "sparse/0" / name).write_text("1")
+
+
+@pytest.mark.parametrize(
+    "arrange, message",
+    [
+        (lambda p: (p / "transforms.json").rename(p / "transform_train.json"), "transform_train"),
+        (lambda p: (p / "transforms.json").rename(p / "Transforms.json"), "did you mean Transf"),
+        (lambda p: (p / "transforms.json").rename(p / "poses.json"), "did you mean poses.json"),
+        (lambda p: (p / "transforms.json").rename(p / "transforms.json.bak"), "rename it to tr"),
+        (lambda p: nearly_colmap(p, "cameras.bin", "images.txt"), "cameras.bin, images.txt, but"),
+        (lambda p: nearly_colmap(p, "images.txt", "points3D.txt"), "no cameras.bin or cameras.txt"),
+        (lambda p: nearly_colmap(p, "cameras.bin"), "no images.bin or images.txt"),
+        (lambda p: nearly_colmap(p, "Cameras.bin", "Images.bin"), "in lower case"),
+        (lambda p: (p / "metadata.json").write_text('{"K": 1, "poses": 2}'), "is Record3D's, but"),
+        (lambda p: (p / "a.nvm").write_text("NVM_V3\n"), "VisualSFM's, which is not read: export"),
+        (lambda p: (p / "reg.csv").write_text("#name,x,y,alt,heading\n"), "RealityScan's"),
+        (lambda p: (p / "IMG.xmp").write_text('<x xcr:Rotation="1 0"/>'), "RealityScan's"),
+        (lambda p: (p / "scan.psx").write_text(""), "Metashape's project"),
+        (lambda p: (p / "reconstruction.json").write_text('[{"shots": {}}]'), "OpenSfM's"),
+    ],
+)
+@pytest.mark.parametrize("inside", [True, False])
+def test_cameras_that_are_nearly_there_are_never_estimated(
+    posed, tmp_path, no_estimation, arrange, message, inside
+):
+    folder = tmp_path / "capture"
+    shutil.copytree(posed, folder)
+    arrange(folder)
+    if "transforms.json" not in message:
+        (folder / "transforms.json").unlink(missing_ok=True)
+    if inside:
+        (folder / "images").mkdir()
+        for file in folder.glob("*.png"):
+            file.rename(folder / "images" / file.name)
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        open_input(folder, tmp_path)
+    assert "--format photos" in str(error.value) and not no_estimation
+    photos = folder / "images" if inside else folder
+    with pytest.raises(InterruptedError):
+        open_input(photos, tmp_path / "work", format="photos")
+    if inside:
+        with pytest.raises(InterruptedError):
+            open_input(photos, tmp_path / "work2")
+
+
+def test_what_lies_beside_photos_is_neither_a_photo_nor_a_data_set(photos, tmp_path, no_estimation):
+    folder = tmp_path / "mine"
+    shutil.copytree(photos, folder)
+    for name in (".DS_Store", "._IMG_0.png", "Thumbs.db", "desktop.ini", "README.md", "notes.txt"):
+        (folder / name).write_text("no photo")
+    (folder / "notes.json").write_text('{"frames": "many", "weather": "fine"}')
+    (folder / "images.txt").write_text("IMG_0.png\n")
+    (folder / "prices.csv").write_text("name,price\n")
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX/transforms.json").write_text("{}")
+    with pytest.raises(InterruptedError):
+        open_input(folder, tmp_path)
+    (collection,) = no_estimation
+    assert len(collection.photos) == len(list(photos.iterdir())) and not collection.dropped
+
+
+def test_photos_beside_their_cameras_say_so(posed, room, tmp_path, monkeypatch):
+    folder = tmp_path / "capture"
+    shutil.copytree(posed, folder / "images")
+    (folder / "images/transforms.json").unlink()
+    shutil.copy(posed / "transforms.json", folder)
+    found = inputs.SceneInput(room, [], "photos")
+    monkeypatch.setattr(inputs, "_without_cameras", lambda *arguments: found)
+    (note,) = open_input(folder / "images", tmp_path).notes
+    assert f"{folder} has cameras of its own (transforms)" in note
+    # Cameras somewhere below are no reason to refuse photos that lie above them.
+    plain = tmp_path / "plain"
+    shutil.copytree(folder / "images", plain)
+    nearly_colmap(plain / "old", "images.txt")
+    assert open_input(plain, tmp_path) is found
+
+
+def test_photos_far_below_are_named(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "phone/backup/DCIM/100APPLE")
+    with pytest.raises(ValueError, match="did you mean .*backup/DCIM/100APPLE") as error:
+        open_input(tmp_path / "phone", tmp_path)
+    for taken in (".jpg", ".mp4", "COLMAP", "Polycam", "RealEstate10K", "transforms.json"):
+        assert taken in str(error.value)
+
+
+def test_a_format_can_be_said(posed, tmp_path):
+    assert len(open_input(posed, tmp_path, format="transforms").scene) > 2
+    with pytest.raises(FileNotFoundError, match="no COLMAP model"):
+        open_input(posed, tmp_path, format="colmap")
+    with pytest.raises(ValueError, match="did you mean 'colmap'"):
+        open_input(posed, tmp_path, format="colmpa")
+    with pytest.raises(ValueError, match="no folder of photos"):
+        open_input(posed / "transforms.json", tmp_path, format="photos")

@@ -24,7 +24,8 @@ class ConvertOptions:
 
     Args:
         output: The folder to write train/ and test/ into.
-        format: What the sources are; auto looks at each.
+        format: What the sources are: a reader's name (chunks, transforms, colmap, dtu,
+            realestate10k, polycam ...) or the import path of your own; auto looks at each.
         split: Write to this split alone: the sources' scenes of it or, of sources without it, all;
             null keeps the sources' own splits, and test for single scenes.
         test_every: Of the scenes that belong to no split, every N-th to test, the others to train.
@@ -55,8 +56,8 @@ def main(argv: list[str]) -> None:
     parser = CommandParser(
         prog="mvsplat convert",
         description="Write scenes of any kind (COLMAP models, transforms.json, DTU, RealEstate10K "
-        "camera files, chunks, folders of these) as chunks to train and test on. The same command "
-        "goes on after an interruption.",
+        "camera files, exports of capture apps, chunks, folders of these) as chunks to train and "
+        "test on. The same command goes on after an interruption.",
     )
     parser.add_argument("sources", nargs="+", type=str, help="Folders or files of scenes.")
     options_names = parser.add_class_arguments(ConvertOptions, as_group=False)

@@ -63,7 +63,8 @@ def index(
         output: The index to write; the contact sheet has the same name with .png.
         choice: How views are chosen; see below.
         split: Which scenes.
-        format: What the data is; auto looks.
+        format: What the data is: a reader's name (chunks, transforms, colmap ...) or the import
+            path of your own; auto looks.
         seed: Another seed gives other stretches and targets.
         evidence: What overlap is measured by: exact depth (then hidden things do not count),
             sparse points, or depth bounds; auto takes the first of these that a scene has.

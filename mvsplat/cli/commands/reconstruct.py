@@ -50,7 +50,7 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "photos",
         type=str,
-        help="A folder of photos, a video, a COLMAP model, a transforms.json, or a chunk file.",
+        help="A folder of photos, a video, or data with cameras (COLMAP, transforms.json ...).",
     )
     parser.add_argument("--output", type=str, required=True, help="The folder to write.")
     parser.add_function_arguments(reconstruct, as_group=False, skip={"photos", "stages"})
