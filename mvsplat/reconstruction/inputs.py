@@ -154,7 +154,7 @@ def _from_folder(path: Path, work: Path, seed: int, progress: Progress) -> Scene
         raise ValueError(f"{path} is no folder of photos")
     found = photo_paths(path)
     if not found:
-        raise ValueError(f"{path} holds no photos; {_nearest(path)}Expected is {_taken()}")
+        raise ValueError(f"{path} holds no photos{_nearest(path) or '.'} Expected is {_taken()}")
     folder = "/".join(path.resolve().parts[-2:])
     result = _without_cameras(found, len(found), f"photos in {folder}", work, seed, progress)
     above = path.resolve().parent
@@ -167,14 +167,14 @@ def _from_folder(path: Path, work: Path, seed: int, progress: Progress) -> Scene
 
 
 def _nearest(path: Path) -> str:
-    """Of a folder without photos: where some are, however deep, in words."""
+    """Of a folder without photos: where some are, in words."""
     films = [file for file in entries(path) if file.suffix.lower() in video.SUFFIXES]
     below = islice(folders_below(path, _DEPTH), _LOOKED_AT)
     there = films + [folder for folder in below if photo_paths(folder)]
     if not there:
         return ""
-    others = f" (or one of {len(there) - 1} others)" if len(there) > 1 else ""
-    return f"did you mean {there[0]}{others}? "
+    others = f" (there are {len(there) - 1} more such)" if len(there) > 1 else ""
+    return f": did you mean {there[0]}{others}?"
 
 
 def _taken() -> str:

@@ -19,8 +19,8 @@ from mvsplat.data.scene import SPLITS, Scene, SceneSource, Split
 Format = str
 """The name of a reader (chunks, transforms, colmap, ...), a reader's import path, or auto."""
 
-_DEPTH = 2
-_LOOKED_AT = 200
+_DEPTH, _DEEPEST = 2, 6
+_LOOKED_AT = 300
 _TOLD = 3
 _log = logging.getLogger("mvsplat.data")
 
@@ -270,6 +270,13 @@ def _raise_if_nearly_known(path: Path) -> None:
         findings += _nearly(folder)
     if findings:
         raise NearlyKnown("; ".join(findings[:_TOLD]), below=True)
+    for folder in islice(folders_below(path, _DEEPEST), _LOOKED_AT):
+        if (named := registry.recognise(folder)) is not None:
+            raise NearlyKnown(
+                f"{path} holds no scenes one or two folders down; did you mean {folder.parent}, or "
+                f"the scene {folder} ({named.name})?",
+                below=True,
+            )
 
 
 def _nearly(path: Path) -> list[str]:

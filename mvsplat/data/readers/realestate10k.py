@@ -69,7 +69,11 @@ class RealEstate10KScenes(ManyScenes):
             else:
                 photos.append(Photo(picture, stamp, lens, extrinsics))
         if missing and not photos:
-            raise ValueError(f"{path}: none of its {len(missing)} frames is in {folder}")
+            raise ValueError(
+                f"{path}: none of its {len(missing)} frames is in {folder}, nor in "
+                f"{self.root / 'frames'}: expected pictures such as frames/{split}/{key}/"
+                f"{missing[0]}.png, extracted from the video"
+            )
         left_out = {MISSING: missing} if missing else {}
         return PhotoScene(key, photos, origin=path, left_out=left_out)
 

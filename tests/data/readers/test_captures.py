@@ -151,18 +151,16 @@ def test_llff(tmp_path):
         the_scene(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["ndc_isotropic", "ndc_norm_image_bounds"])
-def test_co3d(tmp_path, kind):
+def write_co3d(root, category, kind="ndc_isotropic"):
+    """Two sequences; returns all cameras as they are in the file."""
     frames, cameras = [], []
-    half = np.array([W, H]) / 2
-    unit = half.min() if kind == "ndc_isotropic" else half
     for number in range(2 * COUNT):
         r, t = rotation(number), place(number)
         focal, centre = np.array([2.5, 2.4]), np.array([0.05, -0.1])
         cameras.append((r, t, focal, centre))
         sequence = f"110_1_{number // COUNT}"
-        path = f"apple/{sequence}/images/frame{number + 1:06d}.png"
-        write_picture(tmp_path / path, number % COUNT)
+        path = f"{category}/{sequence}/images/frame{number + 1:06d}.png"
+        write_picture(root / path, number % COUNT)
         viewpoint = {"R": r.tolist(), "T": t.tolist(), "intrinsics_format": kind}
         viewpoint |= {"focal_length": focal.tolist(), "principal_point": centre.tolist()}
         frames.append(
@@ -173,8 +171,16 @@ def test_co3d(tmp_path, kind):
                 "viewpoint": viewpoint,
             }
         )
-    with gzip.open(tmp_path / "apple/frame_annotations.jgz", "wt") as file:
+    with gzip.open(root / category / "frame_annotations.jgz", "wt") as file:
         json.dump(frames, file)
+    return cameras
+
+
+@pytest.mark.parametrize("kind", ["ndc_isotropic", "ndc_norm_image_bounds"])
+def test_co3d(tmp_path, kind):
+    cameras = write_co3d(tmp_path, "apple", kind)
+    half = np.array([W, H]) / 2
+    unit = half.min() if kind == "ndc_isotropic" else half
 
     def project(number):
         r, t, focal, centre = cameras[number]
@@ -192,9 +198,10 @@ def test_co3d(tmp_path, kind):
     assert open_scenes(tmp_path / "apple").keys("train") == []
 
 
-def test_nerfies(tmp_path):
-    cv2 = pytest.importorskip("cv2")
-    radial, tangential = [0.05, -0.02, 0.01], [0.003, -0.002]
+RADIAL, TANGENTIAL = [0.05, -0.02, 0.01], [0.003, -0.002]
+
+
+def write_nerfies(folder):
     for number in range(COUNT):
         fields = {
             "orientation": rotation(number).tolist(),
@@ -203,13 +210,19 @@ def test_nerfies(tmp_path):
             "pixel_aspect_ratio": F[1] / F[0],
             "principal_point": C,
             "skew": 0.0,
-            "radial_distortion": radial,
-            "tangential_distortion": tangential,
+            "radial_distortion": RADIAL,
+            "tangential_distortion": TANGENTIAL,
             "image_size": SIZE,
         }
-        (tmp_path / "camera").mkdir(exist_ok=True)
-        (tmp_path / f"camera/{number:06d}.json").write_text(json.dumps(fields))
-        write_picture(tmp_path / f"rgb/1x/{number:06d}.png", number)
+        (folder / "camera").mkdir(exist_ok=True)
+        (folder / f"camera/{number:06d}.json").write_text(json.dumps(fields))
+        write_picture(folder / f"rgb/1x/{number:06d}.png", number)
+
+
+def test_nerfies(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    write_nerfies(tmp_path)
+    for number in range(COUNT):
         write_picture(tmp_path / f"rgb/16x/{number:06d}.png", 200, (8, 6))
     (tmp_path / "scene.json").write_text(json.dumps({"scale": 0.5, "near": 0.1, "far": 4.0}))
     np.save(tmp_path / "points.npy", POINTS[:7])
@@ -218,7 +231,7 @@ def test_nerfies(tmp_path):
         local = (POINTS - place(number)) @ rotation(number).T
         _, visible = pinhole(local)
         matrix = np.array([[F[0], 0, C[0]], [0, F[1], C[1]], [0, 0, 1]])
-        distortion = np.array([*radial[:2], *tangential, radial[2]])
+        distortion = np.array([*RADIAL[:2], *TANGENTIAL, RADIAL[2]])
         found, _ = cv2.projectPoints(local[visible], np.zeros(3), np.zeros(3), matrix, distortion)
         return found[:, 0], visible
 
@@ -231,6 +244,17 @@ def test_nerfies(tmp_path):
 MATRIX = f"{F[0]} 0 {C[0]} 0\n0 {F[1]} {C[1]} 0\n0 0 1 0\n0 0 0 1\n"
 
 
+def write_nsvf(folder, pictures="rgb", intrinsics="intrinsics.txt", text=MATRIX):
+    for number in range(COUNT):
+        file = folder / f"pose/0_{number:05d}.txt"
+        file.parent.mkdir(exist_ok=True)
+        np.savetxt(file, pose(number))
+        write_picture(folder / f"{pictures}/0_{number:05d}.png", number)
+        file = folder / intrinsics.format(f"0_{number:05d}")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+
+
 @pytest.mark.parametrize(
     ("pictures", "intrinsics", "text", "focal"),
     [
@@ -241,14 +265,7 @@ MATRIX = f"{F[0]} 0 {C[0]} 0\n0 {F[1]} {C[1]} 0\n0 0 1 0\n0 0 0 1\n"
     ],
 )
 def test_nsvf_nerfpp_and_scannet(tmp_path, pictures, intrinsics, text, focal):
-    for number in range(COUNT):
-        file = tmp_path / f"pose/0_{number:05d}.txt"
-        file.parent.mkdir(exist_ok=True)
-        np.savetxt(file, pose(number))
-        write_picture(tmp_path / f"{pictures}/0_{number:05d}.png", number)
-        file = tmp_path / intrinsics.format(f"0_{number:05d}")
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text)
+    write_nsvf(tmp_path, pictures, intrinsics, text)
 
     def project(number):
         pixels, visible = pinhole((POINTS - pose(number)[:3, 3]) @ pose(number)[:3, :3])
@@ -319,8 +336,7 @@ METASHAPE = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
-@pytest.mark.parametrize("kind", ["frame", "fisheye"])
-def test_metashape(tmp_path, kind):
+def write_metashape(folder, kind="frame"):
     cameras = ""
     for number in range(COUNT):
         words = " ".join(map(repr, map(float, pose(number).ravel())))
@@ -329,9 +345,15 @@ def test_metashape(tmp_path, kind):
             f'<camera id="{number}" sensor_id="0" component_id="0" label="{label}">'
             f"<transform>{words}</transform></camera>"
         )
-        write_picture(tmp_path / f"images/IMG_{number}.png", number)
+        write_picture(folder / f"images/IMG_{number}.png", number)
     apart = " ".join(map(str, np.eye(4).ravel()))
-    (tmp_path / "cameras.xml").write_text(METASHAPE.format(kind=kind, cameras=cameras, apart=apart))
+    text = METASHAPE.format(kind=kind, cameras=cameras, apart=apart)
+    (folder / "cameras.xml").write_text(text)
+
+
+@pytest.mark.parametrize("kind", ["frame", "fisheye"])
+def test_metashape(tmp_path, kind):
+    write_metashape(tmp_path, kind)
     scene = the_scene(tmp_path)
     assert sorted(sum(map(list, scene.left_out.values()), [])) == ["apart", "lost"]
     scene.left_out = {}
@@ -352,10 +374,8 @@ def test_metashape(tmp_path, kind):
         return np.stack([20 + 0.5 + across * 51 - across, 15 + 0.25 + down * 51], 1), visible
 
     check(scene, project)
+    write_metashape(tmp_path, "spherical")
     with pytest.raises(ValueError, match="type spherical cannot be read; export .* COLMAP"):
-        (tmp_path / "cameras.xml").write_text(
-            METASHAPE.format(kind="spherical", cameras=cameras, apart=apart)
-        )
         the_scene(tmp_path)
 
 

@@ -17,9 +17,19 @@ from captures import dtu_camera, pose, re10k_line, write_colmap_text, write_tran
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_captures import (
+    write_co3d,
+    write_llff,
+    write_metashape,
+    write_nerfies,
+    write_nsvf,
+    write_polycam,
+    write_record3d,
+)
 from test_colmap import reconstruction
 from tiny_scenes import make_entry
 
+from mvsplat.data import open_scenes
 from mvsplat.data.chunks.chunk_scenes import ChunkScene
 from mvsplat.data.chunks.storage import load_chunk, read_index, save_chunk
 from mvsplat.data.readers.colmap import ColmapScenes
@@ -198,6 +208,32 @@ def test_realestate10k_and_dtu_text(tmp_path):
     camera = tmp_path / "00000000_cam.txt"
     camera.write_text(dtu_camera(pose(0)))
     hurt(camera, lambda: read_camera(camera), 600)
+
+
+EXPORTS = {
+    "keyframes/cameras/1000.json": lambda folder: write_polycam(folder),
+    "metadata.json": lambda folder: write_record3d(folder),
+    "poses_bounds.npy": lambda folder: write_llff(folder, [f"images/{i}.png" for i in range(3)]),
+    "frame_annotations.jgz": lambda folder: write_co3d(folder.parent, "apple"),
+    "camera/000001.json": lambda folder: write_nerfies(folder),
+    "intrinsics.txt": lambda folder: write_nsvf(folder),
+    "pose/0_00001.txt": lambda folder: write_nsvf(folder),
+    "cameras.xml": lambda folder: write_metashape(folder),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports_of_capture_apps(tmp_path, name):
+    folder = tmp_path / "apple"
+    folder.mkdir()
+    EXPORTS[name](folder)
+
+    def read():
+        source = open_scenes(folder)
+        for key in source.keys("test")[:1]:
+            source.scene("test", key).image(0)
+
+    hurt(folder / name, read, 300)
 
 
 def test_index_json(tmp_path):

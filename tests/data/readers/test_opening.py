@@ -1,10 +1,12 @@
 """open_scenes finds out what a path holds."""
 
 import pickle
+import shutil
 
 import pytest
 import torch
 from captures import (
+    check_poses,
     dtu_camera,
     pose,
     write_colmap_text,
@@ -18,7 +20,7 @@ from mvsplat.data import AnyScenes, ChunkScenes, MiddleViewSampler, open_scenes,
 from mvsplat.data.chunks import chunk_scenes as chunks
 from mvsplat.data.loading.examples import ExampleSettings, SceneExamples
 from mvsplat.data.loading.streams import Shuffled
-from mvsplat.data.readers.opening import GatheredScenes
+from mvsplat.data.readers.opening import GatheredScenes, scenes_for
 from mvsplat.data.readers.untrusted import in_natural_order, inside
 
 POSES = [pose(seed) for seed in range(2)]
@@ -185,3 +187,92 @@ def test_paths_stay_in_their_folder(tmp_path):
 def test_a_yaml_file_can_name_each(program, name, options):
     assert program("validate", "--data.source", name, *options, "--print_config", config=False) == 0
     assert f".{name}" in program.out and options[1].strip("[]") in program.out
+
+
+def test_scenes_two_folders_down_are_found_and_deeper_ones_named(captures, tmp_path):
+    write_transforms(tmp_path / "2024/june/door", POSES)
+    write_transforms(tmp_path / "fox", POSES)
+    assert open_scenes(tmp_path).keys("test") == ["fox"]  # three are too deep
+    (tmp_path / "2024/june").rename(tmp_path / "june")
+    source = pickle.loads(pickle.dumps(open_scenes(tmp_path)))
+    assert source.keys("test") == ["fox", "june/door"]
+    assert source.scene("test", "june/door").key == "june/door"
+    deep = tmp_path / "a/b/c/d"
+    write_transforms(deep, POSES)
+    with pytest.raises(ValueError, match=r"did you mean .*a/b/c, or the scene .*a/b/c/d \(transf"):
+        open_scenes(tmp_path / "a")
+
+
+def test_what_is_nearly_a_scene_among_scenes_is_named(tmp_path, caplog):
+    write_transforms(tmp_path / "good", POSES)
+    write_transforms(tmp_path / "near", POSES)
+    (tmp_path / "near/transforms.json").rename(tmp_path / "near/transform.json")
+    assert open_scenes(tmp_path).keys("test") == ["good"]
+    assert "left out:" in caplog.text and "did you mean transform.json" in caplog.text
+
+
+def test_what_systems_and_people_leave_beside_data_does_not_count(captures, tmp_path):
+    shutil.copytree(captures, tmp_path / "all")
+    before = open_scenes(tmp_path / "all").keys("test")
+    clutter = (".DS_Store", "Thumbs.db", "desktop.ini", "README.txt", "a-notes.txt", "notes.json")
+    for folder in [f for f in (tmp_path / "all").rglob("*") if f.is_dir()]:
+        for name in clutter:
+            (folder / name).write_text("{}\nhello")
+        for file in [f for f in folder.iterdir() if f.is_file() and f.name not in clutter]:
+            (folder / f"._{file.name}").write_bytes(b"\0\5\x16\7")  # what macOS leaves
+    (tmp_path / "all/__MACOSX/door").mkdir(parents=True)
+    (tmp_path / "all/__MACOSX/door/._transforms.json").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "all/__MACOSX/door/transforms.json").write_text("{}")
+    source = open_scenes(tmp_path / "all")
+    assert source.keys("test") == before
+    original = open_scenes(captures)
+    for key in before:
+        assert len(source.scene("test", key)) == len(original.scene("test", key)), key
+
+
+def test_what_is_missing_is_named(captures, tmp_path):
+    shutil.copytree(captures, tmp_path / "all")
+    (tmp_path / "all/chunks/test/index.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"test/index\.json is missing.*rebuild_index"):
+        scenes_for(open_scenes(tmp_path / "all/chunks"), "test")
+    (tmp_path / "all/chunks/train/000000.torch").unlink()
+    (tmp_path / "all/chunks/test/000000.torch").unlink()
+    with pytest.raises(ValueError, match=r"train/index\.json names chunks, but no \.torch file"):
+        open_scenes(tmp_path / "all/chunks")
+    scan = tmp_path / "all/dtu/scan8"
+    (scan / "images").rename(scan / "blended_images")
+    with pytest.raises(ValueError, match=r"expected them in images/ \(is it blended_images/\?\)"):
+        open_scenes(scan)
+    shutil.rmtree(tmp_path / "all/re10k/frames")
+    with pytest.raises(ValueError, match=r"expected pictures such as frames/test/a/1000000\.png"):
+        open_scenes(tmp_path / "all/re10k").scene("test", "a")
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/clip.txt").write_text("https://www.youtube.com/watch?v=abc\n1 2 3\n")
+    with pytest.raises(ValueError, match=r"clip\.txt begins .* second line has 3 words, expected"):
+        open_scenes(tmp_path / "clips")
+
+
+@pytest.mark.parametrize("where", ["sparse/1", "sparse/0/0", "colmap/sparse/0", "sparse/a"])
+def test_models_of_unusual_places_are_found(tmp_path, where):
+    write_colmap_text(tmp_path / "door" / where, POSES)
+    for number in range(2):
+        write_picture(tmp_path / f"door/images/{number}.png", number)
+    source = open_scenes(tmp_path / "door")
+    assert source.keys("test") == ["door"] and len(source.scene("test", "door")) == 2
+
+
+def test_exports_that_are_read_as_transforms_or_colmap(tmp_path):
+    """DL3DV has reduced pictures alone, NeRFCapture no suffixes, ns-process-data both kinds."""
+    folder = write_transforms(tmp_path / "dl3dv", POSES)
+    (folder / "images").rename(folder / "images_4")
+    folder = write_transforms(tmp_path / "nerfcapture", POSES)
+    file = folder / "transforms.json"
+    file.write_text(file.read_text().replace('.png"', '"'))
+    folder = write_transforms(tmp_path / "nerfstudio", POSES)
+    write_colmap_text(folder / "colmap/sparse/0", POSES[::-1])
+    source = open_scenes(tmp_path)
+    assert source.keys("test") == ["dl3dv", "nerfcapture", "nerfstudio"]
+    for key in source.keys("test"):
+        scene = source.scene("test", key)
+        check_poses(scene, POSES)
+        assert [scene.image(index).getpixel((0, 0))[0] for index in range(2)] == [0, 1]

@@ -1,6 +1,6 @@
 """What the readers of captures share: frames collected one by one, poses, pictures by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Frames:
                 self.leave_out(name, MISSING)
                 return
             lens, pose = camera()
-            check_cameras(pose[None], torch.eye(3)[None], [name])
+            check_cameras(pose[None], lens.intrinsics[None], [name])
         except ValueError as error:
             reason = str(error).replace(f"the camera of frame {name!r}", "the camera")
             self.leave_out(name, f"of damaged cameras ({reason})")
@@ -80,6 +80,11 @@ def pictures_in(folder: Path) -> list[Path]:
 def pictures_by_stem(folder: Path) -> dict[str, Path]:
     """The pictures of a folder by their names without suffix."""
     return {path.stem: path for path in pictures_in(folder)}
+
+
+def some_hold(files: Sequence[Path], content: bytes) -> bool:
+    """Whether one of the first files holds some bytes: the very first may be damaged."""
+    return any(content in file.read_bytes() for file in files[:5])
 
 
 def from_opengl(pose: Pose) -> Pose:
@@ -134,11 +139,11 @@ def load_array(path: Path) -> np.ndarray:
         ValueError: It is damaged or of another kind.
     """
     try:
-        array = np.load(path, allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # no longer than the file
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
             raise ValueError("it holds no numbers")
-        return array
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
+        return np.array(array, dtype=np.float64)
+    except Exception as error:  # NumPy raises a dozen kinds on damaged files
         raise ValueError(f"{path} is damaged, or no NumPy array: {error}") from error
 
 

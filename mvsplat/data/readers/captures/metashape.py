@@ -81,7 +81,8 @@ def _lens(sensor: ElementTree.Element) -> Lens:
     resolution = calibration.find("resolution")
     resolution = sensor.find("resolution") if resolution is None else resolution
     size = resolution.attrib if resolution is not None else {}
-    width, height = (int(_decimal(size.get(name, "0"))) for name in ("width", "height"))
+    sides = [_decimal(size.get(name, "0")) for name in ("width", "height")]
+    width, height = (round(float(side)) for side in numbers(sides, (2,), "the resolution"))
     focal = value("f")
     fx = _decimal(calibration.findtext("fx") or str(focal + value("b1")))
     fy = _decimal(calibration.findtext("fy") or str(focal))

@@ -22,6 +22,7 @@ from mvsplat.data.readers.captures.frames import (
     numbers,
     pictures_by_stem,
     rigid,
+    some_hold,
 )
 from mvsplat.data.readers.clutter import entries
 from mvsplat.data.readers.distortion import Brown
@@ -107,8 +108,7 @@ def _cameras(path: Path) -> list[Path]:
 
 
 def _has_cameras(path: Path) -> bool:
-    cameras = _cameras(path)
-    return bool(cameras) and b'"orientation"' in cameras[0].read_bytes()
+    return some_hold(_cameras(path), b'"orientation"')
 
 
 def _pictures(path: Path) -> Path | None:

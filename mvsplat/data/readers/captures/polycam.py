@@ -18,6 +18,7 @@ from mvsplat.data.readers.captures.frames import (
     number,
     pictures_by_stem,
     pictures_in,
+    some_hold,
 )
 from mvsplat.data.readers.clutter import entries
 from mvsplat.data.readers.lens import Lens
@@ -76,9 +77,8 @@ def _folders(path: Path) -> tuple[Path, Path] | None:
     base = _keyframes(path)
     for prefix in ("corrected_", ""):
         cameras, images = base / f"{prefix}cameras", base / f"{prefix}images"
-        if _camera_files(cameras) and is_folder(images):
-            if b'"t_00"' in _camera_files(cameras)[0].read_bytes():
-                return cameras, images
+        if is_folder(images) and some_hold(_camera_files(cameras), b'"t_00"'):
+            return cameras, images
     return None
 
 
