@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mvsplat.data.chunks.chunk_scenes import ChunkFiles, ChunkScenes
 from mvsplat.data.chunks.storage import chunk_paths
-from mvsplat.data.readers.clutter import entries, folders_below
+from mvsplat.data.readers.clutter import entries, folders_below, subfolders
 from mvsplat.data.readers.colmap import ColmapScenes
 from mvsplat.data.readers.colmap_model import ColmapModel
 from mvsplat.data.readers.dtu import DTUScenes
@@ -101,7 +101,7 @@ class ColmapReader(Reader):
 
     def nearly(self, path: Path) -> str | None:
         """A folder with one of the two tables, with each in another form, or in another case."""
-        places = [entry for entry in entries(path) if entry.name.lower() in self._PLACES]
+        places = [folder for folder in subfolders(path) if folder.name.lower() in self._PLACES]
         deep = [folder for place in places for folder in islice(folders_below(place, 3), 60)]
         for folder in (path, *places, *deep):
             tables = [file.name for file in entries(folder) if _COLMAP_TABLE.match(file.name)]
@@ -141,7 +141,7 @@ class DTUReader(Reader):
     def nearly(self, path: Path) -> str | None:
         cameras = [
             folder
-            for folder in entries(path)
+            for folder in subfolders(path)
             if folder.name.lower().startswith("cam")
             and any(file.name.endswith("_cam.txt") for file in entries(folder))
         ]
@@ -152,8 +152,7 @@ class DTUReader(Reader):
                 f"{path} has camera files as DTU's in {cameras[0].name}/ and pictures in images/: "
                 "rename the former to cams/"
             )
-        others = [entry.name for entry in entries(path) if is_folder(entry)]
-        others = [name for name in others if name != cameras[0].name]
+        others = [folder.name for folder in subfolders(path) if folder != cameras[0]]
         there = f" (is it {others[0]}/?)" if others else ""
         return (
             f"{path} has camera files as DTU's in {cameras[0].name}/, but their pictures are "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mvsplat.data.chunks.storage import MissingIndex
 from mvsplat.data.readers import registry
-from mvsplat.data.readers.clutter import entries, folders_below
+from mvsplat.data.readers.clutter import folders_below, subfolders
 from mvsplat.data.readers.foreign import foreign_cameras
 from mvsplat.data.readers.reader import OneScene
 from mvsplat.data.readers.registry import NamedReader
@@ -248,9 +248,7 @@ def _children(
     path: Path, split: Split, depth: int = _DEPTH, tell: bool = False
 ) -> Iterator[tuple[str, SceneSource]]:
     """Subfolders that hold scenes, by name; ``tell`` names those that nearly do, too."""
-    for child in entries(path):
-        if not is_folder(child):
-            continue
+    for child in subfolders(path):
         source = _recognised(child, split)
         if source is not None:
             yield child.name, source
