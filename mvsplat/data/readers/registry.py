@@ -94,7 +94,7 @@ def recognise(path: Path) -> NamedReader | None:
         )
     if fitting:
         return fitting[0]
-    return next((named for named in _ours() if named.reader.recognises(path)), None)
+    return next((named for named in _ours() if _recognises(named, path)), None)
 
 
 def nearly(path: Path) -> list[str]:

@@ -412,3 +412,30 @@ def test_damaged_files_are_named(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=f"{name}.*{message}"):
         source = open_scenes(folder)
         source.scene("test", [*source.keys("test"), "?"][0])
+
+
+@pytest.mark.parametrize(
+    ("format", "missing"),
+    [
+        ("polycam", "keyframes/cameras"),
+        ("record3d", "rgb/"),
+        ("llff", "poses_bounds.npy"),
+        ("co3d", "frame_annotations.jgz"),
+        ("nerfies", "rgb/1x"),
+        ("nsvf", "rgb/"),
+        ("scannetpp", "ScanNet"),
+        ("metashape", "XML"),
+        ("chunks", "no .torch chunks"),
+        ("transforms", "transforms.json"),
+        ("colmap", "no COLMAP model"),
+        ("dtu", "no DTU scans"),
+        ("realestate10k", "no RealEstate10K"),
+    ],
+)
+def test_a_format_that_is_said_but_not_there_is_an_error_that_says_what_is_missing(
+    tmp_path, format, missing
+):
+    with pytest.raises((ValueError, FileNotFoundError), match=missing) as error:
+        source = open_scenes(tmp_path, format)
+        source.scene("test", [*source.keys("test"), "?"][0])
+    assert str(tmp_path) in str(error.value)

@@ -93,6 +93,8 @@ class CO3DScenes(ManyScenes):
         if self._frames is None:
             sequences: dict[str, list[dict[str, Any]]] = {}
             category = self.root if is_file(self.root / _NAME) else self.root.resolve().parent
+            if not is_file(category / _NAME):
+                raise FileNotFoundError(f"neither {self.root} nor the folder above has a {_NAME}")
             for frame in _annotations(category / _NAME):
                 if isinstance(frame, dict):
                     sequences.setdefault(str(frame.get("sequence_name")), []).append(frame)
@@ -113,8 +115,6 @@ def _annotations(file: Path) -> list[Any]:
         if len(content) > _LARGEST:
             raise ValueError(f"it unpacks to more than {_LARGEST >> 20} MB")
         frames = json.loads(content)
-    except FileNotFoundError:
-        raise
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged, or no compressed JSON: {error}") from error
     if not isinstance(frames, list):

@@ -44,7 +44,7 @@ class Frames:
             check_cameras(pose[None], lens.intrinsics[None], [name])
         except ValueError as error:
             reason = str(error).replace(f"the camera of frame {name!r}", "the camera")
-            self.leave_out(name, f"of damaged cameras ({reason})")
+            self.leave_out(name, f"damaged cameras ({reason})")
         else:
             self.photos.append(Photo(picture, name, lens, pose))
 
