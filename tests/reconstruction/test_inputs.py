@@ -183,7 +183,7 @@ def nearly_colmap(folder, *names):
         (lambda p: (p / "metadata.json").write_text('{"K": 1, "poses": 2}'), "is Record3D's, but"),
         (lambda p: (p / "a.nvm").write_text("NVM_V3\n"), "VisualSFM's, which is not read: export"),
         (lambda p: (p / "reg.csv").write_text("#name,x,y,alt,heading\n"), "RealityScan's"),
-        (lambda p: (p / "IMG.xmp").write_text('<x xcr:Rotation="1 0"/>'), "RealityScan's"),
+        (lambda p: (p / "IMG.xmp").write_text('<x xcr:Rotation="1 0"/>'), "RealityScan's XMP"),
         (lambda p: (p / "scan.psx").write_text(""), "Metashape's project"),
         (lambda p: (p / "reconstruction.json").write_text('[{"shots": {}}]'), "OpenSfM's"),
     ],

@@ -21,7 +21,6 @@ _KNOWN: tuple[tuple[str, str | None, str, str], ...] = (
     (r".*\.nvm", "NVM_V", "VisualSFM's", _COLMAP),
     (r".*\.out", "# Bundle file", "Bundler's", _COLMAP),
     (r".*\.csv", r"#name,x,y,(alt|z)|#cameras", "RealityScan's", _REALITYSCAN),
-    (r".*\.xmp", "xcr:(Rotation|Position|Version)", "RealityScan's", _REALITYSCAN),
     (r".*\.rcproj|.*\.rsproj", None, "RealityScan's project", _REALITYSCAN),
     (r".*\.psx", None, "Metashape's project", "export the cameras as COLMAP or Agisoft XML"),
     (r".*_calibrated_camera_parameters\.txt", None, "Pix4D's", _COLMAP),

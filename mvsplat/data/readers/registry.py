@@ -34,6 +34,7 @@ _OURS = {
     "co3d": f"{_READERS}.captures.co3d:CO3DReader",
     "nerfies": f"{_READERS}.captures.nerfies:NerfiesReader",
     "nsvf": f"{_READERS}.captures.nsvf:NSVFReader",
+    "realityscan": f"{_READERS}.captures.realityscan:RealityScanReader",
     "metashape": f"{_READERS}.captures.metashape:MetashapeReader",
 }
 _log = logging.getLogger("mvsplat.data")

@@ -379,6 +379,56 @@ def test_metashape(tmp_path, kind):
         the_scene(tmp_path)
 
 
+XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/">
+  <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+    <rdf:Description xcr:Version="3" xcr:PosePrior="exact" xcr:DistortionModel="brown3"
+       xcr:FocalLength35mm="45" xcr:Skew="0" xcr:AspectRatio="1.02" xcr:PrincipalPointU="0.0125"
+       xcr:PrincipalPointV="-0.02" xmlns:xcr="http://www.capturingreality.com/ns/xcr/1.1#">
+      <xcr:Rotation>{rotation}</xcr:Rotation>
+      <xcr:Position>{position}</xcr:Position>
+      <xcr:DistortionCoeficients>0.05 -0.02 0.01 0 {tangential} 0</xcr:DistortionCoeficients>
+    </rdf:Description>
+  </rdf:RDF>
+</x:xmpmeta>
+"""
+
+
+def write_realityscan(folder, away=(0, 0, 0), tangential=0):
+    for number in range(COUNT):
+        words = [" ".join(map(repr, map(float, v))) for v in
+                 (rotation(number).ravel(), place(number) + away)]  # fmt: skip
+        text = XMP.format(rotation=words[0], position=words[1], tangential=tangential)
+        (folder / f"IMG_{number}.xmp").write_text(text)
+        write_picture(folder / f"IMG_{number}.png", number)
+
+
+def test_realityscan(tmp_path):
+    write_realityscan(tmp_path)
+    (tmp_path / "IMG_7.xmp").write_text("<x/>")  # not registered
+
+    def project(number):
+        local = (POINTS - place(number)) @ rotation(number).T
+        _, visible = pinhole(local)
+        x, y = (local[visible, :2] / local[visible, 2:]).T
+        r2 = x**2 + y**2
+        radial = 1 + 0.05 * r2 - 0.02 * r2**2 + 0.01 * r2**3
+        focal = 45 / 36 * W  # the longer side is what 36 mm span
+        middle = np.array([W / 2 + 0.0125 * W, H / 2 - 0.02 * W])
+        return np.stack([x * radial * focal, y * radial * focal * 1.02], 1) + middle, visible
+
+    scene = the_scene(tmp_path)
+    assert list(scene.left_out.values()) == [["IMG_7"]]
+    scene.left_out = {}
+    check(scene, project)
+    near = scene.extrinsics[:, :3, 3]
+    write_realityscan(tmp_path, away=(500_000, 5_600_000, 90))  # metres on earth
+    moved = the_scene(tmp_path).extrinsics[:, :3, 3]
+    torch.testing.assert_close(moved - moved.mean(0), near - near.mean(0), atol=1e-5, rtol=0)
+    write_realityscan(tmp_path, tangential=0.001)
+    with pytest.raises(ValueError, match="is not read; export the registration as COLMAP"):
+        the_scene(tmp_path)
+
+
 def test_one_damaged_camera_is_left_out_by_name(tmp_path):
     write_polycam(tmp_path)
     file = tmp_path / "keyframes/cameras/1001.json"

@@ -24,6 +24,7 @@ from test_captures import (
     write_nerfies,
     write_nsvf,
     write_polycam,
+    write_realityscan,
     write_record3d,
 )
 from test_colmap import reconstruction
@@ -218,6 +219,7 @@ EXPORTS = {
     "camera/000001.json": lambda folder: write_nerfies(folder),
     "intrinsics.txt": lambda folder: write_nsvf(folder),
     "pose/0_00001.txt": lambda folder: write_nsvf(folder),
+    "IMG_1.xmp": lambda folder: write_realityscan(folder),
     "cameras.xml": lambda folder: write_metashape(folder),
 }
 
