@@ -347,6 +347,7 @@ def write_metashape(folder, kind="frame"):
         )
         write_picture(folder / f"images/IMG_{number}.png", number)
     apart = " ".join(map(str, np.eye(4).ravel()))
+    write_picture(folder / "images/apart.png", 99)
     text = METASHAPE.format(kind=kind, cameras=cameras, apart=apart)
     (folder / "cameras.xml").write_text(text)
 
@@ -355,7 +356,10 @@ def write_metashape(folder, kind="frame"):
 def test_metashape(tmp_path, kind):
     write_metashape(tmp_path, kind)
     scene = the_scene(tmp_path)
-    assert sorted(sum(map(list, scene.left_out.values()), [])) == ["apart", "lost"]
+    assert {names[0]: reason for reason, names in scene.left_out.items()} == {
+        "apart": "in another component than most pictures",
+        "lost": "not aligned by Metashape",
+    }
     scene.left_out = {}
 
     def project(number):
@@ -433,12 +437,15 @@ def test_one_damaged_camera_is_left_out_by_name(tmp_path):
     write_polycam(tmp_path)
     file = tmp_path / "keyframes/cameras/1001.json"
     file.write_text(file.read_text().replace('"fx": 50.0', '"fx": NaN'))
-    write_picture(tmp_path / "keyframes/images/1000.png", 0)
+    fields = json.loads((tmp_path / "keyframes/cameras/1002.json").read_text()) | {"t_00": 5.0}
+    (tmp_path / "keyframes/cameras/1004.json").write_text(json.dumps(fields))
+    write_picture(tmp_path / "keyframes/images/1004.png", 0)
     (tmp_path / "keyframes/images/1000.png").unlink()
-    with_two_bad = the_scene(tmp_path)
-    assert with_two_bad.frame_names == ["1002"]
-    reasons = {names[0]: reason for reason, names in with_two_bad.left_out.items()}
+    scene = the_scene(tmp_path)
+    assert scene.frame_names == ["1002"]
+    reasons = {names[0]: reason for reason, names in scene.left_out.items()}
     assert "fx" in reasons["1001"] and "missing" in reasons["1000"]
+    assert "no rotation" in reasons["1004"]
     write_record3d(tmp_path / "r", poses=[[0, 0, 0, 0, 1, 2, 3]] * COUNT)
     with pytest.raises(ValueError, match="no frame can be used .*quaternion"):
         the_scene(tmp_path / "r")
