@@ -223,11 +223,13 @@ def test_what_systems_and_people_leave_beside_data_does_not_count(captures, tmp_
     (tmp_path / "all/__MACOSX/door").mkdir(parents=True)
     (tmp_path / "all/__MACOSX/door/._transforms.json").write_bytes(b"\0\5\x16\7")
     (tmp_path / "all/__MACOSX/door/transforms.json").write_text("{}")
+    write_transforms(tmp_path / "all/.trash/old", POSES)
     source = open_scenes(tmp_path / "all")
     assert source.keys("test") == before
     original = open_scenes(captures)
     for key in before:
-        assert len(source.scene("test", key)) == len(original.scene("test", key)), key
+        scene = source.scene("test", key)
+        assert len(scene) == len(original.scene("test", key)) and not scene.left_out, key
 
 
 def test_what_is_missing_is_named(captures, tmp_path):
