@@ -14,6 +14,7 @@ from mvsplat.data.readers import registry
 from mvsplat.data.readers.clutter import entries, folders_below
 from mvsplat.data.readers.opening import (
     Format,
+    GatheredScenes,
     NearlyKnown,
     UnknownFormat,
     keys_or_none,
@@ -137,6 +138,11 @@ def _from_data(path: Path, wanted: str | None, format: Format) -> SceneInput:
             raise ValueError(f"{path} has no scene {wanted!r}; it has {known}, {len(keys)} in all")
         split, key = found[0]
     result = _with_cameras(source.scene(split, key), f"{path.name}, with cameras")
+    if isinstance(source, GatheredScenes) and (beside := len(photo_paths(path))):
+        notes.append(
+            f"{path} holds {beside} photos, too, which are not looked at (--format {PHOTOS} takes "
+            "them, and estimates their cameras)"
+        )
     result.notes += notes
     return result
 

@@ -244,6 +244,16 @@ def test_photos_beside_their_cameras_say_so(posed, room, tmp_path, monkeypatch):
     assert open_input(plain, tmp_path) is found
 
 
+def test_photos_beside_scenes_in_subfolders_say_so(posed, photos, tmp_path, no_estimation):
+    folder = tmp_path / "trip"
+    shutil.copytree(photos, folder)
+    shutil.copytree(posed, folder / "door")
+    found = open_input(folder, tmp_path)
+    assert f"{len(list(photos.iterdir()))} photos, too" in found.notes[0] and not no_estimation
+    with pytest.raises(InterruptedError):
+        open_input(folder, tmp_path, format="photos")
+
+
 def test_photos_far_below_are_named(photos, tmp_path):
     shutil.copytree(photos, tmp_path / "phone/backup/DCIM/100APPLE")
     with pytest.raises(ValueError, match="did you mean .*backup/DCIM/100APPLE") as error:

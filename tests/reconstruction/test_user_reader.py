@@ -102,6 +102,8 @@ def test_every_command_reads_it(lab, capture, program, checkpoint, tmp_path, qui
     assert program("reconstruct", capture, *arguments, config=False) == 0, program.err
     assert "Estimating cameras" not in program.err
     assert (tmp_path / "scene/scene.ply").is_file()
+    # What was written is an input of its own, with its cameras.
+    assert len(open_scenes(tmp_path / "scene").scene("test", "scene")) >= 2
 
 
 def test_training_and_testing_read_it(lab, capture, program):

@@ -35,6 +35,7 @@ _OURS = {
     "nerfies": f"{_READERS}.captures.nerfies:NerfiesReader",
     "nsvf": f"{_READERS}.captures.nsvf:NSVFReader",
     "realityscan": f"{_READERS}.captures.realityscan:RealityScanReader",
+    "cameras": f"{_READERS}.captures.splat_cameras:SplatCamerasReader",
     "metashape": f"{_READERS}.captures.metashape:MetashapeReader",
 }
 _log = logging.getLogger("mvsplat.data")

@@ -9,6 +9,7 @@ import torch
 from captures import SIZE, pose, rotation, write_colmap_text, write_picture
 
 from mvsplat.data import open_scenes
+from mvsplat.export.cameras import Cameras, Frame, save_cameras
 
 W, H = SIZE
 F = (50.0, 51.0)
@@ -42,13 +43,13 @@ def seen_by(scene, index, visible):
     return (lens.observe(local[:, :2] / local[:, 2:]) * torch.tensor(SIZE)).numpy()
 
 
-def check(scene, project, count=COUNT):
+def check(scene, project, count=COUNT, tolerance=2e-3):
     """Every camera sees what ``project(index)`` does, and has the picture of its number."""
     assert len(scene) == count and not scene.left_out
     for index in range(count):
         pixels, visible = project(index)
         assert visible.sum() > 20
-        np.testing.assert_allclose(seen_by(scene, index, visible), pixels, atol=2e-3)
+        np.testing.assert_allclose(seen_by(scene, index, visible), pixels, atol=tolerance)
         assert scene.image(index).getpixel((3, 3))[0] == pytest.approx(index, abs=3)
 
 
@@ -431,6 +432,25 @@ def test_realityscan(tmp_path):
     write_realityscan(tmp_path, tangential=0.001)
     with pytest.raises(ValueError, match="is not read; export the registration as COLMAP"):
         the_scene(tmp_path)
+
+
+def test_what_this_program_wrote_beside_a_splat(tmp_path):
+    k = torch.tensor([[F[0] / W, 0, C[0] / W], [0, F[1] / H, C[1] / H], [0, 0, 1]])
+    frames = []
+    for number in range(COUNT):
+        file = tmp_path / f"scene/photos/{number}.png"
+        write_picture(file, number)
+        matrix = torch.tensor(pose(number), dtype=torch.float32)
+        frames.append(Frame(f"IMG_{number}", matrix, k, W, H, file))
+    elsewhere = tmp_path / "elsewhere.png"
+    write_picture(elsewhere, 9)
+    frames.append(Frame("IMG_9", matrix, k, W, H, elsewhere))
+    save_cameras(Cameras(frames, 1.0, 9.0), tmp_path / "scene/cameras.json")
+    scene = the_scene(tmp_path / "scene")
+    assert scene.left_out == {"pictures are missing": ["IMG_9"]}
+    assert (scene.near, scene.far) == (1.0, 9.0)
+    scene.left_out = {}
+    check(scene, lambda i: pinhole((POINTS - pose(i)[:3, 3]) @ pose(i)[:3, :3]), tolerance=1e-2)
 
 
 def test_one_damaged_camera_is_left_out_by_name(tmp_path):
