@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ _FOCAL_LENGTH, _FOCAL_LENGTH_35MM = 0x920A, 0xA405
 _PIXEL_WIDTH, _FOCAL_PLANE_RESOLUTION, _FOCAL_PLANE_UNIT = 0xA002, 0xA20E, 0xA210
 _MILLIMETRES = {2: 25.4, 3: 10.0, 4: 1.0}
 _ORIENTATION = 0x0112
+_lifting = Lock()
+_lifted: list[int | None] = []
 # What brings a picture upright, by EXIF's number for how it lies.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -91,11 +94,17 @@ def load_photo(path: str | Path, longest: int | None = None) -> LoadedPhoto:
 @contextmanager
 def any_size() -> Iterator[None]:
     """Let Pillow open large pictures: it refuses 180 megapixels, and cameras exceed that."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    # Pillow's limit is one for all threads: the first one lifts it, the last one puts it back.
+    with _lifting:
+        _lifted.append(Image.MAX_IMAGE_PIXELS)
+        Image.MAX_IMAGE_PIXELS = None
     try:
         yield
     finally:
-        Image.MAX_IMAGE_PIXELS = limit
+        with _lifting:
+            limit = _lifted.pop()
+            if not _lifted:
+                Image.MAX_IMAGE_PIXELS = limit
 
 
 def prepare(image: Image.Image, longest: int | None = None, orientation: int = 1) -> Image.Image:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from mvsplat.reconstruction.pictures import load_photo, prepare
+from mvsplat.reconstruction.pictures import any_size, load_photo, prepare
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -162,3 +162,14 @@ def test_hostile_exif_does_no_harm(tmp_path):
 def test_prepare_takes_pictures_that_are_open():
     image = Image.fromarray(PIXELS)
     np.testing.assert_array_equal(np.asarray(prepare(image, orientation=3)), PIXELS[::-1, ::-1])
+
+
+def test_pillows_limit_is_back_after_threads_that_overlapped():
+    limit = Image.MAX_IMAGE_PIXELS
+    first, second = any_size(), any_size()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS is None  # the second one still reads
+    second.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS == limit is not None
