@@ -114,7 +114,7 @@ def open_input(
         # Photos of which somebody has the cameras are never taken for photos without.
         if not (error.below and path.is_dir() and photo_paths(path)):
             raise ValueError(
-                f"{error}. (--format {PHOTOS}, or the path of a folder with nothing but the "
+                f"{error} (--format {PHOTOS}, or the path of a folder with nothing but the "
                 "photos, has cameras estimated anew)"
             ) from error
     return _from_folder(path, work, seed, progress)
