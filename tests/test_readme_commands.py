@@ -24,7 +24,7 @@ ELSEWHERE = {
 }
 
 # The reader's captures are shorter than the videos that a command is for.
-SHORTER = {"[25, 45]": "[3, 5]", "120": "3"}
+SHORTER = {"[25, 45]": "[4, 5]", "120": "3"}
 
 # Sizes and steps with which a command of the README takes seconds.
 SMALL = {
