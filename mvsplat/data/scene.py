@@ -33,6 +33,7 @@ class Scene(ABC):
             has them.
         left_out: Frames of the data that cannot be used (their pictures are missing, say): from
             the reason to the frames' names.
+        notes: What else a user should know about how the data was read, in sentences.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Scene(ABC):
     frame_names: Sequence[str] | None = None
     points: Float[Tensor, "p 3"] | None = None
     left_out: Mapping[str, Sequence[str]] = MappingProxyType({})
+    notes: Sequence[str] = ()
 
     def __len__(self) -> int:
         """Number of frames."""

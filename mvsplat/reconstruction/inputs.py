@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mvsplat.data.left_out import describe_left_out
 from mvsplat.data.loading.transforms import Shape
 from mvsplat.data.readers import registry
 from mvsplat.data.readers.clutter import entries, folders_below
@@ -151,8 +152,11 @@ def _with_cameras(scene: Scene, kind: str) -> SceneInput:
     names = [str(name) for name in scene.frame_names or range(len(scene))]
     dropped = {name: reason for reason, found in scene.left_out.items() for name in found}
     if len(scene) < 2:
-        raise ValueError(f"{kind}: the scene has {len(scene)} frame; at least two are needed")
-    return SceneInput(scene, names, kind, dropped)
+        reasons = f" (left out: {describe_left_out(scene.left_out)})" if scene.left_out else ""
+        raise ValueError(
+            f"{kind}: the scene has {len(scene)} frame; at least two are needed{reasons}"
+        )
+    return SceneInput(scene, names, kind, dropped, notes=list(scene.notes))
 
 
 def _from_folder(path: Path, work: Path, seed: int, progress: Progress) -> SceneInput:

@@ -11,6 +11,7 @@ from mvsplat.cli.errors import CommandParser
 from mvsplat.data.chunks.conversion import REPORT, Conversion
 from mvsplat.data.chunks.conversion_workers import Job, Result
 from mvsplat.data.chunks.scene_conversion import ConversionSettings
+from mvsplat.data.left_out import LeftOut, describe_left_out
 from mvsplat.data.readers.opening import Format, keys_or_none, open_scenes, scenes_for
 from mvsplat.data.scene import SPLITS, SceneSource, Split
 from mvsplat.progress import counting
@@ -202,9 +203,11 @@ def _left_out(results: Sequence[Result]) -> list[str]:
         lines.append(f"left out {len(scenes)} of {len(results)} scenes:")
         lines += [f"  {result.key}: {result.reason}" for result in scenes[:_SHOWN]]
         lines += ["  ..."] if len(scenes) > _SHOWN else []
-    frames: Counter[str] = Counter()
+    frames = LeftOut()
     for result in results:
         for reason, names in (result.left_out_frames or {}).items():
-            frames[reason] += len(names)
-    lines += [f"left out {count} frames: {reason}" for reason, count in frames.most_common(_SHOWN)]
+            frames.add(reason, *(f"{result.key}: {name}" for name in names))
+    if frames:
+        count = sum(map(len, frames.values()))
+        lines.append(f"left out {count} frames: {describe_left_out(frames)}")
     return lines

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mvsplat.data.bounds import Bounds, find_bounds
 from mvsplat.data.chunks.fields import encode_depth, pack_cameras
+from mvsplat.data.left_out import MISSING, LeftOut, describe_left_out
 from mvsplat.data.loading.transforms import Shape, crop_depth, crop_image, crop_intrinsics
-from mvsplat.data.readers.photos import MISSING
 from mvsplat.data.scene import Scene
 
 _FEWEST_FRAMES = 2
@@ -88,18 +88,16 @@ def convert_scene(scene: Scene, key: str, settings: ConversionSettings) -> Conve
     Raises:
         ValueError: Fewer than two frames can be used, or the scene has no depth bounds.
     """
-    left_out = {reason: list(names) for reason, names in scene.left_out.items()}
+    left_out = LeftOut.of(scene.left_out)
     frames: list[_Frame] = []
     for index in range(len(scene)):
         try:
             frames.append(_convert_frame(scene, index, settings))
         except (ValueError, OSError) as error:
-            left_out.setdefault(_reason(error), []).append(_name(scene, index))
+            left_out.add(_reason(error), _name(scene, index))
     if len(frames) < _FEWEST_FRAMES:
-        reasons = "; ".join(f"{len(names)}: {reason}" for reason, names in left_out.items())
-        raise ValueError(
-            f"fewer than {_FEWEST_FRAMES} usable frames ({reasons or 'it has no more'})"
-        )
+        reasons = describe_left_out(left_out) or "it has no more"
+        raise ValueError(f"fewer than {_FEWEST_FRAMES} usable frames ({reasons})")
     bounds = _bounds(scene, settings)
     numbers = [frame.number for frame in frames]
     names = [_name(scene, number) for number in numbers]

@@ -160,9 +160,20 @@ def _cropped(scene: Scene, shape: Shape | None) -> Float[Tensor, "n 3 3"]:
     cropped = scene.intrinsics.clone()
     for kind in kinds.unique():
         frames = (kinds == kind).nonzero()[:, 0]
-        size = frame_size(scene, int(frames[0]))
+        size = _any_size(scene, frames.tolist())
         cropped[frames] = crop_intrinsics(scene.intrinsics[frames], size, shape)
     return cropped
+
+
+def _any_size(scene: Scene, frames: list[int]) -> Shape:
+    """The size of frames of one size, told by the first picture that is not damaged."""
+    for frame in frames:
+        try:
+            return frame_size(scene, frame)
+        except (ValueError, OSError):
+            if frame == frames[-1]:
+                raise
+    raise AssertionError("there is at least one frame")
 
 
 def _depths(scene: Scene, shape: Shape | None) -> Float[Tensor, "n h w"]:

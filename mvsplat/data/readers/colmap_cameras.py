@@ -55,7 +55,9 @@ def parameter_count(model: str) -> int:
         ValueError: It is not one of ``MODEL_NAMES``.
     """
     if model not in _MODELS:
-        raise ValueError(f"camera model {model!r} is not supported; {', '.join(MODEL_NAMES)} are")
+        raise ValueError(
+            f"camera model {model[:50]!r} is not supported; {', '.join(MODEL_NAMES)} are"
+        )
     focal, distortion, _ = _MODELS[model]
     return focal + 2 + distortion
 
@@ -72,11 +74,13 @@ def colmap_lens(model: str, size: tuple[int, int], parameters: Sequence[float]) 
         ValueError: There is no such model, it has another number of parameters, or a number makes
             no sense.
     """
+    model = model.upper()
     count = parameter_count(model)
     if len(parameters) != count:
         raise ValueError(f"camera model {model} has {count} parameters, found {len(parameters)}")
     if not all(map(math.isfinite, parameters)):
-        raise ValueError(f"a parameter of camera model {model} is not finite")
+        numbers = ", ".join(f"{number:g}" for number in parameters)
+        raise ValueError(f"a parameter of camera model {model} is not finite: {numbers}")
     focals, _, distortion = _MODELS[model]
     cx, cy = parameters[focals : focals + 2]
     coefficients = tuple(parameters[focals + 2 :])

@@ -5,9 +5,9 @@ Principal points count from the top left corner of the top left pixel. Everythin
 checked against the file's size before it is read.
 """
 
-import math
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +17,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvsplat.data.readers.colmap_cameras import MODEL_NAMES, colmap_lens, parameter_count
+from mvsplat.data.left_out import LeftOut
+from mvsplat.data.readers.colmap_cameras import MODEL_NAMES, parameter_count
+from mvsplat.data.readers.colmap_records import (
+    CameraRecord,
+    ImageRecord,
+    read_cameras,
+    read_images,
+    read_points,
+)
 from mvsplat.data.readers.lens import Lens
-from mvsplat.data.readers.untrusted import is_file, read_text
-from mvsplat.geometry.rotations import quaternion_to_matrix
+from mvsplat.data.readers.picture_names import decode_name
+from mvsplat.data.readers.untrusted import is_file
 
 _LONGEST_NAME = 4096
 
@@ -33,72 +41,111 @@ class ColmapImage(NamedTuple):
     extrinsics: Tensor
 
 
+@dataclass
+class ColmapTables:
+    """A model's cameras and images, as far as they can be used.
+
+    Args:
+        lenses: Lenses by camera number.
+        bad_cameras: What is wrong with the others, by camera number; None if it has none.
+        images: Images in the file's order.
+        left_out: Images that cannot be used, by what is wrong with them.
+    """
+
+    lenses: dict[int, Lens]
+    bad_cameras: dict[int | None, str]
+    images: list[ColmapImage]
+    left_out: LeftOut
+
+
 @dataclass(frozen=True)
 class ColmapModel:
     """A folder of ``cameras``, ``images`` and ``points3D``, ``.bin`` or ``.txt``.
 
+    Args:
+        folder: Where the files are.
+        binary: Whether to read the binary ones; by default if there are some.
+
     Raises:
         FileNotFoundError: ``cameras`` or ``images`` is missing (on reading).
-        ValueError: A file is damaged; names the file and the line or record (on reading).
+        ValueError: A file is damaged as a whole; names the file and the place (on reading).
     """
 
     folder: Path
+    binary: bool | None = None
 
-    @staticmethod
-    def is_in(folder: Path) -> bool:
-        """Whether a folder holds a model."""
-        return any(
-            is_file(folder / f"cameras{kind}") and is_file(folder / f"images{kind}")
-            for kind in (".bin", ".txt")
-        )
+    @classmethod
+    def all_in(cls, folder: Path) -> list["ColmapModel"]:
+        """A folder's models: the binary one first, which counts where there are both, as in
+        COLMAP."""
+        models = [cls(folder, binary) for binary in (True, False)]
+        return [m for m in models if is_file(m.path("cameras")) and is_file(m.path("images"))]
 
     @property
     def is_binary(self) -> bool:
-        """Whether the files are binary; where there are both, binary ones count, as in COLMAP."""
+        """Whether the files are binary."""
+        if self.binary is not None:
+            return self.binary
         return is_file(self.folder / "cameras.bin") and is_file(self.folder / "images.bin")
 
     def path(self, table: str) -> Path:
         """The file of ``cameras``, ``images`` or ``points3D``."""
         return self.folder / f"{table}{'.bin' if self.is_binary else '.txt'}"
 
-    def cameras(self) -> dict[int, Lens]:
-        """Lenses by camera number."""
-        path = self.path("cameras")
-        cameras: dict[int, Lens] = {}
-        for where, record in _cameras_binary(path) if self.is_binary else _cameras_text(path):
-            number, model, size, parameters = record
-            try:
-                if number in cameras:
-                    raise ValueError(f"camera {number} is there twice")
-                cameras[number] = colmap_lens(model, size, parameters)
-            except ValueError as error:
-                raise ValueError(f"{where}: {error}") from error
-        return cameras
+    def tables(self) -> ColmapTables:
+        """Cameras and images, and what is left out of them."""
+        bad_cameras: dict[int | None, str] = {}
+        left_out = LeftOut()
+        return ColmapTables(self.cameras(bad_cameras), bad_cameras, self.images(left_out), left_out)
 
-    def images(self) -> list[ColmapImage]:
-        """Images in the file's order."""
+    def cameras(self, bad: dict[int | None, str] | None = None) -> dict[int, Lens]:
+        """Lenses by camera number.
+
+        Args:
+            bad: Is told what is wrong with others, by camera number (None for one without).
+        """
+        path = self.path("cameras")
+        lenses: dict[int, Lens] = {}
+        bad = {} if bad is None else bad
+        for record in _cameras_binary(path) if self.is_binary else read_cameras(path):
+            try:
+                lens = record.lens()
+                number = record.number
+                assert number is not None  # else it has no lens
+                if lenses.setdefault(number, lens) != lens:
+                    raise ValueError(f"camera {number} is there twice, and differs")
+            except ValueError as error:
+                bad[record.number] = f"{record.where}: {error}"
+        return {number: lens for number, lens in lenses.items() if number not in bad}
+
+    def images(self, left_out: LeftOut | None = None) -> list[ColmapImage]:
+        """Images in the file's order.
+
+        Args:
+            left_out: Is told which others make no sense.
+        """
         path = self.path("images")
         images: list[ColmapImage] = []
-        for where, record in _images_binary(path) if self.is_binary else _images_text(path):
-            quaternion, translation, camera, name = record
+        left_out = LeftOut() if left_out is None else left_out
+        for record in _images_binary(path) if self.is_binary else read_images(path):
             try:
-                images.append(ColmapImage(name, camera, _camera_to_world(quaternion, translation)))
+                images.append(ColmapImage(record.name, record.camera(), record.camera_to_world()))
             except ValueError as error:
-                raise ValueError(f"{where}, image {name[:100]!r}: {error}") from error
+                left_out.add(f"{record.where}: {error}", record.name)
         return images
 
     def image_count(self) -> int:
         """Number of images."""
         if self.is_binary:
             return _Binary(self.path("images")).number("Q")
-        return sum(1 for _ in _images_text(self.path("images")))
+        return sum(1 for _ in read_images(self.path("images")))
 
     def points(self) -> Float[Tensor, "p 3"] | None:
-        """The sparse points, or None if there is no such file."""
+        """The sparse points that make sense, or None if there is no such file."""
         path = self.path("points3D")
         if not is_file(path):
             return None
-        points = _points_binary(path) if self.is_binary else _points_text(path)
+        points = _points_binary(path) if self.is_binary else read_points(path)
         return torch.from_numpy(points).float()
 
 
@@ -138,14 +185,18 @@ class _Binary:
         ends = np.flatnonzero(window == 0)
         if not len(ends):
             raise ValueError(f"{self.path} is damaged: no end of a name at byte {self.place}")
-        data = self._take(int(ends[0]) + 1)[:-1].tobytes()
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.path} is damaged: a name is no text: {error}") from error
+        return decode_name(self._take(int(ends[0]) + 1)[:-1].tobytes())
 
     def skip(self, size: int) -> None:
         self._take(size)
+
+    @contextmanager
+    def reading(self, what: str) -> Iterator[None]:
+        """Names the record in errors."""
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{error}, in {what}") from error
 
     def _take(self, size: int) -> np.ndarray:
         if size > len(self.bytes) - self.place:
@@ -154,25 +205,31 @@ class _Binary:
         return self.bytes[self.place - size : self.place]
 
 
-def _cameras_binary(path: Path) -> Iterator[tuple[str, tuple]]:
+def _cameras_binary(path: Path) -> Iterator[CameraRecord]:
     file = _Binary(path)
-    for position in range(file.count("cameras", 48)):
-        number, model, width, height = file.numbers("iiQQ")
-        where = f"{path}, record {position}"
-        if not 0 <= model < len(MODEL_NAMES):
-            raise ValueError(f"{where}: camera model number {model} is not supported")
-        name = MODEL_NAMES[model]
-        parameters = file.numbers(f"{parameter_count(name)}d")
-        yield where, (number, name, (width, height), parameters)
+    count = file.count("cameras", 48)
+    for position in range(count):
+        with file.reading(f"camera {position + 1} of {count}"):
+            number, model, width, height = file.numbers("iiQQ")
+            where = f"{path.name}, record {position}"
+            if not 0 <= model < len(MODEL_NAMES):
+                # How many numbers follow is not known: where the next camera is, neither.
+                yield CameraRecord(where, number, f"number {model}", (width, height), ())
+                return
+            name = MODEL_NAMES[model]
+            parameters = file.numbers(f"{parameter_count(name)}d")
+        yield CameraRecord(where, number, name, (width, height), parameters)
 
 
-def _images_binary(path: Path) -> Iterator[tuple[str, tuple]]:
+def _images_binary(path: Path) -> Iterator[ImageRecord]:
     file = _Binary(path)
-    for position in range(file.count("images", 73)):
-        values = file.numbers("i7di")
-        name = file.text()
-        file.skip(24 * file.count("points of an image", 24))
-        yield f"{path}, record {position}", (values[1:5], values[5:8], values[8], name)
+    count = file.count("images", 73)
+    for position in range(count):
+        with file.reading(f"image {position + 1} of {count}"):
+            values = file.numbers("i7di")
+            name = file.text()
+            file.skip(24 * file.count("points of an image", 24))
+        yield ImageRecord(f"{path.name}, record {position}", values[1:9], name)
 
 
 def _points_binary(path: Path) -> np.ndarray:
@@ -182,77 +239,3 @@ def _points_binary(path: Path) -> np.ndarray:
         points[position] = file.numbers("Q3d3Bd")[1:4]
         file.skip(8 * file.count("views of a point", 8))
     return points
-
-
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Lines that are no comments, empty ones too, with where they are."""
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if not line.lstrip().startswith("#"):
-            yield f"{path}, line {number}", line.strip()
-
-
-def _cameras_text(path: Path) -> Iterator[tuple[str, tuple]]:
-    for where, line in _lines(path):
-        if not line:
-            continue
-        words = line.split()
-        if len(words) < 5:
-            raise ValueError(f"{where}: expected CAMERA_ID MODEL WIDTH HEIGHT PARAMS...")
-        number, width, height = (_whole(word, where) for word in (words[0], *words[2:4]))
-        parameters = tuple(_decimal(word, where) for word in words[4:])
-        yield where, (number, words[1], (width, height), parameters)
-
-
-def _images_text(path: Path) -> Iterator[tuple[str, tuple]]:
-    """Every image has two lines, the second of which (its 2-D points) may be empty."""
-    lines = _lines(path)
-    for where, line in lines:
-        if not line:
-            continue
-        words = line.split(maxsplit=9)
-        if len(words) < 10:
-            raise ValueError(f"{where}: expected IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME")
-        numbers = tuple(_decimal(word, where) for word in words[1:8])
-        yield where, (numbers[:4], numbers[4:], _whole(words[8], where), words[9])
-        next(lines, None)
-
-
-def _points_text(path: Path) -> np.ndarray:
-    points = []
-    for where, line in _lines(path):
-        if not line:
-            continue
-        words = line.split(maxsplit=4)
-        if len(words) < 4:
-            raise ValueError(f"{where}: expected POINT3D_ID X Y Z ...")
-        points.append([_decimal(word, where) for word in words[1:4]])
-    return np.array(points, dtype=np.float64).reshape(-1, 3)
-
-
-def _camera_to_world(
-    quaternion: tuple[float, ...], translation: tuple[float, ...]
-) -> Float[Tensor, "4 4"]:
-    """The inverse of a world-to-camera quaternion and translation."""
-    if not all(map(math.isfinite, (*quaternion, *translation))):
-        raise ValueError("a number of its pose is not finite")
-    turn = torch.tensor(quaternion, dtype=torch.float64)
-    if turn.norm() < 1e-6:
-        raise ValueError("its quaternion is zero")
-    rotation = quaternion_to_matrix(turn / turn.norm())
-    extrinsics = torch.eye(4, dtype=torch.float64)
-    extrinsics[:3, :3] = rotation.mT
-    extrinsics[:3, 3] = -rotation.mT @ torch.tensor(translation, dtype=torch.float64)
-    return extrinsics
-
-
-def _whole(word: str, where: str) -> int:
-    if not word.lstrip("-").isdecimal() or len(word) > 18:
-        raise ValueError(f"{where}: {word[:50]!r} is no whole number")
-    return int(word)
-
-
-def _decimal(word: str, where: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        raise ValueError(f"{where}: {word[:50]!r} is no number") from None

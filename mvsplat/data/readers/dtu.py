@@ -16,17 +16,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mvsplat.data.left_out import LeftOut
 from mvsplat.data.readers.clutter import entries
+from mvsplat.data.readers.finding import find_pictures
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
-from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene, picture_size
-from mvsplat.data.readers.untrusted import in_natural_order, is_file, is_folder, read_text
+from mvsplat.data.readers.photos import Photo, PhotoScene, picture_size
+from mvsplat.data.readers.untrusted import in_natural_order, is_folder, read_text
 from mvsplat.data.scene import Split
 
 # The test scans of pixelNeRF (Yu et al. 2021), on which MVSplat is evaluated, too.
 TEST_SCANS = (8, 21, 30, 31, 34, 38, 40, 41, 45, 55, 63, 82, 103, 110, 114)
 _DEPTHS = 192
-_SUFFIXES = (".jpg", ".png", ".jpeg")
 
 
 class DTUScenes(ManyScenes):
@@ -80,39 +81,39 @@ class DTUScenes(ManyScenes):
 
     def _read(self, split: Split, key: str, path: Path) -> PhotoScene:
         folder = _camera_folder(path)
-        photos, missing, bounds = [], [], []
-        for file in _camera_files(folder):
-            view = file.name.removesuffix("_cam.txt")
-            picture = self._picture(path, view)
-            if picture is None:
-                missing.append(view)
+        files = {file.name.removesuffix("_cam.txt"): file for file in _camera_files(folder)}
+        names = {self._picture_name(path, view): view for view in files}
+        found = find_pictures(list(names), path, [path], lambda: [])
+        photos, bounds, left_out = [], [], LeftOut()
+        for name, view in names.items():
+            if name not in found.paths:
                 continue
-            extrinsics, intrinsics, limits = read_camera(file)
+            try:
+                extrinsics, intrinsics, limits = read_camera(files[view])
+                lens = _lens(intrinsics, picture_size(found.paths[name]))
+            except (ValueError, OSError) as error:
+                left_out.add(_about(files[view], error), view)
+                continue
             extrinsics[:3, 3] *= self.scale
             bounds.append([limit * self.scale for limit in limits])
-            try:
-                lens = _lens(intrinsics, picture_size(picture))
-            except ValueError as error:
-                raise ValueError(f"{file}: {error}") from error
-            photos.append(Photo(picture, view, lens, extrinsics))
+            photos.append(Photo(found.paths[name], view, lens, extrinsics))
+        found.left_out = LeftOut(
+            {why: [names[name] for name in missing] for why, missing in found.left_out.items()}
+        )
         return PhotoScene(
             key,
             photos,
             origin=folder,
             near=min((low for low, _ in bounds), default=None),
             far=max((high for _, high in bounds), default=None),
-            left_out={MISSING: missing} if missing else {},
+            left_out=left_out,
+            found=found,
         )
 
-    def _picture(self, scan: Path, view: str) -> Path | None:
-        if not view.isdecimal():
-            return None
-        names = [f"images/{view}", f"rect_{int(view) + 1:03d}_{self.light}_r5000"]
-        for name in names:
-            for suffix in _SUFFIXES:
-                if is_file(path := scan / f"{name}{suffix}"):
-                    return path
-        return None
+    def _picture_name(self, scan: Path, view: str) -> str:
+        if view.isdecimal() and not is_folder(scan / "images"):
+            return f"rect_{int(view) + 1:03d}_{self.light}_r5000"
+        return f"images/{view}"
 
     def _where(self) -> str:
         return str(self.root)
@@ -145,6 +146,12 @@ def read_camera(path: Path) -> tuple[Tensor, Tensor, tuple[float, float]]:
     if not world_to_camera.isfinite().all() or world_to_camera[:3, :3].det() < 0.5:
         raise ValueError(f"{path}: extrinsic is no rotation and translation")
     return torch.linalg.inv(world_to_camera), intrinsics, (near, far)
+
+
+def _about(file: Path, error: Exception) -> str:
+    """An error with the file it is about, if it does not say so."""
+    text = str(error)
+    return text if str(file.parent) in text else f"{file.name}: {text}"
 
 
 def _matrix(words: Sequence[str], size: int) -> Tensor:
@@ -188,6 +195,8 @@ def _scans(root: Path) -> dict[str, Path]:
 
 
 def _camera_files(folder: Path) -> list[Path]:
+    if not is_folder(folder):
+        return []
     return [file for file in entries(folder) if file.name.endswith("_cam.txt")]
 
 

@@ -10,6 +10,8 @@ from mvsplat.data.readers.photos import PhotoScene
 from mvsplat.data.scene import SceneSource, Split
 
 _KEPT = 8
+# Of so many scenes the log says what was left out; after them, it is no news.
+_TOLD = 5
 
 
 class ManyScenes(SceneSource):
@@ -18,6 +20,7 @@ class ManyScenes(SceneSource):
     def __init__(self) -> None:
         self._listed: dict[Split, Mapping[str, Path]] = {}
         self._scenes: OrderedDict[tuple[Split, str], PhotoScene] = OrderedDict()
+        self._told = 0
 
     def keys(self, split: Split) -> Sequence[str]:
         return list(self._list(split))
@@ -27,7 +30,10 @@ class ManyScenes(SceneSource):
             paths = self._list(split)
             if key not in paths:
                 raise ValueError(f"there is no {split} scene {key!r} in {self._where()}")
-            self._scenes[split, key] = self._read(split, key, paths[key])
+            self._scenes[split, key] = scene = self._read(split, key, paths[key])
+            if (scene.notes or scene.left_out) and self._told < _TOLD:
+                self._told += 1
+                scene.tell()
             if len(self._scenes) > _KEPT:
                 self._scenes.popitem(last=False)
         return self._scenes[split, key]

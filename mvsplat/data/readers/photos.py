@@ -16,15 +16,15 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mvsplat.data.chunks.fields import DECODING_ERRORS, check_cameras
+from mvsplat.data.chunks.fields import DECODING_ERRORS, camera_problems
+from mvsplat.data.left_out import LeftOut, describe_left_out
+from mvsplat.data.readers.finding import Found
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.picture_formats import FORMATS, why_unreadable
 from mvsplat.data.readers.untrusted import in_natural_order, is_file
 from mvsplat.data.scene import Scene
 
 _ORIENTATION = 0x0112
-# What frames without a picture are counted under.
-MISSING = "pictures are missing"
 _log = logging.getLogger("mvsplat.data")
 
 
@@ -56,9 +56,13 @@ class PhotoScene(Scene):
         load_points: Reads the sparse points [p, 3], where the data has them.
         left_out: Frames that cannot be used: reason to names.
         ordered: Whether the frames are in order already.
+        found: Where their pictures were found, and which were not.
+        notes: What else a user should know about how the data was read.
+
+    Frames whose camera makes no sense, and second entries of the same picture, are left out, too.
 
     Raises:
-        ValueError: There are no frames, one is there twice, or a camera makes no sense.
+        ValueError: No frame can be used; lists what was left out.
     """
 
     def __init__(
@@ -71,39 +75,53 @@ class PhotoScene(Scene):
         load_points: Callable[[], Tensor | None] | None = None,
         left_out: Mapping[str, Sequence[str]] | None = None,
         ordered: bool = False,
+        found: Found | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
-        photos = list(photos)
         self.key = key
         self.origin = origin
         self.near, self.far = near, far
-        self.left_out = left_out or {}
-        if not photos:
-            reasons = "; ".join(
-                f"{len(names)} {reason}: {names[0][:200]}{', ...' if len(names) > 1 else ''}"
-                for reason, names in self.left_out.items()
-            )
-            raise ValueError(f"{origin}: no frame can be used ({reasons or 'none is named'})")
+        found = found or Found()
+        self.notes = [*found.notes, *notes]
+        left_out = LeftOut.of(left_out)
+        left_out.update_from(found.left_out)
+        usable = _usable(photos, origin, left_out)
+        self.left_out = left_out
+        if not usable:
+            reasons = describe_left_out(left_out) or "none is named"
+            looked = f"; {found.looked}" if found.looked else ""
+            raise ValueError(f"{origin}: no frame can be used ({reasons}{looked})")
         if not ordered:
-            photos = [photos[i] for i in in_natural_order([photo.name for photo in photos])]
-        self.photos = photos
+            usable = [usable[i] for i in in_natural_order([photo.name for photo, _ in usable])]
+        self.photos = photos = [photo for photo, _ in usable]
         self.frame_names = [photo.name for photo in photos]
         self._load_points = load_points
         self._points: Tensor | None = None
         self._warned = False
-        seen: set[Path] = set()
-        for photo in photos:
-            if photo.path in seen:
-                raise ValueError(f"{origin}: the picture {photo.name!r} is there twice")
-            seen.add(photo.path)
-        self.extrinsics, self.intrinsics = self._cameras()
+        self.extrinsics = torch.stack([photo.extrinsics for photo in photos]).float()
+        self.intrinsics = torch.stack([intrinsics for _, intrinsics in usable])
+
+    def tell(self) -> None:
+        """Say in the log what a user should know about how the data was read."""
+        for note in self.notes:
+            _log.warning("%s: %s", self.key, note)
+        if self.left_out:
+            count = sum(len(names) for names in self.left_out.values())
+            total = count + len(self)
+            reasons = describe_left_out(self.left_out)
+            _log.warning("%s: left out %d of %d frames: %s", self.key, count, total, reasons)
 
     @property
     def points(self) -> Float[Tensor, "p 3"] | None:  # type: ignore[override]
         """Sparse points in world space, read on first use."""
         if self._points is None and self._load_points is not None:
-            points = self._load_points()
-            self._points = None if points is None else points[points.isfinite().all(-1)]
-            self._load_points = None
+            load, self._load_points = self._load_points, None
+            try:
+                points = load()
+            except (ValueError, OSError) as error:
+                _log.warning("%s: its sparse points are left out: %s", self.key, error)
+                points = None
+            self._points = None if points is None else self._finite(points)
         return self._points
 
     def image(self, index: int) -> Image.Image:
@@ -121,6 +139,13 @@ class PhotoScene(Scene):
         except DECODING_ERRORS:
             return None
         return photo.path.read_bytes() if as_it_is else None
+
+    def _finite(self, points: Float[Tensor, "p 3"]) -> Float[Tensor, "q 3"]:
+        good = points.isfinite().all(-1)
+        if not good.all():
+            bad = len(points) - int(good.sum())
+            _log.warning("%s: left out %d points that are not finite", self.key, bad)
+        return points[good]
 
     def _oriented(self, picture: Image.Image, photo: Photo) -> Image.Image:
         """The RGB picture with the pixels that the camera describes."""
@@ -145,14 +170,33 @@ class PhotoScene(Scene):
             "after the cameras were found?"
         )
 
-    def _cameras(self) -> tuple[Tensor, Tensor]:
-        extrinsics = torch.stack([photo.extrinsics for photo in self.photos])
+
+def _usable(
+    photos: Iterable[Photo], origin: Path | str, left_out: LeftOut
+) -> list[tuple[Photo, Tensor]]:
+    """Photos of which each has a picture of its own and a camera that makes sense, and their
+    intrinsics [3, 3]."""
+    usable: list[tuple[Photo, Tensor]] = []
+    seen: set[Path] = set()
+    for photo in photos:
         try:
-            intrinsics = torch.stack([photo.lens.intrinsics for photo in self.photos])
-            check_cameras(extrinsics, intrinsics, self.frame_names)
+            intrinsics = photo.lens.intrinsics
+            if photo.path in seen:
+                raise ValueError("the picture is there twice; its first camera is taken")
         except ValueError as error:
-            raise ValueError(f"{self.origin}, scene {self.key!r}: {error}") from error
-        return extrinsics.float(), intrinsics
+            left_out.add(f"{Path(origin).name}: {error}", photo.name)
+        else:
+            seen.add(photo.path)
+            usable.append((photo, intrinsics))
+    if not usable:
+        return []
+    problems = camera_problems(
+        torch.stack([photo.extrinsics for photo, _ in usable]).float(),
+        torch.stack([intrinsics for _, intrinsics in usable]),
+    )
+    for number, problem in problems.items():
+        left_out.add(f"{Path(origin).name}: its camera {problem}", usable[number][0].name)
+    return [pair for number, pair in enumerate(usable) if number not in problems]
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -165,6 +209,8 @@ def open_picture(path: Path) -> Image.Image:
     if not is_file(path):
         raise FileNotFoundError(f"there is no picture {path}")
     try:
+        if not path.stat().st_size:
+            raise ValueError("cannot identify a picture in an empty file")
         picture = Image.open(path, formats=FORMATS)
         limit = Image.MAX_IMAGE_PIXELS
         if limit and picture.width * picture.height > limit:

@@ -6,23 +6,29 @@ matrix row by row.
 """
 
 import re
+from bisect import bisect
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mvsplat.data.chunks.fields import unpack_cameras
+from mvsplat.data.chunks.fields import camera_problems
+from mvsplat.data.left_out import MISSING, LeftOut
 from mvsplat.data.readers.clutter import entries
+from mvsplat.data.readers.finding import Found, TwoFit, find_pictures
+from mvsplat.data.readers.folder_listing import Listing
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
-from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene
-from mvsplat.data.readers.untrusted import is_file, is_folder, read_text
+from mvsplat.data.readers.photos import Photo, PhotoScene
+from mvsplat.data.readers.untrusted import is_folder, read_text
 from mvsplat.data.scene import Split
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # The published files' names; those are not opened to see what they are.
 _KEY = re.compile("[0-9a-f]{16}")
+# Between two frames of a video, in microseconds: 24 a second.
+_LONGEST_GAP = 41_667
 
 
 class RealEstate10KScenes(ManyScenes):
@@ -30,8 +36,9 @@ class RealEstate10KScenes(ManyScenes):
 
     Camera files are train/KEY.txt and test/KEY.txt under the root (also under RealEstate10K/ or
     cameras/ in it), or KEY.txt in the root itself, which then are the test split. Frames are
-    pictures named after their time stamps, in a folder KEY of the split. Frames without a picture
-    are left out and reported; so are scenes without any.
+    pictures named after their time stamps, in a folder KEY of the split; a name may differ by less
+    than half the time between frames. Frames without a picture or with a damaged line are left out
+    and reported; so are scenes without any.
 
     Args:
         root: The folder of the camera files.
@@ -61,21 +68,19 @@ class RealEstate10KScenes(ManyScenes):
 
     def _read(self, split: Split, key: str, path: Path) -> PhotoScene:
         folder = self._frame_folder(split, key, path)
-        photos, missing = [], []
-        for stamp, lens, extrinsics in read_cameras(path):
-            picture = _picture(folder, stamp)
-            if picture is None:
-                missing.append(stamp)
-            else:
-                photos.append(Photo(picture, stamp, lens, extrinsics))
-        if missing and not photos:
+        cameras, left_out = read_cameras(path)
+        found = find_pictures([stamp for stamp, _, _ in cameras], folder, [folder], lambda: [])
+        _find_nearest(found, [stamp for stamp, _, _ in cameras], folder)
+        if cameras and not found.paths:
             raise ValueError(
-                f"{path}: none of its {len(missing)} frames is in {folder}, nor in "
-                f"{self.root / 'frames'}: expected pictures such as frames/{split}/{key}/"
-                f"{missing[0]}.png, extracted from the video"
+                f"{path}: none of its {len(cameras)} frames is in {folder}; {found.looked}"
             )
-        left_out = {MISSING: missing} if missing else {}
-        return PhotoScene(key, photos, origin=path, left_out=left_out)
+        photos = [
+            Photo(found.paths[stamp], stamp, lens, extrinsics)
+            for stamp, lens, extrinsics in cameras
+            if stamp in found.paths
+        ]
+        return PhotoScene(key, photos, origin=path, left_out=left_out, found=found)
 
     def _frame_folder(self, split: Split, key: str, path: Path) -> Path:
         bases = [self.frames] if self.frames is not None else []
@@ -91,32 +96,95 @@ class RealEstate10KScenes(ManyScenes):
         return str(self.root)
 
 
-def read_cameras(path: Path) -> list[tuple[str, Lens, Tensor]]:
-    """Time stamp, lens and camera-to-world [4, 4] of each line of a camera file.
+def read_cameras(path: Path) -> tuple[list[tuple[str, Lens, Tensor]], LeftOut]:
+    """Time stamp, lens and camera-to-world [4, 4] of each line of a camera file that makes sense.
+
+    Returns:
+        The cameras; and the time stamps of the other lines, by what is wrong with them.
 
     Raises:
-        ValueError: A line is damaged or a time stamp is there twice; names the file and the line.
+        ValueError: It is no text file.
     """
-    stamps: dict[str, None] = {}
-    rows: list[list[float]] = []
+    rows: dict[str, list[float]] = {}
+    places: list[int] = []
+    left_out = LeftOut()
     for number, line in enumerate(read_text(path).split("\n")[1:], 2):
         words = line.split()
         if not words:
             continue
         try:
             stamp, row = _camera(words)
-            if stamp in stamps:
+            if stamp in rows:
                 raise ValueError(f"the time stamp {stamp} is there twice")
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
-        stamps[stamp] = None
-        rows.append(row)
-    try:
-        extrinsics, _ = unpack_cameras(torch.tensor(rows, dtype=torch.float64).view(-1, 18))
-        lenses = [Lens((fx, fy), (cx, cy)) for fx, fy, cx, cy, *_ in rows]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return list(zip(stamps, lenses, extrinsics.double(), strict=True))
+            left_out.add(f"{path.name}, line {number}: {error}", words[0])
+            continue
+        rows[stamp] = row
+        places.append(number)
+    numbers = torch.tensor(list(rows.values()), dtype=torch.float64).view(-1, 18)
+    world_to_camera = torch.eye(4, dtype=torch.float64).repeat(len(rows), 1, 1)
+    world_to_camera[:, :3] = numbers[:, 6:].unflatten(1, (3, 4))
+    problems = camera_problems(world_to_camera, _intrinsics(numbers))
+    stamps = list(rows)
+    for position, problem in problems.items():
+        reason = f"{path.name}, line {places[position]}: its camera {problem}"
+        left_out.add(reason, stamps[position])
+    good = [position for position in range(len(rows)) if position not in problems]
+    extrinsics = torch.linalg.inv(world_to_camera[good])
+    kept = [stamps[position] for position in good]
+    lenses = [Lens((row[0], row[1]), (row[2], row[3])) for row in map(rows.__getitem__, kept)]
+    return list(zip(kept, lenses, extrinsics, strict=True)), left_out
+
+
+def _intrinsics(rows: Tensor) -> Tensor:
+    intrinsics = torch.eye(3, dtype=torch.float64).repeat(len(rows), 1, 1)
+    intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = rows[:, :4]
+    return intrinsics
+
+
+def _find_nearest(found: Found, stamps: list[str], folder: Path) -> None:
+    """Find pictures whose time stamps differ by less than half the time between frames."""
+    missing = [stamp for stamp in stamps if stamp not in found.paths]
+    listing = Listing(folder)
+    files = {int(s): n for n in listing.pictures if (s := Path(n).stem).isdecimal() and len(s) < 20}
+    taken = set(found.paths.values())
+    files = {time: name for time, name in files.items() if folder / name not in taken}
+    if not missing or not files:
+        return
+    times = sorted(map(int, stamps))
+    gaps = sorted(b - a for a, b in pairwise(times))
+    gap = min([_LONGEST_GAP, *gaps[len(gaps) // 2 :][:1]])
+    there = sorted(files)
+    nearest = {stamp: _nearest(int(stamp), there, gap) for stamp in missing}
+    of_time: dict[int, str] = {}
+    for stamp, time in nearest.items():
+        # Of two frames, a picture is the nearer one's.
+        if time is not None and (
+            time not in of_time or abs(time - int(stamp)) < abs(time - int(of_time[time]))
+        ):
+            of_time[time] = stamp
+    for time, stamp in of_time.items():
+        found.paths[stamp] = folder / files[time]
+    still = [stamp for stamp in missing if stamp not in found.paths]
+    found.left_out = LeftOut({MISSING: still} if still else {})
+    if of_time:
+        time, stamp = next(iter(of_time.items()))
+        found.notes.append(
+            f"{len(of_time)} pictures are named after another time, by less than half of that "
+            f"between frames: {stamp} is taken from {files[time]}"
+        )
+
+
+def _nearest(stamp: int, times: list[int], gap: int) -> int | None:
+    """The time, of sorted ones, that is nearest, if it is near enough."""
+    place = bisect(times, stamp)
+    near = sorted((abs(time - stamp), time) for time in times[max(0, place - 1) : place + 1])
+    near = [pair for pair in near if pair[0] * 2 < gap]
+    if len(near) > 1 and near[0][0] == near[1][0]:
+        raise TwoFit(
+            f"two pictures fit the time stamp {stamp}: those of {near[0][1]} and {near[1][1]}"
+        )
+    return near[0][1] if near else None
 
 
 def _camera(words: list[str]) -> tuple[str, list[float]]:
@@ -126,13 +194,6 @@ def _camera(words: list[str]) -> tuple[str, list[float]]:
     if not (stamp.isdecimal() and stamp.isascii() and len(stamp) <= 20):
         raise ValueError(f"{stamp[:50]!r} is no time stamp")
     return stamp, [float(word) for word in words[1:]]
-
-
-def _picture(folder: Path, stamp: str) -> Path | None:
-    for suffix in _SUFFIXES:
-        if is_file(path := folder / f"{stamp}{suffix}"):
-            return path
-    return None
 
 
 def _camera_folder(root: Path, split: Split) -> Path | None:

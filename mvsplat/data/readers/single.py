@@ -17,8 +17,7 @@ class SingleScene(SceneSource):
         root: The scene's folder.
         split: The split that has it.
         key: What to call it; the folder's name by default.
-        follow_links: Also take pictures that symbolic links out of the folder lead to; only for
-            data you trust.
+        follow_links: Also take pictures that symbolic links out of the folder lead to.
     """
 
     def __init__(
@@ -26,7 +25,7 @@ class SingleScene(SceneSource):
         root: str,
         split: Split = "test",
         key: str | None = None,
-        follow_links: bool = False,
+        follow_links: bool = True,
     ) -> None:
         self.root = Path(root)
         self.split = split
@@ -44,6 +43,7 @@ class SingleScene(SceneSource):
             raise ValueError(f"{self.root} has no {split} scene {key!r}, only {self.key!r}")
         if self._scene is None:
             self._scene = self._read()
+            self._scene.tell()
         return self._scene
 
     @abstractmethod
@@ -53,17 +53,3 @@ class SingleScene(SceneSource):
     def __getstate__(self) -> dict[str, Any]:
         # Workers read the cameras themselves, once each.
         return {**self.__dict__, "_scene": None}
-
-
-def find_folder(root: Path, name: str | None, usual: Sequence[str]) -> Path:
-    """The folder of pictures: ``name`` if given, else the first of the usual ones that exists.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
-    candidates = [root / part for part in ([name] if name is not None else usual)]
-    for folder in candidates:
-        if is_folder(folder):
-            return folder
-    looked = " or ".join(map(str, candidates))
-    raise FileNotFoundError(f"there is no folder of pictures {looked}; name it with `images`")

@@ -1,21 +1,30 @@
 """Reading what others wrote: text and JSON with plain errors, paths that stay in their folder."""
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 _LARGEST_TEXT = 1 << 30
+# Strings, which stay, and what C's libraries print for numbers that are not finite, which is no
+# JSON: -nan(ind), 1.#QNAN, inf.
+_NOT_FINITE = re.compile(
+    r'"(?:[^"\\]|\\.)*"|[-+]?(?:nan(?:\([a-z_]*\))?|inf(?:inity)?|\d\.?\d*#[a-z]+\d*)',
+    re.IGNORECASE,
+)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, older_encoding: bool = False) -> str:
     """A text file's content.
+
+    Args:
+        path: The file.
+        older_encoding: Whether what is no UTF-8 may be Windows-1252.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no UTF-8 text, or too large to be what it claims.
+        ValueError: It is no text, or too large to be what it claims.
     """
     if not is_file(path):
         raise FileNotFoundError(f"there is no file {path}")
@@ -24,18 +33,20 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
+        if older_encoding:
+            return path.read_text(encoding="cp1252", errors="replace")
         raise ValueError(f"{path} is damaged, or no text file: {error}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's object.
+    """A JSON file's object; numbers that are not finite, however they are spelled, are NaN.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is no JSON, no object, or has a key twice.
     """
     try:
-        content = json.loads(read_text(path), object_pairs_hook=_without_duplicates)
+        content = _parsed(path)
     except RecursionError:
         raise ValueError(f"{path} is no valid JSON: it is nested too deeply") from None
     except ValueError as error:
@@ -47,29 +58,26 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def inside(folder: Path, name: str, follow_links: bool = False) -> Path:
-    """The path of a file that some data names relative to its folder.
+def _parsed(path: Path) -> Any:
+    try:
+        text = read_text(path)
+    except ValueError:
+        try:
+            return _parsed_text(read_text(path, older_encoding=True))
+        except (ValueError, RecursionError):
+            pass
+        raise
+    return _parsed_text(text)
 
-    Raises:
-        ValueError: The name is empty or leaves the folder, by ``..``, from the root, or, unless
-            ``follow_links``, through a symbolic link.
-    """
-    relative = name.replace("\\", "/")
-    if not relative or "\0" in relative:
-        raise ValueError(f"{name[:100]!r} is no name of a file")
-    if relative.startswith("/") or re.match("[A-Za-z]:", relative) or ".." in relative.split("/"):
-        raise ValueError(
-            f"{_short(name)} leaves the folder {folder}; files must lie in it, named relative to it"
-        )
-    path = folder / relative
-    if not follow_links:
-        real, base = os.path.realpath(path), os.path.realpath(folder)
-        if real != base and not real.startswith(base.rstrip("/") + "/"):
-            raise ValueError(
-                f"{_short(name)} is a symbolic link out of the folder {folder}; set follow_links "
-                "if you trust this data"
-            )
-    return path
+
+def _parsed_text(text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_without_duplicates)
+    except json.JSONDecodeError:
+        known = _NOT_FINITE.sub(lambda m: m[0] if m[0][0] == '"' else "NaN", text)
+        if known == text:
+            raise
+        return json.loads(known, object_pairs_hook=_without_duplicates)
 
 
 def is_file(path: Path) -> bool:

@@ -1,5 +1,7 @@
 """DTU as published for multi-view stereo, in both layouts."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -81,12 +83,35 @@ def test_the_last_line_may_say_the_farthest_depth(tmp_path):
     ],
 )
 def test_damage_is_named(tmp_path, old, new, message):
-    write_scan(tmp_path, "scan1", [np.eye(4)], size=(1600, 1200))
+    write_scan(tmp_path, "scan1", [np.eye(4), pose(1)], size=(1600, 1200))
     path = tmp_path / "scan1/cams/00000000_cam.txt"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(ValueError, match=rf"00000000_cam\.txt.*{message}"):
+    scene = DTUScenes(str(tmp_path)).scene("train", "scan1")
+    ((reason, names),) = scene.left_out.items()
+    assert names == ["00000000"] and scene.frame_names == ["00000001"]
+    assert re.search(rf"00000000_cam\.txt.*{message}", reason)
+    (tmp_path / "scan1/images/00000001.jpg").unlink()
+    with pytest.raises(ValueError, match=rf"no frame can be used.*00000000_cam\.txt.*{message}"):
         DTUScenes(str(tmp_path)).scene("train", "scan1")
+
+
+def test_a_damaged_picture_is_left_out(tmp_path):
+    write_scan(tmp_path, "scan1", scale=0.1)
+    (tmp_path / "scan1/images/00000001.jpg").write_bytes(b"")
+    scene = DTUScenes(str(tmp_path)).scene("train", "scan1")
+    ((reason, names),) = scene.left_out.items()
+    assert names == ["00000001"] and "00000001.jpg cannot be decoded" in reason
+
+
+@pytest.mark.parametrize("form", ["images/{:08d}.JPG", "images/{:d}.png", "Images/{:08d}.Png"])
+def test_pictures_under_names_of_another_form(tmp_path, form):
+    write_scan(tmp_path, "scan1", scale=0.1)
+    for number in range(3):
+        (tmp_path / f"scan1/images/{number:08d}.jpg").unlink()
+        write_picture(tmp_path / "scan1" / form.format(number), number * 40, (160, 120))
+    scene = DTUScenes(str(tmp_path)).scene("train", "scan1")
+    assert [scene.image(frame).getpixel((0, 0))[0] // 39 for frame in range(3)] == [0, 1, 2]
 
 
 def test_missing_pictures_and_scans(tmp_path):
