@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 
 from mvsplat.data.readers.colmap_model import ColmapModel, ColmapTables
-from mvsplat.data.readers.finding import SMALLER, Found, find_pictures, other_places
+from mvsplat.data.readers.finding import Found, find_pictures
 from mvsplat.data.readers.folder_listing import Listing
 from mvsplat.data.readers.photos import Photo, PhotoScene
 from mvsplat.data.readers.picture_names import Form
+from mvsplat.data.readers.picture_search import SMALLER, other_places
 from mvsplat.data.readers.single import SingleScene
 from mvsplat.data.readers.untrusted import is_folder
 from mvsplat.data.scene import Split

@@ -17,11 +17,12 @@ from torch import Tensor
 from mvsplat.data.chunks.fields import camera_problems
 from mvsplat.data.left_out import MISSING, LeftOut
 from mvsplat.data.readers.clutter import entries
-from mvsplat.data.readers.finding import Found, TwoFit, find_pictures
+from mvsplat.data.readers.finding import Found, find_pictures
 from mvsplat.data.readers.folder_listing import Listing
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
 from mvsplat.data.readers.photos import Photo, PhotoScene
+from mvsplat.data.readers.picture_search import TwoFit
 from mvsplat.data.readers.untrusted import is_folder, read_text
 from mvsplat.data.scene import Split
 

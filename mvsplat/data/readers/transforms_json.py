@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvsplat.data.left_out import LeftOut
-from mvsplat.data.readers.finding import SMALLER, find_file, find_pictures
+from mvsplat.data.readers.finding import find_file, find_pictures
 from mvsplat.data.readers.photos import Photo, PhotoScene, picture_size
+from mvsplat.data.readers.picture_search import SMALLER
 from mvsplat.data.readers.single import SingleScene
 from mvsplat.data.readers.transforms_lens import frame_lens, frame_size
 from mvsplat.data.readers.untrusted import is_file, read_json

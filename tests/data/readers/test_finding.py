@@ -4,11 +4,21 @@ import json
 import os
 import re
 import shutil
+import struct
+import unicodedata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
-from captures import check_poses, pose, write_colmap_text, write_picture, write_transforms
+from captures import (
+    check_poses,
+    pose,
+    quaternion,
+    write_colmap_text,
+    write_picture,
+    write_transforms,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -406,3 +416,39 @@ def test_names_in_bytes_that_are_no_utf8(tmp_path):
     os.rename(tmp_path / "0.png", os.fsencode(tmp_path / "images") + b"/K\xfcche 0.png")
     found = find_pictures(["images/K\u00fcche 0.png"], tmp_path, [tmp_path])
     assert len(found.paths) == 1 and not found.notes
+
+
+@pytest.mark.parametrize("kind", ["text", "binary", "transforms"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_in_windows_1252(tmp_path, kind, form):
+    """As older programs on Windows write them; the pictures' own names are Unicode."""
+    names = [f"K\u00fcche \u00e9{number}.jpg" for number in range(4)]
+    if kind == "transforms":
+        write("transforms", tmp_path, "images/K\u00fcche \u00e9{}.jpg", "images/{}.jpg")
+        path = tmp_path / "transforms.json"
+        content = json.loads(path.read_text())
+        path.write_bytes(json.dumps(content, ensure_ascii=False).encode("cp1252"))
+    else:
+        write_colmap_text(tmp_path / "sparse", POSES, names=names)
+        path = tmp_path / "sparse/images.txt"
+        path.write_bytes(path.read_text(encoding="utf-8").encode("cp1252"))
+    if kind == "binary":
+        model = write_binary(tmp_path / "sparse", names)
+        assert b"K\xfcche \xe90.jpg" in model
+    for number, name in enumerate(names):
+        write_picture(tmp_path / "images" / unicodedata.normalize(form, name), number * 20)
+    check_whole(read(tmp_path))
+
+
+def write_binary(folder: Path, names: list[str]) -> bytes:
+    """COLMAP's binary tables by their documentation, names in Windows-1252."""
+    records = b""
+    for number, (matrix, name) in enumerate(zip(POSES, names, strict=True)):
+        inverse = np.linalg.inv(matrix)
+        numbers = [*quaternion(inverse[:3, :3]), *inverse[:3, 3]]
+        records += struct.pack("<i7di", number + 1, *numbers, 1) + name.encode("cp1252") + b"\0"
+        records += struct.pack("<Q", 0)
+    (folder / "images.bin").write_bytes(struct.pack("<Q", len(names)) + records)
+    camera = struct.pack("<QiiQQ4d", 1, 1, 1, 40, 30, 50, 51, 20.5, 15.25)
+    (folder / "cameras.bin").write_bytes(camera)
+    return records
