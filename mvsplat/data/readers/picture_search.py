@@ -38,11 +38,15 @@ class TwoFit(ValueError):
 
 
 def other_places(root: Path, names: Sequence[str]) -> list[Path]:
-    """A scene's folder and the folders in it, the folder above, and the folders of pictures there:
-    by their names or because they have all pictures of these names, and no other scene's data."""
+    """A scene's folder and the folders in it, folders of pictures in these, the folder above, and
+    the folders of pictures there: by their names or because they have all pictures of these names,
+    and no other scene's data."""
     wanted = {components(name)[-1:] for name in names}
     tellable = len(wanted) > 1 and all(map(is_relative, names))
-    found = [root, *_folders(root)]
+    inner = _folders(root)
+    found = [root, *inner]
+    for folder in inner[:_MOST_BESIDE]:
+        found += [f for f in _folders(folder) if _PHOTOGRAPHS.fullmatch(f.name)]
     for above in sorted(_parents(root)):
         beside = _folders(above)
         few = tellable and len(beside) <= _MOST_BESIDE

@@ -154,7 +154,7 @@ def test_guesses_are_said_once_a_scene_with_count_and_example(tmp_path, kind, sa
     assert not any(name.startswith(("/", "..", "C:")) for name in scene.frame_names)
 
 
-@pytest.mark.parametrize("folder", ["shots of the door", "Images", "DCIM", "undistorted"])
+@pytest.mark.parametrize("folder", ["shots of the door", "Images", "DCIM", "data/images"])
 def test_any_folder_of_a_colmap_scene_may_have_the_pictures(tmp_path, folder):
     check_whole(read(write("colmap", tmp_path / "door", "{}.png", folder + "/{}.png")))
 
