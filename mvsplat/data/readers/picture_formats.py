@@ -17,7 +17,8 @@ FORMATS = tuple(
 )
 SUFFIXES = frozenset(
     (
-        ".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .ppm .pgm .pnm .gif .avif .jp2 .j2k .tga"
+        ".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .ppm .pgm .pbm .pnm .gif .avif .jp2 "
+        ".j2k .tga"
     ).split()
 )
 """Of files in these formats, in lower case."""
@@ -33,7 +34,7 @@ _RAW = (
 )
 _OTHERS = {
     **dict.fromkeys((".heic", ".heif", ".hif"), _HEIC),
-    **dict.fromkeys(".dng .cr2 .cr3 .nef .arw .raf .orf .rw2 .pef .srw".split(), _RAW),
+    **dict.fromkeys(".dng .cr2 .cr3 .nef .arw .raf .orf .rw2 .pef .srw .raw".split(), _RAW),
     **dict.fromkeys((".exr", ".hdr"), ("high dynamic range", "tone-map the pictures to JPEG")),
     ".jxl": ("JPEG XL", "convert the pictures to JPEG (djxl)"),
     ".insp": ("a 360-degree camera's format", "export flat (reframed) pictures from its app"),

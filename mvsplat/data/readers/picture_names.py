@@ -11,12 +11,8 @@ from enum import IntEnum
 from functools import lru_cache
 from urllib.parse import unquote
 
-# Pictures of these suffixes can be read ...
-READABLE = frozenset(".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .ppm .pgm .pbm .pnm".split())
-# ... and a name with one of these is a picture's, whose file may have been converted since.
-_PICTURES = READABLE | frozenset(
-    ".heic .heif .avif .gif .jp2 .dng .raw .cr2 .cr3 .nef .arw .raf .orf .rw2 .exr .hdr".split()
-)
+from mvsplat.data.readers.picture_formats import NAMED_SUFFIXES, SUFFIXES
+
 # What a name without a suffix stands for (Blender's scripts write such names).
 UNSAID = (".png", ".jpg", ".jpeg")
 
@@ -38,13 +34,13 @@ def in_form(name: str, form: Form) -> str:
     plain = unicodedata.normalize("NFC", unquote(_readable_text(name))).casefold().strip()
     if form >= Form.SUFFIX:
         stem, suffix = posixpath.splitext(plain)
-        plain = stem if suffix in _PICTURES else plain
+        plain = stem if suffix in NAMED_SUFFIXES else plain
     return re.sub(r"(?<!\d)0+(?=\d)", "", plain) if form >= Form.NUMBER else plain
 
 
 def is_readable(name: str) -> bool:
     """Whether a file of this name is a picture that can be read, by its suffix."""
-    return posixpath.splitext(name)[1].lower() in READABLE
+    return posixpath.splitext(name)[1].lower() in SUFFIXES
 
 
 def components(name: str) -> tuple[str, ...]:

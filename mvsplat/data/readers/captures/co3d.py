@@ -19,11 +19,12 @@ import torch
 
 from mvsplat.data.readers.captures.frames import Frames, Pose, numbers, rigid
 from mvsplat.data.readers.clutter import entries
+from mvsplat.data.readers.finding import find_file
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
 from mvsplat.data.readers.photos import PhotoScene
 from mvsplat.data.readers.reader import Reader
-from mvsplat.data.readers.untrusted import inside, is_file, is_folder
+from mvsplat.data.readers.untrusted import is_file, is_folder
 from mvsplat.data.scene import SceneSource, Split
 
 _NAME = "frame_annotations.jgz"
@@ -83,9 +84,8 @@ class CO3DScenes(ManyScenes):
             image = frame.get("image") or {}
             # Named from the data set's root: the category comes first.
             name = str(image.get("path")).removeprefix(f"{category.name}/")
-            picture = inside(category, name)
             camera = partial(_camera, frame.get("viewpoint"), image.get("size"))
-            found.add(Path(name).name, picture if is_file(picture) else None, camera)
+            found.add(Path(name).name, find_file(name, category), camera)
         return found.scene(key)
 
     def _sequences(self) -> dict[str, list[dict[str, Any]]]:

@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvsplat.data.chunks.fields import check_cameras
+from mvsplat.data.left_out import MISSING, LeftOut
 from mvsplat.data.readers.clutter import entries
 from mvsplat.data.readers.colmap_model import ColmapImage
 from mvsplat.data.readers.lens import Lens
-from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene
+from mvsplat.data.readers.photos import Photo, PhotoScene
 from mvsplat.data.readers.picture_formats import SUFFIXES
 from mvsplat.data.readers.untrusted import in_natural_order
 
@@ -32,24 +33,21 @@ class Frames:
     def __init__(self, origin: Path) -> None:
         self.origin = origin
         self.photos: list[Photo] = []
-        self.left_out: dict[str, list[str]] = {}
+        self.left_out = LeftOut()
 
     def add(self, name: str, picture: Path | None, camera: Callable[[], tuple[Lens, Pose]]) -> None:
         """A frame: its picture, None where that is missing, and how to read its camera."""
         try:
             if picture is None:
-                self.leave_out(name, MISSING)
+                self.left_out.add(MISSING, name)
                 return
             lens, pose = camera()
             check_cameras(pose[None], lens.intrinsics[None], [name])
         except ValueError as error:
             reason = str(error).replace(f"the camera of frame {name!r}", "the camera")
-            self.leave_out(name, f"damaged cameras ({reason})")
+            self.left_out.add(f"damaged cameras ({reason})", name)
         else:
             self.photos.append(Photo(picture, name, lens, pose))
-
-    def leave_out(self, name: str, reason: str) -> None:
-        self.left_out.setdefault(reason, []).append(name)
 
     def scene(self, key: str, **options: Any) -> PhotoScene:
         """The scene of all frames.

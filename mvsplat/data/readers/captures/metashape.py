@@ -49,9 +49,9 @@ class MetashapeReader(Reader):
         for camera in cameras:
             label = str(camera.get("label"))
             if camera.find("transform") is None:
-                frames.leave_out(label, "not aligned by Metashape")
+                frames.left_out.add("not aligned by Metashape", label)
             elif camera.get("component_id") != component:
-                frames.leave_out(label, "in another component than most pictures")
+                frames.left_out.add("in another component than most pictures", label)
             else:
                 sensor = sensors.get(camera.get("sensor_id"))
                 frames.add(label, pictures.get(label), partial(_camera, camera, sensor))

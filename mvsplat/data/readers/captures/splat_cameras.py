@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mvsplat.data.readers.captures.frames import Frames, Pose, number, numbers, some_hold
+from mvsplat.data.readers.finding import find_file
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.reader import Reader
-from mvsplat.data.readers.untrusted import inside, is_file, read_json
+from mvsplat.data.readers.untrusted import is_file, read_json
 from mvsplat.data.scene import Scene
 
 _NAME = "cameras.json"
@@ -37,7 +38,8 @@ class SplatCamerasReader(Reader):
         for index, fields in enumerate(listed):
             fields = fields if isinstance(fields, dict) else {}
             name = str(fields.get("name", index))
-            frames.add(name, _picture(file.parent, fields), partial(_camera, fields))
+            picture = find_file(str(fields.get("image") or ""), file.parent)
+            frames.add(name, picture, partial(_camera, fields))
         near, far = (number(content, bound, 0.0) for bound in ("near", "far"))
         bounds = {"near": near, "far": far} if 0 < near < far else {}
         return frames.scene(path.name, **bounds)
@@ -48,14 +50,6 @@ def _camera(fields: dict[str, Any]) -> tuple[Lens, Pose]:
     matrix = numbers(fields.get("intrinsics"), (3, 3), "intrinsics")
     (fx, _, cx), (_, fy, cy), _ = matrix.tolist()
     return Lens((fx, fy), (cx, cy), size), numbers(fields.get("extrinsics"), (4, 4), "extrinsics")
-
-
-def _picture(folder: Path, fields: dict[str, Any]) -> Path | None:
-    try:
-        picture = inside(folder, str(fields.get("image") or ""))
-    except ValueError:  # none is named, or one outside of the folder
-        return None
-    return picture if is_file(picture) else None
 
 
 def _file(path: Path) -> Path:
