@@ -160,7 +160,7 @@ def test_cameras_that_only_turn_have_the_models_usual_bounds(posed, tmp_path):
     source = open_input(posed, tmp_path)
     source.scene.extrinsics = source.scene.extrinsics.clone()
     source.scene.extrinsics[:, :3, 3] = 0
-    assert depth_range(source, None, None, (1.0, 100.0)).bounds[:2] == (1.0, 100.0)
+    assert depth_range(source.scene, None, None, (1.0, 100.0)).bounds[:2] == (1.0, 100.0)
 
 
 def nearly_colmap(folder, *names):

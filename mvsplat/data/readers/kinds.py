@@ -125,7 +125,7 @@ class ColmapReader(Reader):
         """A model's folder deeper than usual: sparse/0/0, say."""
         for place in ("sparse", "colmap"):
             for folder in islice(folders_below(path / place, 3), 60):
-                if ColmapModel.is_in(folder):
+                if ColmapModel.all_in(folder):
                     return folder
         return None
 

@@ -74,7 +74,9 @@ class RealEstate10KScenes(ManyScenes):
         _find_nearest(found, [stamp for stamp, _, _ in cameras], folder)
         if cameras and not found.paths:
             raise ValueError(
-                f"{path}: none of its {len(cameras)} frames is in {folder}; {found.looked}"
+                f"{path}: none of its {len(cameras)} frames is in {folder}, nor in "
+                f"{self.root / 'frames'}: expected pictures such as frames/{split}/{key}/"
+                f"{cameras[0][0]}.png, extracted from the video; {found.looked}"
             )
         photos = [
             Photo(found.paths[stamp], stamp, lens, extrinsics)

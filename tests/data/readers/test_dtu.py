@@ -126,9 +126,11 @@ def test_missing_pictures_and_scans(tmp_path):
         DTUScenes(str(tmp_path / "scan1/images")).keys("train")
 
 
-def test_skew_is_refused_with_the_file(tmp_path):
+def test_a_camera_with_skew_is_left_out_with_its_file(tmp_path):
     write_scan(tmp_path, "scan1", scale=0.1)
     path = tmp_path / "scan1/cams/00000001_cam.txt"
     path.write_text(path.read_text().replace("289.233 0.0", "289.233 3.0"))
-    with pytest.raises(ValueError, match=r"00000001_cam.txt: the skew is 3, expected 0"):
-        DTUScenes(str(tmp_path)).scene("train", "scan1")
+    scene = DTUScenes(str(tmp_path)).scene("train", "scan1")
+    (reason,) = scene.left_out
+    assert "00000001_cam.txt: the skew is 3, expected 0" in reason
+    assert scene.left_out[reason] == ["00000001"] and "00000001" not in scene.frame_names

@@ -58,7 +58,8 @@ class LLFFReader(Reader):
         if rows.ndim != 2 or rows.shape[1] != 17:
             raise ValueError(f"{file} has the shape {list(rows.shape)}, expected [pictures, 17]")
         pictures = _matching(path, len(rows), file)
-        model = next((ColmapModel(path / m) for m in _MODELS if ColmapModel.is_in(path / m)), None)
+        models = [model for part in _MODELS for model in ColmapModel.all_in(path / part)]
+        model = models[0] if models else None
         images = [] if model is None else sorted(model.images(), key=lambda image: image.name)
         if model is not None and len(images) == len(pictures):
             lenses = model.cameras()

@@ -98,7 +98,7 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _is_model(part: Path) -> bool:
-    return ColmapModel.is_in(part / "colmap")
+    return bool(ColmapModel.all_in(part / "colmap"))
 
 
 def _has_cameras(part: Path) -> bool:
