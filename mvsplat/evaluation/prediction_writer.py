@@ -15,7 +15,8 @@ from mvsplat.evaluation.scoring import frame_numbers
 from mvsplat.export.cameras import Cameras, Frame, save_cameras
 from mvsplat.export.films import Film, FilmSettings, save_film
 from mvsplat.export.images import depth_bounds, save_png
-from mvsplat.export.ply import save_ply
+from mvsplat.export.splat_registry import writing
+from mvsplat.export.splats import save_splat
 from mvsplat.export.video import render_path
 from mvsplat.files import file_name
 from mvsplat.geometry.trajectories import CameraPath
@@ -29,12 +30,14 @@ FOLDER = "predictions"
 class PredictionWriter(Callback):
     """Writes each scene's Gaussians, a film and depth maps to ``predictions`` in the run folder.
 
-    ``<scene>.ply`` has the Gaussians and ``<scene>.cameras.json`` the context views' cameras, for
-    ``mvsplat view``; ``<scene>_interpolation.mp4`` is the film along the path between the context
-    views, and the folder ``<scene>`` has these views and their depth.
+    ``<scene>.ply`` (or another format) has the Gaussians and ``<scene>.cameras.json`` the context
+    views' cameras, for ``mvsplat view``; ``<scene>_interpolation.mp4`` is the film along the path
+    between the context views, and the folder ``<scene>`` has these views and their depth.
 
     Args:
         splats: Write the Gaussians.
+        splat_format: Suffix of their files, which chooses the format: .ply, or one that another
+            package brings (entry points of the group mvsplat.splat_formats).
         min_opacity: Leave out Gaussians that are less opaque.
         views: Write the context views, which ``mvsplat view`` shows beside the Gaussians.
         depth: Depth of the context views: "png" (16 bits in a unit that the file states), "npy"
@@ -47,6 +50,7 @@ class PredictionWriter(Callback):
     def __init__(
         self,
         splats: bool = True,
+        splat_format: str = ".ply",
         min_opacity: float = 0.0,
         views: bool = True,
         depth: Sequence[Depth] = ("png", "color"),
@@ -54,11 +58,13 @@ class PredictionWriter(Callback):
         film: FilmSettings = FilmSettings(),  # noqa: B008 (immutable)
     ):
         self.splats = splats
+        self.splat_format = f".{splat_format.lstrip('.')}"
         self.min_opacity = min_opacity
         self.views = views
         self.depth = tuple(depth)
         self.films = tuple(films)
         self.film = film
+        writing(f"scene{self.splat_format}")
         if "file" in films and film.file is None:
             raise ValueError('films has "file": name the camera path with film.file')
 
@@ -79,8 +85,8 @@ class PredictionWriter(Callback):
         for number, scene in enumerate(batch.scene):
             stem = file_name(scene)
             if self.splats:
-                path = folder / f"{stem}.ply"
-                save_ply(outputs, path, scene=number, min_opacity=self.min_opacity)
+                path = folder / f"{stem}{self.splat_format}"
+                save_splat(outputs, path, number, self.min_opacity)
             self._save_views(folder, stem, batch.context, number)
             if self.depth:
                 self._save_depth(folder / stem, pl_module, outputs, batch.context, number)
