@@ -26,7 +26,8 @@ def first_picture(data: bytes) -> bytes:
     """
     if not data.startswith(b"\xff\xd8"):
         return data
-    position, described = 2, []
+    position = 2
+    described: list[tuple[int, int]] = []
     while marker := _MARKER.search(data, position):
         kind, position = marker[1][0], marker.end()
         if kind == _END:
