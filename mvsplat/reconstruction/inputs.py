@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mvsplat.data.left_out import describe_left_out
 from mvsplat.data.loading.transforms import Shape
 from mvsplat.data.readers import registry
 from mvsplat.data.readers.clutter import entries, folders_below

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mvsplat.data.bounds import Bounds, find_bounds
 from mvsplat.data.chunks.fields import encode_depth, pack_cameras
-from mvsplat.data.left_out import MISSING, LeftOut, describe_left_out
 from mvsplat.data.chunks.jpeg import first_picture
+from mvsplat.data.left_out import MISSING, LeftOut, describe_left_out
 from mvsplat.data.loading.transforms import Shape, crop_depth, crop_image, crop_intrinsics
 from mvsplat.data.scene import Scene
 
