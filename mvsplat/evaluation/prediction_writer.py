@@ -36,8 +36,6 @@ class PredictionWriter(Callback):
 
     Args:
         splats: Write the Gaussians.
-        splat_format: Suffix of their files, which chooses the format: .ply, or one that another
-            package brings (entry points of the group mvsplat.splat_formats).
         min_opacity: Leave out Gaussians that are less opaque.
         views: Write the context views, which ``mvsplat view`` shows beside the Gaussians.
         depth: Depth of the context views: "png" (16 bits in a unit that the file states), "npy"
@@ -45,17 +43,19 @@ class PredictionWriter(Callback):
         films: Which: "interpolation" (from the first context view through all of them), "wobble",
             "spin", "file" (along the camera path that film.file names); an empty list for none.
         film: How films are made.
+        splat_format: Suffix of the Gaussians' files, which chooses the format: .ply, or one that
+            another package brings (entry points of the group mvsplat.splat_formats).
     """
 
     def __init__(
         self,
         splats: bool = True,
-        splat_format: str = ".ply",
         min_opacity: float = 0.0,
         views: bool = True,
         depth: Sequence[Depth] = ("png", "color"),
         films: Sequence[Film] = ("interpolation",),
         film: FilmSettings = FilmSettings(),  # noqa: B008 (immutable)
+        splat_format: str = ".ply",
     ):
         self.splats = splats
         self.splat_format = f".{splat_format.lstrip('.')}"

@@ -7,6 +7,7 @@ first, then green, then blue), opacity (its logit), scale_* (natural logarithms)
 World frame and harmonics basis are those of :class:`mvsplat.types.Gaussians`.
 """
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mvsplat.files import replacing
 from mvsplat.types import Gaussians
 
 _HIGHEST_DEGREE = 3
+_log = logging.getLogger("mvsplat.export")
 _WRITTEN_AT_A_TIME, _READ_AT_A_TIME = 1 << 15, 1 << 12
 
 
@@ -92,6 +94,12 @@ def load_ply(path: str | Path) -> Gaussians:
         ValueError: The file is damaged, or is a file of something else, which is named.
     """
     table, degree = _table(Path(path))
+    if "filter_3D" in (table.dtype.names or ()):
+        _log.warning(
+            "%s is Mip-Splatting's, whose 3-D filter (filter_3D) is not applied here: Gaussians "
+            "come out too small and too opaque; its create_fused_ply.py writes a file with it",
+            path,
+        )
     gaussians = without_broken(_gaussians(table, degree), path)
     warn_if_activated_twice(gaussians, path)
     return gaussians

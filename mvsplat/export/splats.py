@@ -54,6 +54,11 @@ def save_splat(
             raise
         except Exception as error:  # a format of a user's can raise anything
             raise ValueError(f"{path} cannot be written as {_told(named, error)}") from error
+        if not temporary.is_file():
+            raise ValueError(
+                f"{path} cannot be written as {named.suffix} ({named.origin}): its write made no "
+                "file at the path that it was given"
+            )
 
 
 def load_splat(path: str | Path) -> Gaussians:

@@ -15,7 +15,8 @@ class NpzFormat(SplatFormat):
     def write(self, gaussians, path, half=False):
         kind = np.float16 if half else np.float32
         arrays = {name: getattr(gaussians, name)[0].cpu().numpy() for name in FIELDS}
-        np.savez_compressed(path, **{name: array.astype(kind) for name, array in arrays.items()})
+        with path.open("wb") as file:
+            np.savez_compressed(file, **{name: a.astype(kind) for name, a in arrays.items()})
 
     def read(self, path):
         with np.load(path) as arrays:

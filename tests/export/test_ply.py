@@ -241,6 +241,18 @@ def test_gaussians_that_are_not_finite_are_left_out_and_counted(tmp_path, caplog
         load_ply(path)
 
 
+def test_a_filter_that_is_not_applied_is_named(tmp_path, caplog):
+    path = tmp_path / "scene.ply"
+    save_ply(make_gaussians(count=3, degree=0), path)
+    table = PlyData.read(str(path), mmap=False)["vertex"].data
+    mip = np.zeros(3, [*table.dtype.descr, ("filter_3D", "f4")])
+    for name in table.dtype.names:
+        mip[name] = table[name]
+    PlyData([PlyElement.describe(mip, "vertex")]).write(str(path))
+    assert load_ply(path).means.shape == (1, 3, 3)
+    assert "3-D filter (filter_3D) is not applied here" in caplog.text
+
+
 def test_legal_extremes_stay(tmp_path, caplog):
     path = tmp_path / "scene.ply"
     save_ply(make_gaussians(count=5_000, degree=0), path)

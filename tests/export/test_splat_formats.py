@@ -118,9 +118,47 @@ def test_formats_that_cannot_be_used_are_named_and_the_others_stay(tmp_path, mon
     assert "'bar'" in caplog.text and "no class derived from mvsplat.export.Splat" in caplog.text
 
 
+def test_a_format_that_writes_elsewhere_or_fails_is_named(tmp_path, monkeypatch):
+    install(tmp_path / "site", "user_poor", poor="user_poor:Poor", worse="user_poor:Worse")
+    (tmp_path / "site/user_poor.py").write_text(
+        "from mvsplat.export import SplatFormat\n"
+        "class Poor(SplatFormat):\n"
+        "    def write(self, gaussians, path): pass\n"
+        "class Worse(SplatFormat):\n"
+        "    def write(self, gaussians, path): path.write_text('half'); gaussians.colors\n"
+        "    def read(self, path): return 'no Gaussians'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    with pytest.raises(ValueError, match="scene.poor cannot be written.*made no file at the path"):
+        save_splat(make_gaussians(count=3), tmp_path / "scene.poor")
+    with pytest.raises(ValueError, match="scene.worse cannot be written.*AttributeError"):
+        save_splat(make_gaussians(count=3), tmp_path / "scene.worse")
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    (tmp_path / "scene.worse").touch()
+    with pytest.raises(ValueError, match=r"cannot be read as \.worse.*must return mvsplat.Gauss"):
+        load_splat(tmp_path / "scene.worse")
+    (tmp_path / "scene.poor").touch()
+    with pytest.raises(ValueError, match=r"'.poor' are not read. Splats are read as .*\.worse"):
+        load_splat(tmp_path / "scene.poor")
+
+
 def test_two_packages_of_one_suffix_are_named(npz, tmp_path, monkeypatch):
     install(tmp_path / "other", "user_other", npz="user_other:NpzFormat")
     monkeypatch.syspath_prepend(tmp_path / "other")
     with pytest.raises(ValueError, match=r"user_other.* and .*user_npz.* both installed for \.npz"):
         save_splat(make_gaussians(count=3), tmp_path / "scene.npz")
     save_splat(make_gaussians(count=3), tmp_path / "scene.ply")
+
+
+def test_the_longest_suffix_and_an_installed_format_come_first(tmp_path, monkeypatch):
+    formats = {"ply": "user_own:NpzFormat", "small.foo": "user_own:NpzFormat"}
+    install(tmp_path / "site", "user_own", **formats)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    gaussians = make_gaussians(count=3)
+    for name in ("scene.ply", "scene.SMALL.foo"):
+        save_splat(gaussians, tmp_path / name, half=True)
+        assert np.load(tmp_path / name)["means"].shape == (3, 3)
+    with pytest.raises(ValueError, match="suffix '.foo' are not written"):
+        save_splat(gaussians, tmp_path / "scene.foo")
+    save_ply(gaussians, tmp_path / "plain.ply")
+    assert_same(load_ply(tmp_path / "plain.ply"), gaussians)
