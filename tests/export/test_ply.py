@@ -292,10 +292,12 @@ def test_values_that_are_activated_already_are_named(tmp_path, caplog, activated
 def test_scenes_of_unusual_scale_or_opacity_are_not_called_activated(tmp_path, caplog):
     gaussians = make_gaussians(count=300)
     gaussians.scales = gaussians.scales * 1e3  # millimetres
-    gaussians.opacities = torch.full_like(gaussians.opacities, 0.7)
-    save_ply(gaussians, tmp_path / "scene.ply")
-    load_ply(tmp_path / "scene.ply")
-    assert not caplog.records
+    constant = torch.full_like(gaussians.opacities, 0.7)
+    for opacities in (constant, torch.linspace(0.45, 0.72, 300)[None]):
+        gaussians.opacities = opacities
+        save_ply(gaussians, tmp_path / "scene.ply")
+        load_ply(tmp_path / "scene.ply")
+        assert not caplog.records
 
 
 def test_lists_and_impossible_sizes_are_refused(tmp_path):
