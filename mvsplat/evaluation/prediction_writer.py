@@ -15,7 +15,8 @@ from mvsplat.evaluation.scoring import frame_numbers
 from mvsplat.export.cameras import Cameras, Frame, save_cameras
 from mvsplat.export.films import Film, FilmSettings, save_film
 from mvsplat.export.images import depth_bounds, save_png
-from mvsplat.export.ply import save_ply
+from mvsplat.export.splat_registry import writing
+from mvsplat.export.splats import save_splat
 from mvsplat.export.video import render_path
 from mvsplat.files import file_name
 from mvsplat.geometry.trajectories import CameraPath
@@ -29,9 +30,9 @@ FOLDER = "predictions"
 class PredictionWriter(Callback):
     """Writes each scene's Gaussians, a film and depth maps to ``predictions`` in the run folder.
 
-    ``<scene>.ply`` has the Gaussians and ``<scene>.cameras.json`` the context views' cameras, for
-    ``mvsplat view``; ``<scene>_interpolation.mp4`` is the film along the path between the context
-    views, and the folder ``<scene>`` has these views and their depth.
+    ``<scene>.ply`` (or another format) has the Gaussians and ``<scene>.cameras.json`` the context
+    views' cameras, for ``mvsplat view``; ``<scene>_interpolation.mp4`` is the film along the path
+    between the context views, and the folder ``<scene>`` has these views and their depth.
 
     Args:
         splats: Write the Gaussians.
@@ -42,6 +43,8 @@ class PredictionWriter(Callback):
         films: Which: "interpolation" (from the first context view through all of them), "wobble",
             "spin", "file" (along the camera path that film.file names); an empty list for none.
         film: How films are made.
+        splat_format: Suffix of the Gaussians' files, which chooses the format: .ply, or one that
+            another package brings (entry points of the group mvsplat.splat_formats).
     """
 
     def __init__(
@@ -52,13 +55,16 @@ class PredictionWriter(Callback):
         depth: Sequence[Depth] = ("png", "color"),
         films: Sequence[Film] = ("interpolation",),
         film: FilmSettings = FilmSettings(),  # noqa: B008 (immutable)
+        splat_format: str = ".ply",
     ):
         self.splats = splats
+        self.splat_format = f".{splat_format.lstrip('.')}"
         self.min_opacity = min_opacity
         self.views = views
         self.depth = tuple(depth)
         self.films = tuple(films)
         self.film = film
+        writing(f"scene{self.splat_format}")
         if "file" in films and film.file is None:
             raise ValueError('films has "file": name the camera path with film.file')
 
@@ -79,8 +85,8 @@ class PredictionWriter(Callback):
         for number, scene in enumerate(batch.scene):
             stem = file_name(scene)
             if self.splats:
-                path = folder / f"{stem}.ply"
-                save_ply(outputs, path, scene=number, min_opacity=self.min_opacity)
+                path = folder / f"{stem}{self.splat_format}"
+                save_splat(outputs, path, number, self.min_opacity)
             self._save_views(folder, stem, batch.context, number)
             if self.depth:
                 self._save_depth(folder / stem, pl_module, outputs, batch.context, number)

@@ -7,19 +7,25 @@ first, then green, then blue), opacity (its logit), scale_* (natural logarithms)
 World frame and harmonics basis are those of :class:`mvsplat.types.Gaussians`.
 """
 
+import logging
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from mvsplat.export.foreign_splats import foreign_format, foreign_ply
 from mvsplat.export.placement import Axis, Placement
+from mvsplat.export.soundness import one_scene, warn_if_activated_twice, without_broken
+from mvsplat.export.splat_format import SplatFormat
 from mvsplat.files import replacing
 from mvsplat.types import Gaussians
 
 _HIGHEST_DEGREE = 3
+_log = logging.getLogger("mvsplat.export")
 _WRITTEN_AT_A_TIME, _READ_AT_A_TIME = 1 << 15, 1 << 12
 
 
@@ -54,10 +60,10 @@ def save_ply(
         ValueError: The scene is not in the batch, a value is not finite, an option is not valid,
             or the harmonics are of no degree that PLY files have (0 to 3).
     """
-    chosen = _one_scene(gaussians, scene)
+    chosen = _fields(one_scene(gaussians, scene))
     kept = _kept(chosen, min_opacity, max_scale)
     count = len(chosen["mean"]) if kept is None else int(kept.sum())
-    degree = _degree(chosen["harmonics"].shape[-1], str(path))
+    degree = _degree(chosen["harmonics"].shape[-1])
     placement = Placement(_median(chosen["mean"], kept) if recenter else None, up_axis, up)
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(_header(_properties(degree), count, placement.comments()))
@@ -79,66 +85,113 @@ def save_ply(
 def load_ply(path: str | Path) -> Gaussians:
     """Read a 3DGS PLY file, of this package or any other program, as a batch of one scene.
 
+    Gaussians with values that are not finite are left out and counted in a warning; values that
+    look as if they were not stored as logits and logarithms are named in one.
+
     Raises:
         FileNotFoundError: There is no such file.
         OSError: It cannot be read.
-        ValueError: The file is damaged, or is a PLY file of something other than Gaussians.
+        ValueError: The file is damaged, or is a file of something else, which is named.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no PLY file at {path}")
-    table = _table(path)
+    table, degree = _table(Path(path))
+    if "filter_3D" in (table.dtype.names or ()):
+        _log.warning(
+            "%s is Mip-Splatting's, whose 3-D filter (filter_3D) is not applied here: Gaussians "
+            "come out too small and too opaque; its create_fused_ply.py writes a file with it",
+            path,
+        )
+    gaussians = without_broken(_gaussians(table, degree), path)
+    warn_if_activated_twice(gaussians, path)
+    return gaussians
+
+
+class PlyFormat(SplatFormat):
+    """The format ``.ply``."""
+
+    about = "3DGS PLY"
+
+    def write(
+        self,
+        gaussians: Gaussians,
+        path: Path,
+        recenter: bool = False,
+        up_axis: Axis | None = None,
+        up: tuple[float, float, float] = (0.0, -1.0, 0.0),
+    ) -> None:
+        save_ply(gaussians, path, recenter=recenter, up_axis=up_axis, up=up)
+
+    def read(self, path: Path) -> Gaussians:
+        return load_ply(path)
+
+    def check(self, path: Path) -> None:
+        _table(path)
+
+
+def _table(path: Path) -> tuple[np.ndarray, int]:
+    """The Gaussians of a PLY file, which stay on disk until they are used, and their degree."""
+    elements = _elements(path)
+    table = elements["vertex"].data
     names: tuple[str, ...] = table.dtype.names or ()
     rest = sum(name.startswith("f_rest_") for name in names)
-    degree = _degree(1 + math.ceil(rest / 3), str(path))
-    properties = [name for name in _properties(degree) if name[0] != "n"]
-    if missing := [name for name in properties if name not in names]:
+    foreign = foreign_ply(path, [element.name for element in elements], names)
+    problem = f"{path} is not a file of 3-D Gaussians: "
+    if missing := [name for name in _read_properties(0) if name not in names]:
         raise ValueError(
-            f"{path} is not a file of 3-D Gaussians: its points have no {', '.join(missing[:4])}"
+            f"{problem}its points have no {', '.join(missing[:4])}"
             f"{' ...' if len(missing) > 4 else ''}; they have {', '.join(names[:8])}"
+            f"{f'. It is {foreign}' if foreign else ''}"
         )
+    try:
+        degree = _degree(1 + math.ceil(rest / 3))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    properties = _read_properties(degree)
+    if missing := [name for name in properties if name not in names]:
+        raise ValueError(f"{problem}its points have {rest} f_rest_*, but no {missing[0]}")
     if lists := [name for name in properties if table.dtype[name].kind not in "fiu"]:
         raise ValueError(f"{path}: {lists[0]} is a list for every point, expected one number")
-    return _gaussians(table, degree, str(path))
+    return table, degree
 
 
-def _table(path: str | Path) -> np.ndarray:
-    """The points of a PLY file; binary ones stay on disk until they are used."""
+def _elements(path: Path) -> Any:
     from plyfile import PlyData, PlyParseError
 
+    if not path.is_file():
+        raise FileNotFoundError(f"no PLY file at {path}")
     try:
         elements = PlyData.read(str(path))
     except (PlyParseError, ValueError, MemoryError, OverflowError) as error:
+        if foreign := foreign_format(path):
+            raise ValueError(f"{path} is {foreign}") from error
         raise ValueError(f"{path} is damaged, or no PLY file: {error}") from error
     except OSError as error:
         raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
     if "vertex" not in elements:
         raise ValueError(f"{path} holds no Gaussians: it has no element named vertex")
-    return elements["vertex"].data
+    return elements
 
 
-def _one_scene(gaussians: Gaussians, scene: int | None) -> dict[str, Tensor]:
-    scenes = len(gaussians.means)
-    if scene is None and scenes != 1:
-        raise ValueError(f"these are the Gaussians of {scenes} scenes: choose one with scene=")
-    scene = 0 if scene is None else scene
-    if not 0 <= scene < scenes:
-        raise ValueError(f"there is no scene {scene}: these are the Gaussians of {scenes} scenes")
+def _read_properties(degree: int) -> list[str]:
+    return [name for name in _properties(degree) if name[0] != "n"]
+
+
+def _fields(gaussians: Gaussians) -> dict[str, Tensor]:
     return {
-        "mean": gaussians.means[scene].detach(),
-        "harmonics": gaussians.harmonics[scene].detach(),
-        "opacity": gaussians.opacities[scene].detach(),
-        "scale": gaussians.scales[scene].detach(),
-        "rotation": gaussians.rotations[scene].detach(),
+        "mean": gaussians.means[0],
+        "harmonics": gaussians.harmonics[0],
+        "opacity": gaussians.opacities[0],
+        "scale": gaussians.scales[0],
+        "rotation": gaussians.rotations[0],
     }
 
 
-def _degree(coefficients: int, path: str) -> int:
+def _degree(coefficients: int) -> int:
     """The degree of harmonics with so many coefficients."""
     for degree in range(_HIGHEST_DEGREE + 1):
         if coefficients == (degree + 1) ** 2:
             return degree
     raise ValueError(
-        f"{path}: PLY files hold harmonics of degree 0 to {_HIGHEST_DEGREE}, which have 1, 4, 9 "
+        f"PLY files hold harmonics of degree 0 to {_HIGHEST_DEGREE}, which have 1, 4, 9 "
         f"or 16 coefficients a colour; found {coefficients}"
     )
 
@@ -194,23 +247,21 @@ def _rows(part: dict[str, Tensor]) -> np.ndarray:
     return rows.cpu().numpy().astype("<f4", copy=False)
 
 
-def _gaussians(table: np.ndarray, degree: int, path: str) -> Gaussians:
+def _gaussians(table: np.ndarray, degree: int) -> Gaussians:
     """The table's columns as fields, made a few thousand rows at a time."""
     columns = _columns(degree)
     fields = {name: torch.empty(len(table), len(columns[name])) for name in columns}
     for start in range(0, len(table), _READ_AT_A_TIME):
         span = slice(start, start + _READ_AT_A_TIME)
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found
+        with np.errstate(
+            over="ignore"
+        ):  # what float32 cannot hold becomes infinite, and is left out
             for name, values in fields.items():
                 for column, property_name in enumerate(columns[name]):
                     values[span].numpy()[:, column] = table[property_name][span]
         fields["scales"][span].exp_()
         fields["opacities"][span].sigmoid_()
         fields["rotations"][span] = _unit(fields["rotations"][span])
-        for name, values in fields.items():
-            if len(bad := (~values[span].isfinite().all(dim=-1)).nonzero()):
-                number = start + int(bad[0])
-                raise ValueError(f"{path} is damaged: {name} of Gaussian {number} are not finite")
     return Gaussians(
         means=fields["means"][None],
         scales=fields["scales"][None],

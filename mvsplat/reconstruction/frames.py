@@ -39,14 +39,33 @@ class CroppedFrame:
     blur: float
 
 
+class UnreadablePhoto(ValueError):
+    """A photograph is missing or damaged, or not of its camera's shape.
+
+    Args:
+        index: Its number in the scene.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(reason)
+        self.index = index
+        self.reason = reason
+
+
 def read_frame(scene: Scene, index: int, name: str, shape: Shape) -> CroppedFrame:
     """Read and crop a photograph.
 
     Raises:
-        ValueError: It cannot be read.
+        UnreadablePhoto: It cannot be read.
     """
-    with any_size():
-        image = scene.image(index)
+    try:
+        with any_size():
+            image = scene.image(index)
+    except (ValueError, OSError) as error:
+        folder, _, problem = str(error).partition(f"{name} ")
+        named = problem and (not folder or folder[-1] in "/\\")
+        raise UnreadablePhoto(index, problem if named else str(error)) from error
     size = (image.height, image.width)
     return CroppedFrame(
         index,

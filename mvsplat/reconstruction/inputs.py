@@ -1,7 +1,7 @@
 """What a user hands in, as one scene with cameras: photographs, a video, or data that has them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mvsplat.data.left_out import describe_left_out
 from mvsplat.data.loading.transforms import Shape
 from mvsplat.data.readers import registry
 from mvsplat.data.readers.clutter import entries, folders_below
@@ -26,7 +25,8 @@ from mvsplat.data.scene import Scene, Split
 from mvsplat.reconstruction import collecting, pictures, video
 from mvsplat.reconstruction.cameras.structure_from_motion import CameraEstimate, estimate_cameras
 from mvsplat.reconstruction.collecting import LONGEST_SIDE, Collection, photo_paths
-from mvsplat.reconstruction.frames import CroppedFrame, read_frame
+from mvsplat.reconstruction.frames import CroppedFrame, UnreadablePhoto, read_frame
+from mvsplat.reconstruction.part_of_scene import PartOfScene
 from mvsplat.reconstruction.pictures import LoadedPhoto
 
 Progress = Callable[[str, int, int], None]
@@ -38,6 +38,7 @@ _DEPTH = 4
 _LOOKED_AT = 500
 PHOTOS = "photos"
 """The format that means just the photos."""
+_NAMED = 3
 
 
 @dataclass
@@ -51,6 +52,7 @@ class SceneInput:
         dropped: Why photographs cannot be used, by name.
         notes: What else a user should know.
         estimate: How the cameras were estimated, if they were.
+        unreadable: Frames whose photographs were found to be unreadable.
     """
 
     scene: Scene
@@ -59,10 +61,41 @@ class SceneInput:
     dropped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     estimate: CameraEstimate | None = None
+    unreadable: set[int] = field(default_factory=set)
 
     def frame(self, index: int, shape: Shape) -> CroppedFrame:
-        """Read a photograph and crop it to a model's size."""
+        """Read a photograph and crop it to a model's size.
+
+        Raises:
+            UnreadablePhoto: It cannot be read.
+        """
         return read_frame(self.scene, index, self.names[index], shape)
+
+    def readable(self, indices: Sequence[int], shape: Shape) -> list[CroppedFrame]:
+        """Those of some photographs that can be read, cropped; the others join ``dropped``."""
+        frames = []
+        for index in indices:
+            try:
+                frames.append(self.frame(index, shape))
+            except UnreadablePhoto as error:
+                self.drop(error)
+        return frames
+
+    def drop(self, error: UnreadablePhoto) -> None:
+        """Note a photograph that cannot be read."""
+        self.dropped[self.names[error.index]] = error.reason
+        self.unreadable.add(error.index)
+
+    def without_unreadable(self) -> "SceneInput":
+        """The input without the photographs that were found to be unreadable.
+
+        Raises:
+            ValueError: Fewer than two are left; lists the others.
+        """
+        kept = [index for index in range(len(self.names)) if index not in self.unreadable]
+        _check_enough(self.kind, len(kept), self.dropped)
+        names = [self.names[index] for index in kept]
+        return replace(self, scene=PartOfScene(self.scene, kept), names=names, unreadable=set())
 
 
 def open_input(
@@ -151,12 +184,16 @@ def _from_data(path: Path, wanted: str | None, format: Format) -> SceneInput:
 def _with_cameras(scene: Scene, kind: str) -> SceneInput:
     names = [str(name) for name in scene.frame_names or range(len(scene))]
     dropped = {name: reason for reason, found in scene.left_out.items() for name in found}
-    if len(scene) < 2:
-        reasons = f" (left out: {describe_left_out(scene.left_out)})" if scene.left_out else ""
-        raise ValueError(
-            f"{kind}: the scene has {len(scene)} frame; at least two are needed{reasons}"
-        )
+    _check_enough(kind, len(scene), dropped)
     return SceneInput(scene, names, kind, dropped, notes=list(scene.notes))
+
+
+def _check_enough(kind: str, usable: int, dropped: dict[str, str]) -> None:
+    if usable < 2:
+        lines = [f"  {name}: {reason}" for name, reason in list(dropped.items())[:_NAMED]]
+        lines += [f"  ... and {len(dropped) - _NAMED} more"] if len(dropped) > _NAMED else []
+        first = f"{kind}: of {usable + len(dropped)} photos {usable or 'none'} can be used"
+        raise ValueError("\n".join([f"{first}, at least two are needed", *lines]))
 
 
 def _from_folder(path: Path, work: Path, seed: int, progress: Progress) -> SceneInput:

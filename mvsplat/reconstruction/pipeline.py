@@ -2,8 +2,9 @@
 
 import tempfile
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -14,13 +15,14 @@ from mvsplat.geometry.view_choice import choose_context
 from mvsplat.reconstruction.checkpoint import TrainedModel, load_trained
 from mvsplat.reconstruction.depth_range import DepthRange, depth_range
 from mvsplat.reconstruction.frames import CroppedFrame, as_views
-from mvsplat.reconstruction.inputs import open_input
+from mvsplat.reconstruction.inputs import SceneInput, open_input
 from mvsplat.reconstruction.result import Reconstruction
 from mvsplat.reconstruction.scaling import scaling_to
 from mvsplat.reconstruction.stages import Stages
 from mvsplat.types import Gaussians
 
 _USUAL_VIEWS = 3
+_LOOK_AT_ALL, _SMALL = 3, (16, 16)
 
 
 def reconstruct(
@@ -86,19 +88,64 @@ def reconstruct(
         with stages.stage("Opening the input"):
             found = open_input(photos, Path(work.name), scene, frames, seed, stages.update, format)
         with stages.stage("Choosing views"):
-            depth = depth_range(found.scene, near, far, (model.near, model.far))
-            context, left_out = choose_photos(found.scene, depth, views, held_out)
-            _check_count(len(context), model)
-        with stages.stage("Reading photos"):
-            context_frames = [found.frame(index, shape) for index in context]
+            chosen = _choose_readable(found, model, near, far, views, held_out, shape)
         with stages.stage("Predicting Gaussians"):
-            gaussians = predict(model, context_frames, depth.bounds)
+            gaussians = predict(model, chosen.context, chosen.bounds)
     except BaseException:
         work.cleanup()
         raise
     return Reconstruction(
-        gaussians, model, found, context_frames, left_out, depth.bounds, shape, stages, work
+        gaussians,
+        model,
+        chosen.source,
+        chosen.context,
+        chosen.left_out,
+        chosen.bounds,
+        shape,
+        stages,
+        work,
     )
+
+
+class _Chosen(NamedTuple):
+    source: SceneInput
+    context: list[CroppedFrame]
+    left_out: list[int]
+    bounds: Bounds
+
+
+def _choose_readable(
+    source: SceneInput,
+    model: TrainedModel,
+    near: float | None,
+    far: float | None,
+    views: int | Literal["all"] | None,
+    held_out: int,
+    shape: Shape,
+) -> _Chosen:
+    """Bounds, context photographs, read, and others; what cannot be read is dropped, and others
+    are chosen.
+
+    Raises:
+        ValueError: Fewer than two photographs can be read, or fewer have cameras than asked for.
+    """
+    for attempt in count():
+        if attempt == _LOOK_AT_ALL:  # many are damaged: no more of them one by one
+            source.readable(range(len(source.scene)), _SMALL)
+            source = source.without_unreadable()
+        wanted = views
+        if attempt and isinstance(views, int) and views > len(source.scene):
+            wanted = len(source.scene)
+        depth = depth_range(source.scene, near, far, (model.near, model.far))
+        context, left_out = choose_photos(source.scene, depth, wanted, held_out)
+        _check_count(len(context), model)
+        frames = source.readable(context, shape)
+        if len(frames) == len(context):
+            break
+        source = source.without_unreadable()
+    if wanted != views:
+        source.notes.append(f"views is {views}, but only {wanted} photos can be used: all are")
+    return _Chosen(source, frames, left_out, depth.bounds)
 
 
 def _check_count(count: int, model: TrainedModel) -> None:

@@ -90,7 +90,7 @@ class ReconstructedScene:
     @cached_property
     def left_out(self) -> list[CroppedFrame]:
         """Photographs the scene was not made from, to compare it with."""
-        return [self.source.frame(index, self.shape) for index in self._left_out]
+        return self.source.readable(self._left_out, self.shape)
 
     @cached_property
     def cameras(self) -> Cameras:

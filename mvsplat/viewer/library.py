@@ -1,15 +1,21 @@
 """What there is to look at in files and folders: splats, their cameras, scores and pictures."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mvsplat.export.cameras import cameras_of
+from mvsplat.export.foreign_splats import SUFFIXES as FOREIGN
+from mvsplat.export.splat_registry import readable_suffixes
+from mvsplat.export.splats import check_splat
 
 _FOLDERS = ("", "predictions")
 """Where in a folder splats are looked for: a reconstruction's own folder, a run's predictions."""
+_TOLD = 4
+_log = logging.getLogger("mvsplat.viewer")
 
 
 @dataclass(frozen=True)
@@ -34,26 +40,36 @@ class Item:
 
 
 def find_items(paths: Sequence[str | Path]) -> list[Item]:
-    """Everything to look at in PLY files, folders of ``reconstruct`` and run folders.
+    """Everything to look at in splat files, folders of ``reconstruct`` and run folders.
+
+    Splats that cannot be read are left out with a warning, as long as there are others.
 
     Raises:
         FileNotFoundError: A path is not there.
-        ValueError: There are no paths, or one has no splat; says how to make one.
+        ValueError: There are no paths, one has no splat, or none can be read; says what to do.
     """
     if not paths:
         raise ValueError(
             "nothing to look at: name a PLY file, a run folder or a folder written by reconstruct"
         )
-    found = [(Path(path), _plys(Path(path))) for path in paths]
+    problems: list[str] = []
+    found = [(Path(path), _splats(Path(path), problems)) for path in paths]
     names = _short_names([path for path, _ in found])
-    return [
+    items = [
         item
-        for (path, plys), result in zip(found, names, strict=True)
-        for item in _items(path, plys, result)
+        for (path, splats), result in zip(found, names, strict=True)
+        for item in _items(path, splats, result)
     ]
+    if not items:
+        more = [f"... and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
+        raise ValueError("\n".join([*problems[:_TOLD], *more]))
+    for problem in problems:
+        _log.warning("left out: %s", problem)
+    return items
 
 
-def _plys(path: Path) -> list[Path]:
+def _splats(path: Path, problems: list[str]) -> list[Path]:
+    """The splats at a path that can be read; what is wrong with others joins the problems."""
     if not path.exists():
         raise FileNotFoundError(f"no file or folder at {path}")
     if path.is_file():
@@ -62,26 +78,57 @@ def _plys(path: Path) -> list[Path]:
                 f"{path} is a checkpoint, which has no scene: `mvsplat reconstruct PHOTOS "
                 f"--checkpoint {path}` makes one, `mvsplat predict` those of a data set"
             )
-        return [path]
+        return _readable([path], problems)
+    before = len(problems)
     for folder in _FOLDERS:
-        if plys := sorted(p for p in (path / folder).glob("*.ply") if p.name[0] != "."):
-            return plys
+        if splats := _readable(_candidates(path / folder), problems):
+            return splats
+    if len(problems) > before:
+        return []
     hint = (
         f"; write the scenes of this run with `mvsplat predict --config {path}/config.yaml "
         f"--run_dir {path} --ckpt_path last`"
         if (path / "config.yaml").is_file()
-        else ", nor has its folder predictions"
+        else ", nor has its folder predictions" + _hint_below(path)
     )
     raise ValueError(f"{path} has no PLY file{hint}")
 
 
-def _items(path: Path, plys: list[Path], result: str) -> Iterator[Item]:
-    if path.is_file():
-        yield Item(result, path.stem, path, cameras_of(path))
-        return
-    tests = list(_tests(path))
-    for ply in plys:
-        scene = path.name if [ply.name] == [p.name for p in plys] == ["scene.ply"] else ply.stem
+def _candidates(folder: Path) -> list[Path]:
+    """Files that are named like splats, of formats that are read and of others."""
+    if not folder.is_dir():
+        return []
+    suffixes = (*readable_suffixes(), *FOREIGN)
+    files = (path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
+    return sorted(path for path in files if path.name.lower().endswith(suffixes))
+
+
+def _readable(candidates: list[Path], problems: list[str]) -> list[Path]:
+    readable = []
+    for path in candidates:
+        try:
+            check_splat(path)
+            readable.append(path)
+        except (ValueError, OSError) as error:
+            problems.append(str(error))
+    return readable
+
+
+def _hint_below(path: Path) -> str:
+    """Where splats are farther down, as 3DGS's own program writes them."""
+    for pattern in ("*/*.ply", "*/*/*.ply"):
+        if below := sorted(path.glob(pattern), key=lambda p: (len(p.parent.name), p)):
+            return f"; did you mean {below[-1]}?"
+    return ""
+
+
+def _items(path: Path, splats: list[Path], result: str) -> Iterator[Item]:
+    tests = [] if path.is_file() else list(_tests(path))
+    stems = [splat.stem for splat in splats]
+    for ply in splats:
+        only = not path.is_file() and len(splats) == 1 and ply.name == "scene.ply"
+        own = ply.stem if stems.count(ply.stem) == 1 else ply.name
+        scene = path.name if only else own
         sheet: Path | None = None
         scores: dict[str, float] = {}
         for folder, scenes in tests:

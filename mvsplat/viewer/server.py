@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import socket
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mvsplat.export.cameras import load_cameras
-from mvsplat.export.ply import load_ply
+from mvsplat.export.splats import load_splat
 from mvsplat.viewer.library import Item, find_items
 from mvsplat.viewer.scene import ViewedScene
 from mvsplat.viewer.session import Session
 
 DEFAULT_PORT = 8080
+_log = logging.getLogger("mvsplat.viewer")
 
 
 class Viewer:
@@ -25,22 +27,21 @@ class Viewer:
     ...     viewer.wait()
 
     Args:
-        paths: PLY files, run folders, folders written by ``reconstruct``.
+        paths: Splat files, run folders, folders written by ``reconstruct``.
         host: Address to listen at; the default is reached from this machine only.
         port: Port to listen at; 0 takes a free one.
 
     Raises:
         RuntimeError: viser is not installed.
         FileNotFoundError: A path is not there.
-        ValueError: There is nothing to look at, or the first splat is damaged.
+        ValueError: There is nothing to look at, or no splat can be read.
         OSError: The address or port cannot be used.
     """
 
     def __init__(
         self, paths: Sequence[str | Path], host: str = "127.0.0.1", port: int = DEFAULT_PORT
     ):
-        self._items = find_items(paths)
-        _load(self._items[0])
+        self._items = _from_first_usable(find_items(paths))
         _check_address(host, port)
         self._sessions: dict[int, Session] = {}
         self._server = _quiet_server(host, port)
@@ -77,16 +78,37 @@ class Viewer:
         self.stop()
 
 
+def _from_first_usable(items: list[Item]) -> list[Item]:
+    """The items without those at the beginning that cannot be shown, which are named.
+
+    Raises:
+        OSError, ValueError: None can be shown.
+    """
+    for number, item in enumerate(items):
+        try:
+            _load(item)
+            return items[number:]
+        except (ValueError, OSError) as error:
+            if number + 1 == len(items):
+                raise
+            _log.warning("left out: %s", error)
+    return []
+
+
 def _load(item: Item) -> ViewedScene:
     return _read(item.ply, item.cameras)
 
 
 @lru_cache(maxsize=4)
 def _read(ply: Path, cameras: Path | None) -> ViewedScene:
-    gaussians = load_ply(ply)
+    gaussians = load_splat(ply)
     if gaussians.means.shape[1] == 0:
         raise ValueError(f"{ply} has no Gaussians to show: it holds 0")
-    return ViewedScene(gaussians, None if cameras is None else load_cameras(cameras))
+    try:
+        return ViewedScene(gaussians, None if cameras is None else load_cameras(cameras))
+    except (ValueError, OSError) as error:
+        _log.warning("%s is shown without cameras: %s", ply, error)
+        return ViewedScene(gaussians, None)
 
 
 def _quiet_server(host: str, port: int) -> Any:

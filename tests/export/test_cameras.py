@@ -63,7 +63,7 @@ def test_a_splat_finds_its_own_cameras_before_the_folders(tmp_path):
         (lambda c: c["frames"][1].pop("extrinsics"), "frame 1: extrinsics is not a 4x4 matrix"),
         (lambda c: c["frames"][1].update(intrinsics=[[1, 2], [3]]), "frame 1: intrinsics is not"),
         (lambda c: c["frames"][0]["extrinsics"][0].__setitem__(0, 9), "is no rotation"),
-        (lambda c: c["frames"][0]["intrinsics"][0].__setitem__(0, -1), "not positive"),
+        (lambda c: c["frames"][0]["intrinsics"][0].__setitem__(0, -1), "positive focal lengths"),
         (lambda c: c["frames"][0].update(width=0), "a size of 0x30 pixels"),
     ],
 )

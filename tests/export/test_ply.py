@@ -184,19 +184,44 @@ def test_damaged_and_foreign_files_are_named(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"scene\.ply is damaged, or no PLY file"):
             load_ply(path)
-    mesh = np.zeros(4, [("x", "f4"), ("y", "f4"), ("z", "f4"), ("red", "u1")])
-    PlyData([PlyElement.describe(mesh, "vertex")]).write(str(path))
-    with pytest.raises(ValueError, match="not a file of 3-D Gaussians.* no f_dc_0.* x, y, z, red"):
-        load_ply(path)
-    PlyData([PlyElement.describe(mesh, "points")]).write(str(path))
+    PlyData([PlyElement.describe(np.zeros(4, [("x", "f4")]), "points")]).write(str(path))
     with pytest.raises(ValueError, match="no element named vertex"):
         load_ply(path)
 
 
-def test_values_that_are_no_gaussians_are_named(tmp_path):
+def write_elements(path, properties, *others) -> None:
+    table = np.zeros(4, [(name, "f4") for name in properties])
+    elements = [PlyElement.describe(table, "vertex")]
+    elements += [PlyElement.describe(np.zeros(1, [("a", "i4")]), name) for name in others]
+    PlyData(elements).write(str(path))
+
+
+@pytest.mark.parametrize(
+    ("properties", "others", "message"),
+    [
+        ("x y z red green blue", [], r"no f_dc_0.* have x, y, z, red.*point cloud.*reconstruct"),
+        ("x y z nx ny nz", ["face"], "It is a mesh.*mvsplat reconstruct"),
+        (
+            "packed_position packed_rotation packed_scale packed_color",
+            ["chunk"],
+            "compressed PLY.*SuperSplat.*as PLY, uncompressed.*splat-transform scene.ply",
+        ),
+        ("x y z f_offset_0 f_anchor_feat_0 opacity scale_0", [], "anchors of Scaffold-GS"),
+        ("x y z f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 rot_0", [], "2-D Gaussians"),
+    ],
+)
+def test_other_things_in_ply_files_are_named(tmp_path, properties, others, message):
     path = tmp_path / "scene.ply"
-    save_ply(make_gaussians(count=5_000, degree=0), path)
+    write_elements(path, properties.split(), *others)
+    with pytest.raises(ValueError, match=rf"scene\.ply is not a file of 3-D Gaussians.*{message}"):
+        load_ply(path)
+
+
+def test_gaussians_that_are_not_finite_are_left_out_and_counted(tmp_path, caplog):
+    path, whole = tmp_path / "scene.ply", make_gaussians(count=50_000, degree=0)
+    save_ply(whole, path)
     table = PlyData.read(str(path), mmap=False)["vertex"].data
+    others = [*range(4321), *range(4322, 50_000)]
     for name, value, field in (
         ("y", math.nan, "means"), ("scale_1", 1000.0, "scales"), ("rot_0", math.inf, "rotations"),
         ("f_dc_2", -math.inf, "harmonics"), ("opacity", math.nan, "opacities"),
@@ -204,8 +229,34 @@ def test_values_that_are_no_gaussians_are_named(tmp_path):
         damaged = table.copy()
         damaged[name][4321] = value
         PlyData([PlyElement.describe(damaged, "vertex")]).write(str(path))
-        with pytest.raises(ValueError, match=rf"scene\.ply is damaged: {field} of Gaussian 4321 "):
-            load_ply(path)
+        caplog.clear()
+        loaded = load_ply(path)
+        assert torch.equal(loaded.means[0], whole.means[0, others])
+        assert loaded.opacities.shape == (1, 49_999) and loaded.harmonics.shape[1] == 49_999
+        assert "scene.ply: 1 of 50000 Gaussians are left out" in caplog.text
+        assert f"{field} of Gaussian 4321 are not finite" in caplog.text
+    table["z"] = math.inf
+    PlyData([PlyElement.describe(table, "vertex")]).write(str(path))
+    with pytest.raises(ValueError, match=r"scene\.ply is damaged: none of its 50000 Gaussians"):
+        load_ply(path)
+
+
+def test_a_filter_that_is_not_applied_is_named(tmp_path, caplog):
+    path = tmp_path / "scene.ply"
+    save_ply(make_gaussians(count=3, degree=0), path)
+    table = PlyData.read(str(path), mmap=False)["vertex"].data
+    mip = np.zeros(3, [*table.dtype.descr, ("filter_3D", "f4")])
+    for name in table.dtype.names:
+        mip[name] = table[name]
+    PlyData([PlyElement.describe(mip, "vertex")]).write(str(path))
+    assert load_ply(path).means.shape == (1, 3, 3)
+    assert "3-D filter (filter_3D) is not applied here" in caplog.text
+
+
+def test_legal_extremes_stay(tmp_path, caplog):
+    path = tmp_path / "scene.ply"
+    save_ply(make_gaussians(count=5_000, degree=0), path)
+    table = PlyData.read(str(path), mmap=False)["vertex"].data
     exact = table.copy()  # what some programs write for opacity 1 and 0, scale 0 and no rotation
     exact["opacity"][:2], exact["scale_0"][0] = (math.inf, -math.inf), -math.inf
     for i in range(4):
@@ -214,6 +265,39 @@ def test_values_that_are_no_gaussians_are_named(tmp_path):
     loaded = load_ply(path)
     assert loaded.opacities[0, :2].tolist() == [1, 0] and loaded.scales[0, 0, 0] == 0
     assert loaded.rotations[0, 1].tolist() == [1, 0, 0, 0]
+    assert loaded.means.shape == (1, 5_000, 3) and not caplog.records
+
+
+@pytest.mark.parametrize("activated", ["opacity", "scale"])
+def test_values_that_are_activated_already_are_named(tmp_path, caplog, activated):
+    """As older feed-forward programs write them: the way out that the warning names is right."""
+    path, gaussians = tmp_path / "scene.ply", make_gaussians(count=300)
+    save_ply(gaussians, path)
+    table = PlyData.read(str(path), mmap=False)["vertex"].data
+    if activated == "opacity":
+        table["opacity"] = gaussians.opacities[0]
+    else:
+        for i in range(3):
+            table[f"scale_{i}"] = gaussians.scales[0, :, i]
+    PlyData([PlyElement.describe(table, "vertex")]).write(str(path))
+    loaded = load_ply(path)
+    (record,) = caplog.records
+    field = {"opacity": "opacities", "scale": "scales"}[activated]
+    assert f"all {field} are stored as" in record.message and str(path) in record.message
+    way_out = re.search(r"gaussians\.(\w+) = gaussians\.\1\.(\w+)\(\)", record.message)
+    mended = getattr(getattr(loaded, way_out[1]), way_out[2])()
+    torch.testing.assert_close(mended, getattr(gaussians, field), rtol=1e-3, atol=1e-5)
+
+
+def test_scenes_of_unusual_scale_or_opacity_are_not_called_activated(tmp_path, caplog):
+    gaussians = make_gaussians(count=300)
+    gaussians.scales = gaussians.scales * 1e3  # millimetres
+    constant = torch.full_like(gaussians.opacities, 0.7)
+    for opacities in (constant, torch.linspace(0.45, 0.72, 300)[None]):
+        gaussians.opacities = opacities
+        save_ply(gaussians, tmp_path / "scene.ply")
+        load_ply(tmp_path / "scene.ply")
+        assert not caplog.records
 
 
 def test_lists_and_impossible_sizes_are_refused(tmp_path):

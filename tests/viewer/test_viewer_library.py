@@ -1,11 +1,21 @@
 """What the viewer finds in files and folders, and what it says where it finds nothing."""
 
+import gzip
+import json
+import struct
+
 import pytest
 from viewer_scenes import LENS, make_gaussians, make_poses, write_run
 
 from mvsplat.export import save_cameras, save_ply
 from mvsplat.export.cameras import Cameras, Frame
 from mvsplat.viewer import find_items
+
+
+def glb(content: dict) -> bytes:
+    """A binary glTF file with nothing but its JSON."""
+    text = json.dumps(content).encode()
+    return struct.pack("<4sIIII", b"glTF", 2, 20 + len(text), len(text), 0x4E4F534A) + text
 
 
 def test_a_run_has_scenes_with_cameras_scores_and_sheets(tmp_path):
@@ -49,6 +59,10 @@ def test_what_cannot_be_looked_at_is_named_with_the_way_out(tmp_path):
         find_items([tmp_path / "nothing"])
     with pytest.raises(ValueError, match=r"has no PLY file, nor has its folder predictions"):
         find_items([tmp_path])
+    save_ply(make_gaussians(0), tmp_path / "point_cloud" / "iteration_7000" / "point_cloud.ply")
+    save_ply(make_gaussians(0), tmp_path / "point_cloud" / "iteration_30000" / "point_cloud.ply")
+    with pytest.raises(ValueError, match=r"did you mean .*iteration_30000/point_cloud\.ply"):
+        find_items([tmp_path])
     (tmp_path / "config.yaml").touch()
     with pytest.raises(ValueError, match=r"mvsplat predict --config .*config\.yaml"):
         find_items([tmp_path])
@@ -57,3 +71,44 @@ def test_what_cannot_be_looked_at_is_named_with_the_way_out(tmp_path):
         find_items([tmp_path / "last.ckpt"])
     with pytest.raises(ValueError, match="nothing to look at"):
         find_items([])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.splat", bytes(320), "is a .splat file.*as PLY.*splat-transform x.splat scene.ply"),
+        ("x.ksplat", bytes(320), "is a .ksplat file"),
+        ("x.spz", gzip.compress(b"NGSP" + bytes(20)), "is an .spz file"),
+        ("x.sog", b"PK", "is an .sog file"),
+        ("x.glb", glb({"extensionsUsed": ["KHR_gaussian_splatting"]}), "glTF file with Gaussians"),
+        ("x.glb", glb({"meshes": []}), "glTF file without Gaussians.*not Gaussians"),
+    ],
+)
+def test_formats_that_are_not_read_are_named(tmp_path, name, content, message, caplog):
+    (tmp_path / name).write_bytes(content)
+    for path in (tmp_path, tmp_path / name):
+        with pytest.raises(ValueError, match=message):
+            find_items([path])
+    disguised = tmp_path / "scene.ply"
+    if name.endswith((".spz", ".glb")):
+        disguised.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            find_items([disguised])
+    save_ply(make_gaussians(0), disguised)
+    assert [item.ply for item in find_items([tmp_path])] == [disguised]
+    assert f"left out: {tmp_path / name}" in caplog.text
+
+
+def test_a_ply_file_of_another_name_is_a_ply_file(tmp_path):
+    save_ply(make_gaussians(0), tmp_path / "scene.ply")
+    (tmp_path / "scene.ply").rename(tmp_path / "SCENE.bin")
+    assert len(find_items([tmp_path / "SCENE.bin"])) == 1
+
+
+def test_many_that_cannot_be_read_are_listed_in_a_few_lines(tmp_path):
+    for number in range(9):
+        (tmp_path / f"{number}.ply").write_bytes(b"ply")
+    with pytest.raises(ValueError) as error:
+        find_items([tmp_path])
+    lines = str(error.value).splitlines()
+    assert len(lines) == 5 and "3.ply is damaged" in lines[3] and lines[4] == "... and 5 more"

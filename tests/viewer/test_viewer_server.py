@@ -1,5 +1,6 @@
 """Starting the viewer: what cannot be served is refused before there is a page."""
 
+import re
 import socket
 import sys
 import urllib.request
@@ -79,11 +80,31 @@ def test_missing_damaged_and_empty_files_are_named(tmp_path, capsys):
     save_ply(make_gaussians(0, count=0), tmp_path / "empty.ply")
     code, _, err = run(capsys, tmp_path / "empty.ply")
     assert code == 2 and "empty.ply has no Gaussians to show" in err
-    run_folder = write_run(tmp_path / "run", {"a": 1})
-    (run_folder / "predictions" / "a.cameras.json").write_text("{}")
-    code, _, err = run(capsys, run_folder)
-    assert code == 2 and "a.cameras.json holds no cameras" in err
     assert run(capsys)[0] == 2
+
+
+def test_one_unreadable_splat_hides_no_other(tmp_path, capsys, monkeypatch, caplog):
+    pytest.importorskip("viser")
+    scenes = []
+    monkeypatch.setattr(Viewer, "wait", lambda viewer: scenes.extend(viewer._items))
+    run_folder = write_run(tmp_path / "run", {"a": 1, "b": 2, "c": 3})
+    predictions = run_folder / "predictions"
+    save_ply(make_gaussians(0, count=0), predictions / "a.ply")
+    (predictions / "b.ply").write_bytes(b"ply\n")
+    (predictions / "c.cameras.json").write_text('[{"img_name": "3DGS writes such a file, too"}]')
+    (predictions / "d.splat").write_bytes(bytes(320))
+    code, _, err = run(capsys, run_folder, "--no-open", "--port", 0)
+    assert code == 0 and [item.scene for item in scenes] == ["c"]
+    for problem in (
+        "left out: .*a.ply has no Gaussians",
+        "left out: .*b.ply is damaged",
+        "c.ply is shown without cameras: .*c.cameras.json",
+        "left out: .*d.splat is a",
+    ):
+        assert re.search(problem, caplog.text)
+    (predictions / "c.ply").unlink()
+    code, _, err = run(capsys, run_folder, "--no-open", "--port", 0)
+    assert code == 2 and "a.ply has no Gaussians to show" in err
 
 
 def test_a_missing_viser_is_explained(splat, capsys, monkeypatch):

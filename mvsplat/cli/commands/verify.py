@@ -32,6 +32,9 @@ class VerifyOptions:
             one.
         report: A JSON file to write everything to that was found.
         workers: Processes that check; null is one a core.
+        cameras: Scenes of train/ and of test/ whose cameras are compared with their pictures, to
+            find inverted matrices, other programs' axes and the like; takes a second or two a
+            scene. 0 compares none, and so does pictures none.
     """
 
     folder: str
@@ -39,6 +42,11 @@ class VerifyOptions:
     rebuild_index: bool = False
     report: str | None = None
     workers: int | None = None
+    cameras: int = 3
+
+    def __post_init__(self) -> None:
+        if self.cameras < 0:
+            raise ValueError(f"cameras is {self.cameras}; expected a number of scenes, or 0")
 
 
 def main(argv: list[str]) -> None:
@@ -46,7 +54,8 @@ def main(argv: list[str]) -> None:
     parser = CommandParser(
         prog="mvsplat verify",
         description="Check a folder of chunks: every chunk can be read, the index is right, "
-        "pictures can be decoded, cameras make sense. The exit code is 1 if something is wrong.",
+        "pictures can be decoded, cameras make sense and fit the pictures. The exit code is 1 if "
+        "something is wrong.",
     )
     parser.add_argument("folder", type=str, help="A data set's folder, or train/ or test/ of it.")
     parser.add_argument(
@@ -69,8 +78,9 @@ def run(options: VerifyOptions) -> list[SplitFacts]:
         ValueError: The index cannot be rebuilt.
     """
     folders = split_folders(Path(options.folder))
+    cameras = 0 if options.pictures == "none" else options.cameras
     with counting("Checking") as update:
-        splits = verify(folders, options.pictures, options.workers, update)
+        splits = verify(folders, options.pictures, options.workers, update, cameras)
     if options.rebuild_index:
         splits = [_with_new_index(split) for split in splits]
     _print(splits)
@@ -107,6 +117,8 @@ def _print(splits: Sequence[SplitFacts]) -> None:
             str(len(split.all_problems)),
         )
     console.print(table)
+    if compared := _compared(splits):
+        console.print(compared, soft_wrap=True)
     problems = [problem for split in splits for problem in split.all_problems]
     for problem in problems[:_SHOWN]:
         console.print(problem, markup=False, soft_wrap=True)
@@ -116,13 +128,40 @@ def _print(splits: Sequence[SplitFacts]) -> None:
         console.print("nothing is wrong")
 
 
+def _compared(splits: Sequence[SplitFacts]) -> str | None:
+    """What comparing cameras with pictures came to, in words."""
+    scenes = [scene for split in splits for chunk in split.chunks for scene in chunk.scenes]
+    fits = [scene.camera_fit for scene in scenes if scene.camera_fit is not None]
+    if not fits:
+        return None
+    shares = [f"{fit.share:.0%}" for fit in sorted(fits) if fit.tells]
+    silent = _scenes(len(fits) - len(shares))
+    nothing = f"those of {silent} could not be: too little in them matches or moves"
+    if not shares:
+        return f"cameras were to be compared with pictures; {nothing}"
+    span = " to ".join(dict.fromkeys((shares[0], shares[-1])))
+    return (
+        f"cameras were compared with the pictures of {_scenes(len(shares))}: {span} of matching "
+        f"patches are where the cameras say{f'; {nothing}' if len(shares) < len(fits) else ''}"
+    )
+
+
+def _scenes(count: int) -> str:
+    return f"{count} scene{'' if count == 1 else 's'}"
+
+
 def _write(path: Path, splits: Sequence[SplitFacts]) -> None:
     content = {
         str(split.folder): {
             "problems": split.all_problems,
             "chunks": {
                 chunk.path.name: [
-                    {"key": scene.key, "frames": scene.frames, "size": scene.size}
+                    {
+                        "key": scene.key,
+                        "frames": scene.frames,
+                        "size": scene.size,
+                        "camera_fit": None if scene.camera_fit is None else scene.camera_fit.share,
+                    }
                     for scene in chunk.scenes
                 ]
                 for chunk in split.chunks

@@ -19,6 +19,7 @@ _DEPTH_LEVELS = 65535
 # In image widths; less moves no point by a tenth of a pixel.
 _LARGEST_SKEW = 1e-4
 _ROTATION_TOLERANCE = 1e-2
+_LEAST_DEGREES, _MOST_AWAY = 1.0, 5.0
 
 
 def pack_cameras(
@@ -48,13 +49,15 @@ def unpack_cameras(
     """Camera-to-world matrices and normalised intrinsics, the inverse of :func:`pack_cameras`.
 
     Raises:
-        ValueError: A number is not finite, a focal length not positive, or a matrix no rotation.
+        ValueError: A number is not finite, a focal length not positive, a matrix no rotation, or
+            the intrinsics are not normalised.
     """
     world_to_camera = torch.eye(4, dtype=torch.float64).repeat(len(cameras), 1, 1)
     world_to_camera[:, :3] = cameras[:, 6:].double().unflatten(1, (3, 4))
     intrinsics = torch.eye(3).repeat(len(cameras), 1, 1)
     intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]] = cameras[:, :4].float()
     check_cameras(world_to_camera, intrinsics)
+    _check_normalized(intrinsics)
     return torch.linalg.inv(world_to_camera).float(), intrinsics
 
 
@@ -105,6 +108,23 @@ def camera_problems(
         for number in (~good).nonzero()[:, 0].tolist():
             problems.setdefault(number, problem)
     return dict(sorted(problems.items()))
+
+
+def _check_normalized(intrinsics: Float[Tensor, "n 3 3"]) -> None:
+    """Refuse what no camera has, but intrinsics in pixels do."""
+    focal = intrinsics[:, [0, 1], [0, 1]].double()
+    degrees = 2 * torch.rad2deg(torch.atan(0.5 / focal)).amin(-1)
+    away = (intrinsics[:, :2, 2] - 0.5).abs().amax(-1)
+    bad = ((degrees < _LEAST_DEGREES) | (away > _MOST_AWAY)).nonzero()
+    if len(bad):
+        frame = int(bad[0])
+        x, y = intrinsics[frame, :2, 2].tolist()
+        raise ValueError(
+            f"the camera of frame {frame} has a field of view of {degrees[frame]:.2g} degrees and "
+            f"its principal point at {x:g} picture widths and {y:g} heights: are the intrinsics in "
+            "pixels? Expected are focal lengths and principal point divided by the picture's width "
+            "(fx, cx) and height (fy, cy)"
+        )
 
 
 def encode_depth(depth: np.ndarray, near: float) -> UInt8[Tensor, " bytes"]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mvsplat.data.bounds import Bounds, find_bounds
 from mvsplat.data.chunks.fields import encode_depth, pack_cameras
+from mvsplat.data.chunks.jpeg import first_picture
 from mvsplat.data.left_out import MISSING, LeftOut, describe_left_out
 from mvsplat.data.loading.transforms import Shape, crop_depth, crop_image, crop_intrinsics
 from mvsplat.data.scene import Scene
@@ -30,7 +31,8 @@ class ConversionSettings:
             around the centre; null leaves their shape.
         max_side: Shrink pictures whose longer side has more pixels; null leaves their size.
         quality: JPEG quality of pictures that are changed (cropped, resized, undistorted); JPEG
-            files that are not changed are copied bit by bit.
+            files that are not changed are copied bit by bit, of several pictures in one file the
+            first.
         near: Nearest depth to write for every scene; auto writes each scene's own or an estimate,
             null leaves bounds out.
         far: Farthest depth; as for near.
@@ -137,7 +139,9 @@ def _convert_frame(scene: Scene, index: int, settings: ConversionSettings) -> _F
     size = (picture.height, picture.width)
     shape = _shape(size, settings)
     data = scene.encoded(index) if shape == size else None
-    if data is None:
+    if data is not None:
+        data = first_picture(data)
+    else:
         if shape != size:
             picture = Image.fromarray(crop_image(picture, shape).permute(1, 2, 0).numpy())
         buffer = io.BytesIO()

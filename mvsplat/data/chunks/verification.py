@@ -1,5 +1,6 @@
 """Checking folders of chunks: every chunk and picture readable, cameras sane, the index right."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
+from mvsplat.data.chunks.camera_check import CameraFit, check_camera_fit
 from mvsplat.data.chunks.chunk_scenes import ChunkScene
 from mvsplat.data.chunks.conversion_workers import begin_worker
 from mvsplat.data.chunks.storage import chunk_paths, load_chunk, read_index, save_index
@@ -24,6 +26,7 @@ class SceneFacts:
     frames: int
     size: tuple[int, int] | None
     has_bounds: bool
+    camera_fit: CameraFit | None = None
 
 
 @dataclass
@@ -69,6 +72,7 @@ def verify(
     pictures: Pictures = "all",
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    cameras: int = 3,
 ) -> list[SplitFacts]:
     """Check the chunks of split folders in parallel, then their indices.
 
@@ -77,9 +81,16 @@ def verify(
         pictures: Which pictures of a scene to decode.
         workers: Number of processes; null is one a core.
         progress: Called with (chunks done, chunks in all) after each.
+        cameras: Of how many scenes of a folder, spread over its chunks, cameras are compared with
+            pictures; takes a second or two each.
     """
     paths = {folder: chunk_paths(folder) for folder in folders}
-    jobs = [(path, pictures) for files in paths.values() for path in files]
+    jobs = [
+        (path, pictures, compared[number])
+        for files in paths.values()
+        for compared in [_spread(cameras, len(files))]
+        for number, path in enumerate(files)
+    ]
     facts: dict[Path, ChunkFacts] = {}
     for done, chunk in enumerate(_checked(jobs, workers), 1):
         facts[chunk.path] = chunk
@@ -94,8 +105,14 @@ def verify(
     return splits
 
 
-def check_chunk(path: Path, pictures: Pictures = "all") -> ChunkFacts:
-    """Read a chunk as training does: every scene's fields and cameras, and its pictures."""
+def check_chunk(path: Path, pictures: Pictures = "all", cameras: int = 0) -> ChunkFacts:
+    """Read a chunk as training does: every scene's fields and cameras, and its pictures.
+
+    Args:
+        path: The chunk.
+        pictures: Which pictures of a scene to decode.
+        cameras: Of how many scenes cameras are compared with pictures.
+    """
     facts = ChunkFacts(path)
     try:
         entries = load_chunk(path)
@@ -103,9 +120,15 @@ def check_chunk(path: Path, pictures: Pictures = "all") -> ChunkFacts:
         facts.problems.append(str(error))
         return facts
     facts.keys = list(entries)
-    for key, entry in entries.items():
+    compared = _spread(cameras, len(entries))
+    for number, entry in enumerate(entries.values()):
         try:
-            facts.scenes.append(_check_scene(ChunkScene(entry, path), pictures))
+            scene = ChunkScene(entry, path)
+            facts.scenes.append(_check_scene(scene, pictures))
+            if compared[number]:
+                fit = facts.scenes[-1].camera_fit = check_camera_fit(scene)
+                if fit.problem is not None:
+                    facts.problems.append(f"{path}, scene {scene.key!r}: {fit.problem}")
         except ValueError as error:
             facts.problems.append(str(error))
     if not entries:
@@ -186,7 +209,14 @@ def _add_duplicates(splits: Iterable[SplitFacts]) -> None:
                 seen.setdefault(key, chunk.path)
 
 
-def _checked(jobs: Sequence[tuple[Path, Pictures]], workers: int | None) -> Iterable[ChunkFacts]:
+def _spread(count: int, places: int) -> Counter[int]:
+    """How many of ``count`` things each of some places gets, evenly."""
+    return Counter(number * places // count for number in range(count) if places)
+
+
+def _checked(
+    jobs: Sequence[tuple[Path, Pictures, int]], workers: int | None
+) -> Iterable[ChunkFacts]:
     count = min(usable_cores() if workers is None else workers, len(jobs))
     if count <= 1:
         yield from (check_chunk(*job) for job in jobs)

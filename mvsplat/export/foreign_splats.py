@@ -1,0 +1,89 @@
+"""Files of splats and other 3-D data that are not read: named, with the way to plain PLY."""
+
+import gzip
+import struct
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+_CONVERT = (
+    "export plain PLY instead: open it in the SuperSplat editor and export it as PLY, "
+    "uncompressed, or run npx @playcanvas/splat-transform {name} scene.ply"
+)
+_AGAIN = "export PLY from the program that made it"
+_NO_SPLAT = "not Gaussians; a splat is made from photographs (mvsplat reconstruct)"
+_GLTF_SPLATS = b"KHR_gaussian_splatting"
+# By suffix: what it is, and the way out.
+_KNOWN = {
+    ".splat": ("a .splat file (antimatter15's format)", _CONVERT),
+    ".ksplat": ("a .ksplat file (mkkellogg's format)", _CONVERT),
+    ".spz": ("an .spz file (Niantic's format)", _CONVERT),
+    ".sog": ("an .sog file (PlayCanvas' format)", _CONVERT),
+    ".lcc": ("an .lcc file (XGRIDS' format)", _CONVERT),
+    ".rad": ("an .rad file (Spark's format)", _AGAIN),
+    ".splatv": ("a .splatv file (moving splats)", _AGAIN),
+    ".ckpt": ("a checkpoint", "make a scene with it: mvsplat reconstruct PHOTOS --checkpoint ..."),
+    ".pt": ("a PyTorch file", _AGAIN),
+    ".pth": ("a PyTorch file", _AGAIN),
+    **dict.fromkeys((".obj", ".stl", ".fbx", ".usdz", ".dae", ".off"), ("a mesh", _NO_SPLAT)),
+    **dict.fromkeys((".las", ".laz", ".e57", ".pcd", ".xyz", ".pts"), ("a point cloud", _NO_SPLAT)),
+}
+
+
+SUFFIXES = frozenset((".splat", ".ksplat", ".spz", ".sog", ".lcc", ".rad", ".splatv", ".glb"))
+"""Of splats that are not read, in lower case."""
+
+
+def foreign_format(path: Path) -> str | None:
+    """What a file is that is not read, and the way to plain PLY; None: nothing that is known."""
+    suffix = path.suffix.lower()
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head[:4] == b"glTF" or suffix in (".glb", ".gltf"):
+        return _told(path, *_gltf(path))
+    if head[:2] == b"\x1f\x8b" and _unpacked(path)[:4] == b"NGSP" or head[:4] == b"NGSP":
+        suffix = ".spz"
+    if suffix in _KNOWN:
+        return _told(path, *_KNOWN[suffix])
+    return None
+
+
+def foreign_ply(path: Path, elements: Collection[str], properties: Collection[str]) -> str | None:
+    """What a PLY file is whose points are not 3-D Gaussians, and the way out."""
+    names = set(properties)
+    if "packed_position" in names:
+        return _told(path, "a compressed PLY file (PlayCanvas' or SuperSplat's)", _CONVERT)
+    if "f_anchor_feat_0" in names or "f_offset_0" in names:
+        what = "the anchors of Scaffold-GS or a model derived from it, which need its networks"
+        return _told(path, what, "export its Gaussians")
+    if {"scale_0", "scale_1", "opacity"} <= names and "scale_2" not in names:
+        return _told(path, "2-D Gaussians (surfels), which have two scales", "train 3-D Gaussians")
+    if "face" in elements or "tristrips" in elements:
+        return _told(path, "a mesh", _NO_SPLAT)
+    if {"x", "y", "z"} <= names and not {"opacity", "scale_0", "rot_0"} & names:
+        return _told(path, "a point cloud", _NO_SPLAT)
+    return None
+
+
+def _told(path: Path, what: str, way_out: str) -> str:
+    return f"{what}, which is not read: {way_out.format(name=path.name)}"
+
+
+def _gltf(path: Path) -> tuple[str, str]:
+    """What is in a glTF file, by its JSON."""
+    content = b""
+    with path.open("rb") as file, suppress(struct.error):
+        if path.suffix.lower() == ".gltf":
+            content = file.read()
+        else:
+            length = struct.unpack("<4s4I", file.read(20))[3]
+            content = file.read(min(length, path.stat().st_size))
+    if _GLTF_SPLATS in content:
+        return "a glTF file with Gaussians (KHR_gaussian_splatting)", _AGAIN
+    return "a glTF file without Gaussians", _NO_SPLAT
+
+
+def _unpacked(path: Path) -> bytes:
+    with suppress(OSError, EOFError), gzip.open(path) as file:
+        return file.read(4)
+    return b""

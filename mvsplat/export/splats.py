@@ -1,0 +1,119 @@
+"""Splat files of any format, chosen by the file's suffix."""
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+from mvsplat.export.soundness import finite, one_scene, subset, without_broken
+from mvsplat.export.splat_registry import NamedFormat, reading, writing
+from mvsplat.files import replacing
+from mvsplat.types import Gaussians
+
+
+def save_splat(
+    gaussians: Gaussians,
+    path: str | Path,
+    scene: int | None = None,
+    min_opacity: float = 0.0,
+    max_scale: float = math.inf,
+    **options: Any,
+) -> None:
+    """Write one scene's Gaussians in the format of the file's suffix.
+
+    An existing file is replaced once all is written.
+
+    Args:
+        gaussians: A batch of scenes.
+        path: The file to write; its suffix chooses the format. Folders are created.
+        scene: Which scene of the batch; may be left out if there is only one.
+        min_opacity: Leave out Gaussians that are less opaque.
+        max_scale: Leave out Gaussians whose largest standard deviation is larger, in the scene's
+            unit.
+        options: Of the format; for ``.ply`` those of :func:`mvsplat.export.save_ply`.
+
+    Raises:
+        ValueError: No format has this suffix, it takes no such option, the scene is not in the
+            batch, a value is not finite, or the format cannot hold the Gaussians.
+    """
+    named = writing(path)
+    _check_options(named, options)
+    chosen = one_scene(gaussians, scene)
+    bad = (~finite(chosen)).nonzero()
+    if len(bad):
+        raise ValueError(
+            f"Gaussian {int(bad[0])} has values that are not finite; nothing was written"
+        )
+    kept = (chosen.opacities[0] >= min_opacity) & (chosen.scales[0].amax(-1) <= max_scale)
+    if not kept.all():
+        chosen = subset(chosen, kept)
+    with replacing(path) as temporary:
+        try:
+            named.format.write(chosen, temporary, **options)
+        except OSError:
+            raise
+        except Exception as error:  # a format of a user's can raise anything
+            raise ValueError(f"{path} cannot be written as {_told(named, error)}") from error
+        if not temporary.is_file():
+            raise ValueError(
+                f"{path} cannot be written as {named.suffix} ({named.origin}): its write made no "
+                "file at the path that it was given"
+            )
+
+
+def load_splat(path: str | Path) -> Gaussians:
+    """Read a splat file in the format of its suffix, as a batch of one scene.
+
+    Gaussians with values that are not finite are left out and counted in a warning.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        OSError: It cannot be read.
+        ValueError: It is of no format that is read, which is named where it is known, or damaged.
+    """
+    named = reading(path)
+    try:
+        gaussians = named.format.read(Path(path))
+        if not isinstance(gaussians, Gaussians) or len(gaussians.means) != 1:
+            raise TypeError("it must return mvsplat.Gaussians, a batch of one scene")
+    except OSError:
+        raise
+    except Exception as error:  # a format of a user's can raise anything
+        if isinstance(error, ValueError) and named.origin == "mvsplat":
+            raise
+        raise ValueError(f"{path} cannot be read as {_told(named, error)}") from error
+    return without_broken(gaussians, path)
+
+
+def check_splat(path: str | Path) -> None:
+    """Look whether :func:`load_splat` can read a file, without reading all of it.
+
+    Raises:
+        OSError, ValueError: It cannot.
+    """
+    named = reading(path)
+    try:
+        named.format.check(Path(path))
+    except OSError:
+        raise
+    except Exception as error:  # a format of a user's can raise anything
+        if isinstance(error, ValueError) and named.origin == "mvsplat":
+            raise
+        raise ValueError(f"{path} cannot be read as {_told(named, error)}") from error
+
+
+def _check_options(named: NamedFormat, options: dict[str, Any]) -> None:
+    parameters = inspect.signature(named.format.write).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [name for name in parameters if name not in ("gaussians", "path")]
+    if unknown := [name for name in options if name not in known]:
+        raise ValueError(
+            f"{named.suffix} files take no option {unknown[0]!r}; they take scene, min_opacity, "
+            f"max_scale{''.join(f', {name}' for name in known)}"
+        )
+
+
+def _told(named: NamedFormat, error: Exception) -> str:
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{named.suffix} ({named.origin}): {kind}{error}"
