@@ -18,8 +18,10 @@ from mvsplat.decoder import SplattingDecoder
 from mvsplat.encoder import CostVolumeEncoder, Encoder
 from mvsplat.encoder.published.loading import check_backbone, load_backbone
 from mvsplat.encoder.settings import differences
-from mvsplat.evaluation import metrics
+from mvsplat.evaluation import Metric, metrics
+from mvsplat.evaluation.metric_table import with_standard
 from mvsplat.evaluation.scene_means import SceneMeans
+from mvsplat.evaluation.view_scores import model_prediction, score_views
 from mvsplat.losses import LPIPS, MSE, Loss
 from mvsplat.schedules import OneCycle, Schedule
 from mvsplat.training.resuming import (
@@ -51,6 +53,8 @@ class MVSplat(LightningModule):
             either, to start from: for a new training with a fresh optimizer, and for validation,
             test and prediction. The encoder's sizes and behaviours follow it: an option that says
             otherwise is an error. Not read with a ``ckpt_path``.
+        metrics: What validation and test measure besides PSNR, SSIM and, where depth is known,
+            AbsRel: classes derived from mvsplat.evaluation.Metric; logged as ``val/<name>``.
         compile: Compile the encoder's networks with ``torch.compile``, for GPUs: minutes at the
             start; needs a C++ compiler (on the CPU).
     """
@@ -66,6 +70,7 @@ class MVSplat(LightningModule):
         backbone_weights: str | None = None,
         weights: str | None = None,
         compile: bool = False,
+        metrics: list[Metric] | None = None,
     ):
         super().__init__()
         if weights is not None:
@@ -81,7 +86,8 @@ class MVSplat(LightningModule):
         self.max_steps = max_steps
         # Weights to start from have a backbone of their own.
         self.backbone_weights = backbone_weights if weights is None else None
-        self._scores = SceneMeans("psnr", "ssim", "abs_rel")
+        self.metrics = with_standard(metrics or ())
+        self._begin_scores()
         if compile:
             self.encoder.compile()
 
@@ -142,24 +148,35 @@ class MVSplat(LightningModule):
         return {"loss": total, "gaussians": gaussians, "rendering": rendering}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        return self._evaluate(batch, "val")
+        return self._evaluate(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        return self._evaluate(batch, "test")
+        return self._evaluate(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Gaussians:
         return self.encoder(batch.context)
 
-    def _evaluate(self, batch: Batch, stage: str) -> dict[str, Any]:
+    def _evaluate(self, batch: Batch) -> dict[str, Any]:
         gaussians = self.encoder(batch.context)
         rendering = self.render(gaussians, batch.target)
-        truth = batch.target.image
-        self._scores.add("psnr", metrics.psnr(rendering.color, truth).mean(-1))
-        self._scores.add("ssim", metrics.ssim(rendering.color, truth).mean(-1))
-        if batch.context.depth is not None and gaussians.estimate is not None:
-            errors = metrics.abs_rel(gaussians.estimate.depth, batch.context.depth)
-            self._scores.add("abs_rel", errors.nanmean(-1), known=~errors.isnan().all(-1))
-        return {"gaussians": gaussians, "rendering": rendering}
+        prediction = model_prediction(gaussians, rendering)
+        scores = score_views(self.metrics, prediction, batch)
+        for name, of_metric in scores.items():
+            self._scores.add(name, of_metric.means, of_metric.known)
+            for scene, failure in of_metric.failures.items():
+                self._failures.setdefault(name, f"{failure}, in scene {batch.scene[scene]}")
+        return {"gaussians": gaussians, "rendering": rendering, "scores": scores}
+
+    def on_validation_epoch_start(self) -> None:
+        self._begin_scores()
+
+    def on_test_epoch_start(self) -> None:
+        self._begin_scores()
+
+    def _begin_scores(self) -> None:
+        """Forget what an evaluation that was interrupted has left."""
+        self._scores = SceneMeans(*(metric.name for metric in self.metrics))
+        self._failures: dict[str, str] = {}
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
@@ -171,6 +188,11 @@ class MVSplat(LightningModule):
         for name, mean in self._scores.take_means(self.trainer.strategy).items():
             # The same names and values in every process already.
             self.log(f"{stage}/{name}", mean, prog_bar=name == "psnr", batch_size=1, sync_dist=True)
+        if self._failures:
+            problem = "\n".join(f"the metric {failure}" for failure in self._failures.values())
+            if self.trainer.state.fn != TrainerFn.FITTING or self.trainer.sanity_checking:
+                raise ValueError(problem)
+            warnings.warn(f"no score: {problem}")  # days of training do not end for it
 
     def _log(self, name: str, value: Tensor | float, batch: Batch, prog_bar: bool = False) -> None:
         self.log(name, value, prog_bar=prog_bar, batch_size=len(batch.scene), sync_dist=True)

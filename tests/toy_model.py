@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mvsplat import SplattingDecoder
+from mvsplat.evaluation.metric_table import with_standard
 from mvsplat.types import Batch, DepthEstimate, Gaussians, Rendering, Views
 
 SIZE, CONTEXT, TARGET = 16, 2, 3
@@ -83,9 +84,10 @@ class ToyDecoder(nn.Module):
 class ToyModel(LightningModule):
     """The parts of MVSplat that callbacks rely on."""
 
-    def __init__(self):
+    def __init__(self, metrics: tuple = ()):
         super().__init__()
         self.encoder, self.decoder = ToyEncoder(), ToyDecoder()
+        self.metrics = with_standard(metrics)
 
     def render(self, gaussians: Gaussians, views: Views) -> Rendering:
         return self.decoder(gaussians, views)

@@ -13,7 +13,8 @@ from statistics import fmean
 import numpy as np
 from jaxtyping import Float
 
-from mvsplat.evaluation.means import METRICS
+from mvsplat.evaluation.means import metrics_of
+from mvsplat.evaluation.metric_table import MetricDescription
 from mvsplat.evaluation.results_files import Results
 from mvsplat.evaluation.scoring import Result
 
@@ -29,7 +30,7 @@ class Difference:
         mean: Their mean.
         low: Lower end of the mean's confidence interval; NaN for a single scene.
         high: Its upper end.
-        better: Scenes in which this run is better; whether that is more depends on the metric.
+        better: Scenes in which this run is better; None if nobody knows which way that is.
         worse: Scenes in which it is worse.
     """
 
@@ -37,8 +38,8 @@ class Difference:
     mean: float
     low: float
     high: float
-    better: int
-    worse: int
+    better: int | None
+    worse: int | None
 
     @property
     def sure(self) -> bool:
@@ -54,11 +55,13 @@ class Comparison:
         runs: Their results by name, these scenes only, in one order.
         means: The model's mean scores, by run and metric.
         differences: From the first run, by every other run and metric.
+        metrics: How each metric is shown, and which way is better.
     """
 
     runs: dict[str, Results]
     means: dict[str, dict[str, float]]
     differences: dict[str, dict[str, Difference]]
+    metrics: dict[str, MetricDescription]
 
     @property
     def scenes(self) -> list[str]:
@@ -74,7 +77,8 @@ class Comparison:
         of_runs = [_scores(run.scenes, metric) for run in self.runs.values()]
         for name, scores in zip(self.runs, of_runs, strict=True):
             if not scores:
-                raise ValueError(f"{name} has no {metric} scores to compare")
+                known = ", ".join(self.metrics)
+                raise ValueError(f"{name} has no {metric} scores to compare; known: {known}")
         spread = {}
         for scene in self.scenes:
             values = [scores.get(scene, math.nan) for scores in of_runs]
@@ -115,8 +119,9 @@ def compare(
         for name, run in runs.items()
     }
     _check_views(runs)
+    metrics = metrics_of(_of_model(result) for run in runs.values() for result in run.scenes)
     scores = {
-        name: {metric: _scores(run.scenes, metric) for metric in METRICS}
+        name: {metric: _scores(run.scenes, metric) for metric in metrics}
         for name, run in runs.items()
     }
     first, *others = runs
@@ -126,12 +131,13 @@ def compare(
         {name: _means(of_run) for name, of_run in scores.items()},
         {
             name: {
-                metric: _difference(scores[first][metric], scores[name][metric], metric, *settings)
-                for metric in METRICS
+                metric: _difference(scores[first][metric], scores[name][metric], shown, *settings)
+                for metric, shown in metrics.items()
                 if scores[first][metric].keys() & scores[name][metric].keys()
             }
             for name in others
         },
+        metrics,
     )
 
 
@@ -164,7 +170,7 @@ def paired_bootstrap(
 def _difference(
     first: dict[str, float],
     other: dict[str, float],
-    metric: str,
+    metric: MetricDescription,
     confidence: float,
     resamples: int,
     seed: int,
@@ -176,9 +182,16 @@ def _difference(
     }
     values = np.array(list(scenes.values()), np.float64)
     low, high = paired_bootstrap(values, confidence, resamples, seed)
-    gains = values if "↑" in METRICS[metric] else -values
     mean = float(values.mean()) if len(values) else math.nan
+    if metric.better is None:
+        return Difference(scenes, mean, low, high, None, None)
+    gains = metric.gain(values)
     return Difference(scenes, mean, low, high, int((gains > 0).sum()), int((gains < 0).sum()))
+
+
+def _of_model(result: Result) -> Result:
+    """The result without other methods, which are not compared."""
+    return result | {"scores": {m: s for m, s in result["scores"].items() if m == "model"}}
 
 
 def _scores(results: list[Result], metric: str) -> dict[str, float]:

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from mvsplat.evaluation.comparison import Comparison, Difference
 from mvsplat.evaluation.json_numbers import finite
-from mvsplat.evaluation.means import DIGITS, METRICS
+from mvsplat.evaluation.metric_table import MetricDescription
 from mvsplat.evaluation.results_files import Results
 from mvsplat.evaluation.scoring import Result
-from mvsplat.evaluation.tables import score
 from mvsplat.export.images import color_error, save_png, sheet
 from mvsplat.files import file_name, replacing
 
@@ -36,15 +35,15 @@ def means_table(comparison: Comparison) -> "Table":
     first = next(iter(comparison.runs))
     count = len(comparison.scenes)
     table = Table(title=f"{count} scene{'s' if count > 1 else ''}; differences from {first}")
-    columns = [m for m in METRICS if any(m in row for row in comparison.means.values())]
+    columns = comparison.metrics
     table.add_column("")
-    for metric in columns:
-        table.add_column(METRICS[metric], justify="right")
+    for shown in columns.values():
+        table.add_column(shown.column, justify="right")
     for name, means in comparison.means.items():
-        table.add_row(name, *(score(means[m], m) if m in means else "" for m in columns))
+        table.add_row(name, *(s.number(means[m]) if m in means else "" for m, s in columns.items()))
         differences = comparison.differences.get(name)
         if differences:
-            found = [(differences.get(metric), metric) for metric in columns]
+            found = [(differences.get(metric), shown) for metric, shown in columns.items()]
             table.add_row("  difference", *(_mean(*cell) for cell in found))
             table.add_row("  interval", *(_interval(*cell) for cell in found))
             wins = [_wins(difference) for difference, _ in found]
@@ -57,17 +56,19 @@ def scenes_table(comparison: Comparison, metric: str = "psnr", count: int = 10) 
     from rich.table import Table
 
     first = next(iter(comparison.runs))
-    table = Table(title=f"Scenes that differ most in {METRICS[metric].split()[0]}")
+    scenes = comparison.most_different(metric)[:count]
+    shown = comparison.metrics[metric]
+    table = Table(title=f"Scenes that differ most in {shown.heading}")
     table.add_column("scene")
     for name in comparison.runs:
         table.add_column(name, justify="right")
     for name in comparison.differences:
         table.add_column(f"{name} - {first}", justify="right")
     of_runs = [_by_scene(run) for run in comparison.runs.values()]
-    for scene in comparison.most_different(metric)[:count]:
+    for scene in scenes:
         scores = [of_run[scene]["scores"]["model"]["mean"][metric] for of_run in of_runs]
-        differences = [f"{value - scores[0]:+.{DIGITS[metric]}f}" for value in scores[1:]]
-        table.add_row(scene, *(score(value, metric) for value in scores), *differences)
+        differences = [shown.number(value - scores[0], "+") for value in scores[1:]]
+        table.add_row(scene, *map(shown.number, scores), *differences)
     return table
 
 
@@ -79,6 +80,7 @@ def save_comparison(comparison: Comparison, folder: str | Path) -> None:
         "incomplete": {n: run.missing() for n, run in comparison.runs.items() if not run.complete},
         "scenes": len(comparison.scenes),
         "mean": comparison.means,
+        "metrics": {name: asdict(shown) for name, shown in comparison.metrics.items()},
         "differences": {
             name: {metric: asdict(difference) for metric, difference in differences.items()}
             for name, differences in comparison.differences.items()
@@ -102,13 +104,15 @@ def save_pictures(
         The files, most different scene first.
     """
     written: list[Path] = []
+    scenes = comparison.most_different(metric)
     of_runs = [_by_scene(run) for run in comparison.runs.values()]
     folders = [run.folder for run in comparison.runs.values()]
-    for scene in comparison.most_different(metric):
+    for scene in scenes:
         if len(written) == count:
             break
         results = [of_run[scene] for of_run in of_runs]
-        rows = _rows(dict(zip(comparison.runs, zip(folders, results, strict=True), strict=True)))
+        runs = dict(zip(comparison.runs, zip(folders, results, strict=True), strict=True))
+        rows = _rows(runs, metric, comparison.metrics[metric])
         if rows:
             path = Path(folder) / f"{len(written) + 1:02d}_{file_name(scene)}.png"
             save_png(sheet(rows), path)
@@ -116,7 +120,9 @@ def save_pictures(
     return written
 
 
-def _rows(runs: dict[str, tuple[Path, Result]]) -> list[list[tuple[str, Tensor]]]:
+def _rows(
+    runs: dict[str, tuple[Path, Result]], metric: str, shown: MetricDescription
+) -> list[list[tuple[str, Tensor]]]:
     """The rows of a scene's sheet; none where a run has no pictures of it."""
     frames = next(iter(runs.values()))[1]["target"]
     chosen = np.linspace(0, len(frames) - 1, min(_VIEWS, len(frames))).round().astype(int).tolist()
@@ -129,9 +135,10 @@ def _rows(runs: dict[str, tuple[Path, Result]]) -> list[list[tuple[str, Tensor]]
             target = _read(stem.with_name(f"{stem.name}_target.png"))
             if color is None or target is None or color.shape != target.shape:
                 return []
-            psnr = result["scores"]["model"]["views"][view]["psnr"]
+            score = result["scores"]["model"]["views"][view].get(metric)
+            label = name if score is None else f"{name}, {shown.brief(score)}"
             targets.append((f"target {frames[view]}", target))
-            renderings.append((f"{name}, {psnr:.1f} dB", color))
+            renderings.append((label, color))
             errors.append((f"error of {name}", color_error(color, target)))
         rows.append([targets[0], *renderings, *errors])
     return rows
@@ -146,22 +153,24 @@ def _read(path: Path) -> Tensor | None:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
 
 
-def _mean(difference: Difference | None, metric: str) -> str:
+def _mean(difference: Difference | None, metric: MetricDescription) -> str:
     if difference is None or math.isnan(difference.mean):
         return ""
-    text = f"{difference.mean:+.{DIGITS[metric]}f}"
+    text = metric.number(difference.mean, "+")
     return f"[bold]{text}[/bold]" if difference.sure else text
 
 
-def _interval(difference: Difference | None, metric: str) -> str:
+def _interval(difference: Difference | None, metric: MetricDescription) -> str:
     if difference is None or math.isnan(difference.low):
         return ""
-    digits = DIGITS[metric]
-    return f"{difference.low:+.{digits}f} to {difference.high:+.{digits}f}"
+    return f"{metric.number(difference.low, '+')} to {metric.number(difference.high, '+')}"
 
 
 def _wins(difference: Difference | None) -> str:
-    return "" if difference is None else f"{difference.better} / {difference.worse}"
+    if difference is None:
+        return ""
+    known = difference.better is not None
+    return f"{difference.better} / {difference.worse}" if known else "which is?"
 
 
 def _csv(comparison: Comparison) -> str:
@@ -172,7 +181,7 @@ def _csv(comparison: Comparison) -> str:
     table.writerow(["scene", "metric", *comparison.runs, *changed])
     of_runs = [_by_scene(run) for run in comparison.runs.values()]
     for scene in comparison.scenes:
-        for metric in METRICS:
+        for metric in comparison.metrics:
             values = [of_run[scene]["scores"]["model"]["mean"].get(metric) for of_run in of_runs]
             if any(value is not None for value in values):
                 differences = [comparison.differences[n].get(metric) for n in _others(comparison)]

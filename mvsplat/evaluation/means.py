@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from statistics import fmean, median
 
+from mvsplat.evaluation.metric_table import DESCRIPTIONS, MetricDescription, from_json, in_order
 from mvsplat.evaluation.scoring import Result
 
-METRICS = {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "lpips": "LPIPS ↓", "abs_rel": "AbsRel ↓"}
-"""Metrics and their headings; the arrow says which way is better."""
-DIGITS = {"psnr": 2, "ssim": 3, "lpips": 3, "abs_rel": 3}
 METHODS = {
     "model": "model",
     "zeroed_cost_volume": "model, cost volume zeroed",
@@ -48,11 +47,38 @@ def mean_scores(results: list[Result]) -> dict[str, dict[str, float]]:
     for method in sorted({m for result in results for m in result["scores"]}, key=_order):
         of_scenes = [r["scores"][method]["mean"] for r in results if method in r["scores"]]
         means[method] = {
-            metric: fmean(values)
-            for metric in METRICS
-            if (values := [scene[metric] for scene in of_scenes if metric in scene])
+            metric: fmean(scene[metric] for scene in of_scenes if metric in scene)
+            for metric in in_order(metric for scene in of_scenes for metric in scene)
         }
     return means
+
+
+def metrics_of(results: Iterable[Result]) -> dict[str, MetricDescription]:
+    """The metrics that some scene has, in the order to show them; how they are shown and judged.
+
+    Of those that neither the package nor the results describe, nobody knows which way is better;
+    nor of those that some results describe otherwise than others.
+    """
+    names: dict[str, None] = {}
+    found: dict[str, list[MetricDescription]] = {}
+    for result in results:
+        for scores in result["scores"].values():
+            names |= dict.fromkeys(scores["mean"])
+        for name, content in result.get("metrics", {}).items():
+            described = from_json(name, content)
+            if described not in found.setdefault(name, []):
+                found[name].append(described)
+    own = {name: _agreed(described) for name, described in found.items()}
+    known = own | DESCRIPTIONS
+    return {name: known.get(name, MetricDescription(name)) for name in in_order(names)}
+
+
+def _agreed(described: list[MetricDescription]) -> MetricDescription:
+    """The first description that knows which way is better, unless another says otherwise."""
+    knowing = [each for each in described if each.better is not None]
+    first = (knowing or described)[0]
+    agree = all(each.better == first.better for each in knowing)
+    return first if agree else replace(first, better=None)
 
 
 def _order(method: str) -> tuple[int, str]:
@@ -122,5 +148,5 @@ def extreme_scenes(results: list[Result], count: int = 3) -> tuple[list[Result],
 
 def _psnr(result: Result) -> float:
     """For sorting: pictures that are not finite are the worst."""
-    value = result["scores"]["model"]["mean"]["psnr"]
+    value = result["scores"]["model"]["mean"].get("psnr", math.nan)
     return -math.inf if math.isnan(value) else value

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,17 @@ from mvsplat.evaluation.means import (
     mean_scores,
     median_timing,
     merge,
+    metrics_of,
 )
-from mvsplat.evaluation.scoring import Result
+from mvsplat.evaluation.metric_table import DESCRIPTIONS, TABLE, in_order
+from mvsplat.evaluation.scoring import Result, failed_metrics
 from mvsplat.files import replacing
 
 FILE_NAME = "scores.json"
 FOLDER = "test"
 """Where ``test`` writes in a run folder, unless told otherwise."""
 _SHOWN = 5
+_TOLD_ABOVE = ("scene", "metrics")  # keys of a scene's result that its entry need not repeat
 
 
 @dataclass
@@ -48,8 +51,13 @@ class Results:
 
     @property
     def complete(self) -> bool:
-        """Whether every scene that was to be tested was."""
-        return not self.left_out and not self.interrupted
+        """Whether every scene that was to be tested was, by every metric."""
+        return not self.left_out and not self.interrupted and not self.failures
+
+    @property
+    def failures(self) -> list[str]:
+        """What went wrong with each metric that failed, and in which scenes."""
+        return failed_metrics(self.scenes)
 
     def missing(self) -> str:
         """What is missing of incomplete results: ``1 scene left out: ff (damaged)``."""
@@ -59,7 +67,7 @@ class Results:
         if count:
             found = few(names, _SHOWN)
             parts.append(f"{count} scene{'s' if count > 1 else ''} left out: {found}")
-        return "; ".join(parts)
+        return "; ".join(parts + self.failures)
 
     @property
     def mean(self) -> dict[str, dict[str, float]]:
@@ -77,6 +85,7 @@ def save_results(results: Results, path: str | Path) -> None:
         "interrupted": results.interrupted or None,
         "scenes_tested": len(scenes),
         "left_out": results.left_out,
+        "metrics": {n: asdict(m) for n, m in metrics_of(scenes).items()},
         "mean": mean_scores(scenes),
         "groups": {
             kind: {
@@ -88,7 +97,7 @@ def save_results(results: Results, path: str | Path) -> None:
         "lowest_psnr": [result["scene"] for result in lowest],
         "highest_psnr": [result["scene"] for result in highest],
         "timing": median_timing(scenes),
-        "scenes": {r["scene"]: {k: v for k, v in r.items() if k != "scene"} for r in scenes},
+        "scenes": {r["scene"]: {k: r[k] for k in r if k not in _TOLD_ABOVE} for r in scenes},
     }
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
@@ -117,7 +126,10 @@ def load_results(path: str | Path) -> Results:
     except ValueError as error:
         raise ValueError(f"{file} is damaged, or no JSON file: {error}") from error
     try:
-        scenes = [checked_result(name, entry) for name, entry in content["scenes"].items()]
+        own = {n: m for n, m in content.get("metrics", {}).items() if n not in DESCRIPTIONS}
+        told = {"metrics": own} if own else {}
+        scenes = [checked_result(name, entry | told) for name, entry in content["scenes"].items()]
+        metrics_of(scenes)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} does not hold the results of a test: {error!r}") from error
     return Results(
@@ -166,7 +178,9 @@ def _of_a_model(scenes: list[Result]) -> bool:
 
 def _csv(results: list[Result]) -> str:
     text = StringIO()
-    names = ["psnr", "ssim", "lpips"]
+    in_table = [metric.name for metric in TABLE if not metric.needs_depth]
+    views = [v for r in results for scores in r["scores"].values() for v in scores["views"]]
+    names = in_order([*in_table, *(name for view in views for name in view if name != "frame")])
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["scene", "method", "frame", *names])
     for result in results:

@@ -1,17 +1,18 @@
 """Results for the terminal."""
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mvsplat.evaluation.means import (
-    DIGITS,
     METHODS,
-    METRICS,
     extreme_scenes,
     groups,
     mean_scores,
     median_timing,
+    metrics_of,
 )
+from mvsplat.evaluation.metric_table import DESCRIPTIONS, MetricDescription
 from mvsplat.evaluation.scoring import Result
 
 if TYPE_CHECKING:
@@ -41,26 +42,28 @@ def results_table(results: list[Result], complete: bool = True) -> "Table":
     """The mean scores as a table for the terminal, the best of each column in bold."""
     from rich.table import Table
 
-    means = mean_scores(results)
-    columns = [metric for metric in METRICS if any(metric in row for row in means.values())]
-    best = {
-        metric: (min if "↓" in METRICS[metric] else max)(
-            row[metric] for row in means.values() if metric in row
-        )
-        for metric in columns
-    }
+    means, columns = mean_scores(results), metrics_of(results)
+    best = {metric: _best(means, metric, shown) for metric, shown in columns.items()}
     scenes = "1 scene" if len(results) == 1 else f"{len(results)} scenes"
     table = Table(title=f"Mean over {scenes}" + ("" if complete else " (incomplete)"))
     table.add_column("")
-    for metric in columns:
-        table.add_column(METRICS[metric], justify="right")
+    for shown in columns.values():
+        table.add_column(shown.column, justify="right")
     for method, row in means.items():
         cells = []
-        for metric in columns:
-            text = score(row[metric], metric) if metric in row else ""
+        for metric, shown in columns.items():
+            text = shown.number(row[metric]) if metric in row else ""
             cells.append(f"[bold]{text}[/bold]" if row.get(metric) == best[metric] else text)
         table.add_row(METHODS.get(method, method), *cells)
     return table
+
+
+def _best(
+    means: dict[str, dict[str, float]], metric: str, shown: MetricDescription
+) -> float | None:
+    """The best method's mean; None where nobody knows which way is better."""
+    values = [row[metric] for row in means.values() if metric in row]
+    return max(values, key=shown.gain) if shown.better and values else None
 
 
 def group_table(kind: str, found: dict[str, list[Result]]) -> "Table":
@@ -68,21 +71,20 @@ def group_table(kind: str, found: dict[str, list[Result]]) -> "Table":
     from rich.table import Table
 
     rows = {label: mean_scores(members).get("model", {}) for label, members in found.items()}
-    columns = [metric for metric in METRICS if any(metric in row for row in rows.values())]
+    columns = {
+        metric: shown
+        for metric, shown in metrics_of(r for members in found.values() for r in members).items()
+        if any(metric in row for row in rows.values())
+    }
     table = Table(title=f"Model by {kind}")
     table.add_column(kind)
     table.add_column("scenes", justify="right")
-    for metric in columns:
-        table.add_column(METRICS[metric], justify="right")
+    for shown in columns.values():
+        table.add_column(shown.column, justify="right")
     for label, row in rows.items():
-        cells = [score(row[metric], metric) if metric in row else "" for metric in columns]
+        cells = [s.number(row[metric]) if metric in row else "" for metric, s in columns.items()]
         table.add_row(label, str(len(found[label])), *cells)
     return table
-
-
-def score(value: float, metric: str) -> str:
-    """A score with as many digits as papers give it."""
-    return f"{value:.{DIGITS[metric]}f}"
 
 
 def _cost(results: list[Result]) -> Iterator[str]:
@@ -101,8 +103,10 @@ def _cost(results: list[Result]) -> Iterator[str]:
 
 def _extremes(results: list[Result]) -> Iterator[str]:
     """Two lines, none for a single scene."""
+    shown = DESCRIPTIONS["psnr"]
     names = ("lowest PSNR:  ", "highest PSNR: ")
     for name, chosen in zip(names, extreme_scenes(results), strict=True):
         if chosen:
-            values = ((r["scene"], r["scores"]["model"]["mean"]["psnr"]) for r in chosen)
-            yield name + ", ".join(f"{scene} {psnr:.2f} dB" for scene, psnr in values)
+            means = ((r["scene"], r["scores"]["model"]["mean"]) for r in chosen)
+            values = (f"{scene} {shown.brief(mean.get('psnr', math.nan))}" for scene, mean in means)
+            yield name + ", ".join(values)

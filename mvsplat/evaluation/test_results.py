@@ -1,5 +1,6 @@
 """What ``test`` leaves behind: a table, scores of every view, pictures and films of the scenes."""
 
+import logging
 import signal
 import warnings
 from collections import Counter
@@ -11,7 +12,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import distributed, nn
+from torch import distributed
 
 from mvsplat import __version__
 from mvsplat.data.data_module import SceneDataModule
@@ -19,14 +20,18 @@ from mvsplat.data.loading.view_samplers import ViewSampler
 from mvsplat.evaluation import Result, Results, merge, print_results, save_results, scoring
 from mvsplat.evaluation.benchmark import Benchmark
 from mvsplat.evaluation.journal import Journal, read_journals, remove_journals
+from mvsplat.evaluation.lpips import PerceptualDistance
+from mvsplat.evaluation.metric_table import LearnedDistance, Metric
 from mvsplat.evaluation.results_files import checked_result
 from mvsplat.evaluation.scene_files import Picture, save_pictures
+from mvsplat.evaluation.view_scores import model_prediction
 from mvsplat.export.films import Film, FilmSettings, save_film
 from mvsplat.files import file_name
 from mvsplat.progress import tracker
 from mvsplat.types import Batch, Gaussians, Rendering
 
 T = TypeVar("T")
+_log = logging.getLogger("mvsplat.evaluation")
 _LONGEST_REASON = 300
 
 
@@ -34,11 +39,13 @@ class TestResults(Callback):
     """Prints a table and writes scores, pictures and films to the folder ``test`` of the run.
 
     Scores are PSNR, SSIM and LPIPS of the target views, and the relative error (AbsRel) of the
-    context views' depth where the data has exact depth. Each scene's views are averaged first,
-    then the scenes. Time and memory a scene, and the number of Gaussians, go with them.
+    context views' depth where the data has exact depth, and those of the model's further metrics.
+    Each scene's views are averaged first, then the scenes. Time and memory a scene, and the number
+    of Gaussians, go with them.
 
     Scenes that cannot be used are left out, and named in the results, which are incomplete then. A
-    test that is interrupted, by Ctrl-C, SIGTERM or an error, leaves the scores so far.
+    test that is interrupted, by Ctrl-C, SIGTERM or an error, leaves the scores so far. A metric
+    that fails is reported at once, and is an error at the end, when all other scores are written.
 
     Args:
         baselines: Also score the nearest context view copied, the mean colour, the context views
@@ -80,7 +87,8 @@ class TestResults(Callback):
         self._results: list[Result] = []
         self._names: Counter[str] = Counter()
         self._benchmark: Benchmark | None = None
-        self._distance: nn.Module | None = None
+        self._metrics: tuple[Metric, ...] = ()
+        self._failing: set[str] = set()
         self._journal: Journal | None = None
         if "file" in films and film.file is None:
             raise ValueError('films has "file": name the camera path with film.file')
@@ -93,10 +101,12 @@ class TestResults(Callback):
         self._journal = Journal(self._folder(trainer), trainer.global_rank)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._results, self._names = [], Counter()
-        self._benchmark = Benchmark(pl_module)
+        model: Any = pl_module
+        self._results, self._names, self._failing = [], Counter(), set()
+        self._benchmark = Benchmark(model)
+        self._metrics = model.metrics
         if self.lpips is not None:
-            self._distance = _perceptual_distance(self.lpips, self.lpips_weights)
+            self._metrics += _learned_distance(self.lpips, self.lpips_weights)
 
     def on_test_batch_end(
         self,
@@ -110,20 +120,29 @@ class TestResults(Callback):
         gaussians, rendering = outputs["gaussians"], outputs["rendering"]
         assert self._benchmark is not None  # made at the start
         timing = self._benchmark.of_last(batch, gaussians.means.shape[1])
-        predictions = {"model": scoring.model_prediction(gaussians, rendering)}
+        predictions = {"model": model_prediction(gaussians, rendering)}
         if self.baselines:
             estimate = predictions["model"].context_depth
             predictions |= scoring.baseline_predictions(batch, estimate)
             with trainer.precision_plugin.forward_context():
                 predictions |= scoring.zeroed_prediction(pl_module, batch)
-        distance = None if self._distance is None else self._distance.to(rendering.color.device)
-        for scene, result in enumerate(scoring.score_batch(batch, predictions, distance)):
+        # The model has measured its own pictures for the log.
+        done = {"model": outputs.get("scores", {})}
+        results = scoring.score_by(self._metrics, batch, predictions, done)
+        for scene, result in enumerate(results):
+            self._warn_of_failures(result)
             result |= {"timing": timing} | _view_choice(trainer, result["scene"])
             if self.images < 0 or len(self._results) < self.images:
                 result |= self._show(trainer, batch, scene, gaussians, rendering)
             self._results.append(result)
             if self._journal is not None:
                 self._journal.add(result)
+
+    def _warn_of_failures(self, result: Result) -> None:
+        for metric, failure in result.get("failures", {}).items():
+            if metric not in self._failing:
+                _log.warning("the metric %s, in scene %s", failure, result["scene"])
+                self._failing.add(metric)
 
     def _show(
         self,
@@ -156,8 +175,12 @@ class TestResults(Callback):
         left_out = {name: why for _, of_process in gathered for name, why in of_process.items()}
         if not results:
             raise ValueError(_nothing_scored(left_out))
+        whole = Results(results, self._settings(trainer), left_out=left_out)
         if trainer.is_global_zero:
-            self._write(trainer, Results(results, self._settings(trainer), left_out=left_out))
+            self._write(trainer, whole)
+        if whole.failures:
+            folder = self._folder(trainer)
+            raise ValueError("\n".join([*whole.failures, f"all other scores are in {folder}"]))
 
     def _write(self, trainer: Trainer, results: Results) -> None:
         """Files and tables; what was kept in case of an interruption goes."""
@@ -202,7 +225,7 @@ class TestResults(Callback):
         return {
             "mvsplat": __version__,
             "checkpoint": None if trainer.ckpt_path is None else str(trainer.ckpt_path),
-            "lpips": self.lpips if self._distance is not None else None,
+            "lpips": self.lpips if any(m.name == "lpips" for m in self._metrics) else None,
             "precision": str(trainer.precision),
             "processes": trainer.world_size,
             "device": torch.cuda.get_device_name() if cuda else "cpu",
@@ -215,14 +238,13 @@ def _view_choice(trainer: Trainer, scene: str) -> dict[str, Any]:
     return views.notes(scene) if isinstance(views, ViewSampler) else {}
 
 
-def _perceptual_distance(net: Literal["vgg", "alex"], weights: str | None) -> nn.Module | None:
-    from mvsplat.evaluation.lpips import PerceptualDistance
-
+def _learned_distance(net: Literal["vgg", "alex"], weights: str | None) -> tuple[Metric, ...]:
+    """LPIPS; nothing where its weights cannot be had."""
     try:
-        return PerceptualDistance.pretrained(net, weights)
+        return (LearnedDistance(PerceptualDistance.pretrained(net, weights)),)
     except FileNotFoundError as error:
         warnings.warn(f"no LPIPS scores: {error}", stacklevel=2)
-        return None
+        return ()
 
 
 def _left_out(trainer: Trainer) -> dict[str, dict[str, str]]:

@@ -2,13 +2,10 @@
 
 from os.path import commonpath
 from pathlib import Path
-from typing import Literal
 
 from mvsplat.cli.errors import CommandParser
 from mvsplat.evaluation import comparison_files, load_results
 from mvsplat.evaluation.comparison import Comparison, compare
-
-Metric = Literal["psnr", "ssim", "lpips", "abs_rel"]
 
 
 def main(argv: list[str]) -> None:
@@ -40,7 +37,7 @@ def _named(paths: list[str]) -> dict[str, Path]:
     return {str(folder.relative_to(common)): folder for folder in folders}
 
 
-def _print(comparison: Comparison, metric: Metric, confidence: float) -> None:
+def _print(comparison: Comparison, metric: str, confidence: float) -> None:
     from rich.console import Console
 
     console = Console()
@@ -55,6 +52,10 @@ def _print(comparison: Comparison, metric: Metric, confidence: float) -> None:
             "difference (paired bootstrap over scenes); bold: it leaves out 0.",
             style="dim",
         )
+    for name, shown in comparison.metrics.items():
+        if shown.better is None:
+            line = f"{name}: which way is better is not known: the runs do not say it, or disagree."
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(comparison_files.scenes_table(comparison, metric))
 
 
@@ -76,7 +77,11 @@ def _parser() -> CommandParser:
         help="Folder for comparison.json, comparison.csv and the pictures.",
     )
     parser.add_argument(
-        "--metric", type=Metric, default="psnr", help="Which scenes differ most is judged by this."
+        "--metric",
+        type=str,
+        default="psnr",
+        help="Which scenes differ most is judged by this one: psnr, ssim, lpips, abs_rel, or the "
+        "name of a metric of your own that the runs were tested with.",
     )
     parser.add_argument(
         "--pictures", type=int, default=5, help="Number of scenes to show side by side."
