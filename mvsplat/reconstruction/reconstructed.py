@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from mvsplat.data.bounds import Bounds
 from mvsplat.data.loading.transforms import Shape
-from mvsplat.evaluation import metrics
+from mvsplat.evaluation.metric_table import DESCRIPTIONS, STANDARD
 from mvsplat.export.cameras import Cameras, Frame
 from mvsplat.geometry.trajectories import CameraPath, through_cameras, visiting_order
 from mvsplat.reconstruction.checkpoint import TrainedModel
@@ -32,16 +33,34 @@ class Score:
     Args:
         frame: The photograph.
         picture: The scene, rendered from the same camera.
-        psnr: Peak signal-to-noise ratio in dB.
-        ssim: Structural similarity.
+        values: Its scores by the metric's name: psnr and ssim.
         covered: Share of its view that the photographs used show, too.
     """
 
     frame: CroppedFrame
     picture: Float[Tensor, "3 h w"]
-    psnr: float
-    ssim: float
+    values: dict[str, float]
     covered: float
+
+    @property
+    def psnr(self) -> float:
+        """Peak signal-to-noise ratio in dB."""
+        return self.values["psnr"]
+
+    @property
+    def ssim(self) -> float:
+        """Structural similarity."""
+        return self.values["ssim"]
+
+
+def average(scores: list[Score]) -> dict[str, float]:
+    """The mean of every metric."""
+    return {name: fmean(score.values[name] for score in scores) for name in scores[0].values}
+
+
+def in_words(values: dict[str, float]) -> str:
+    """``PSNR 23.83 dB, SSIM 0.771``."""
+    return ", ".join(DESCRIPTIONS[name].sentence(value) for name, value in values.items())
 
 
 class ReconstructedScene:
@@ -116,15 +135,17 @@ class ReconstructedScene:
         views = as_views(self.left_out, self.bounds.near, self.bounds.far)
         pictures = self.render(views.extrinsics[0], views.intrinsics[0], self.shape).color[0]
         pictures = pictures.clamp(0, 1).cpu()
-        values = zip(
-            self.left_out,
-            pictures,
-            metrics.psnr(pictures, views.image[0]).tolist(),
-            metrics.ssim(pictures, views.image[0]).tolist(),
-            self._covered().tolist(),
-            strict=True,
-        )
-        return [Score(*value) for value in values]
+        of_metrics = {
+            metric.name: metric.score(pictures[None], views.image)[0].tolist()
+            for metric in STANDARD
+            if not metric.needs_depth
+        }
+        of_photos = [
+            dict(zip(of_metrics, values, strict=True))
+            for values in zip(*of_metrics.values(), strict=True)
+        ]
+        rows = zip(self.left_out, pictures, of_photos, self._covered().tolist(), strict=True)
+        return [Score(*row) for row in rows]
 
     @torch.no_grad()
     def render(

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 
+from mvsplat.evaluation.metric_table import PSNR
 from mvsplat.progress import Lines, Pace, duration, log_line
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class ProgressLines(LightningProgressBar):
 
     def _write_step(self, trainer: Trainer) -> None:
         step, elapsed = trainer.global_step, self._pace.elapsed
-        named = (("train/loss", "loss", 4), ("train/psnr", "PSNR", 2))
+        named = (("train/loss", "loss", 4), ("train/psnr", PSNR.heading, PSNR.digits))
         parts = _values(trainer.callback_metrics, named)
         speed = (step - self._step) / max(elapsed - self._time, 1e-9)
         parts.append(f"{speed:.3g} steps/s")
@@ -90,7 +91,8 @@ class ProgressLines(LightningProgressBar):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # In a sanity check, nothing has been measured yet.
         values = {} if trainer.sanity_checking else trainer.callback_metrics
-        named = (("val/psnr", "PSNR", 2), ("val/ssim", "SSIM", 3))
+        model: Any = pl_module
+        named = ((f"val/{m.name}", m.heading, m.digits) for m in model.metrics)
         self._end(_values(values, named))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mvsplat import progress
-from mvsplat.training.progress_bar import ProgressBar, tracker
+from mvsplat.progress import tracker
+from mvsplat.training.progress_bar import ProgressBar
 from mvsplat.training.progress_lines import ProgressLines
 
 
@@ -77,7 +78,8 @@ def test_a_log_says_how_a_run_gets_on(program, monkeypatch, tmp_path):
     assert "Generating 4 train scenes: 2 of 4, " in program.out, "while scenes are generated"
     assert "sanity check ..." in lines
     assert "validation: 1 of 2" in lines
-    assert any(re.fullmatch(r"validation: PSNR [\d.]+, SSIM [-\d.]+, \d+ s", x) for x in lines)
+    scores = r"PSNR \d+\.\d\d, SSIM -?\d\.\d{3}, AbsRel \d+\.\d{3}"
+    assert any(re.fullmatch(rf"validation: {scores}, \d+ s", x) for x in lines)
     steps = [line for line in lines if line.startswith("step ")]
     text = r"loss \d\.\d{4}, PSNR [\d.]+, [\d.e+-]+ steps/s"
     assert re.fullmatch(rf"step 1 of 2: {text}, \d+ s left", steps[0]), steps

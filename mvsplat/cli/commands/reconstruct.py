@@ -2,13 +2,13 @@
 
 import sys
 from pathlib import Path
-from statistics import fmean
 
 from mvsplat.cli.errors import CommandParser
 from mvsplat.machine import keep_freed_memory
 from mvsplat.reconstruction import output as names
 from mvsplat.reconstruction.output import OutputFolder
 from mvsplat.reconstruction.pipeline import reconstruct
+from mvsplat.reconstruction.reconstructed import average, in_words
 from mvsplat.reconstruction.result import Reconstruction
 from mvsplat.reconstruction.saving import save
 from mvsplat.reconstruction.stages import ShownStages
@@ -92,9 +92,7 @@ def _summarize(scene: Reconstruction, folder: Path) -> None:
     used = ", ".join(frame.name for frame in scene.context[:_MOST_LINES])
     print(f"{scene.gaussians.means.shape[1]:,} Gaussians from {used}")
     if scene.scores:
-        psnr = fmean(score.psnr for score in scene.scores)
-        ssim = fmean(score.ssim for score in scene.scores)
-        print(f"{len(scene.scores)} photos left out: PSNR {psnr:.2f} dB, SSIM {ssim:.3f}")
+        print(f"{len(scene.scores)} photos left out: {in_words(average(scene.scores))}")
     seconds = sum(scene.seconds.values())
     print(f"{folder}: {names.SPLAT}, {names.VIDEO}, {names.REPORT} ... ({seconds:.0f} s)")
 

@@ -3,7 +3,6 @@
 import platform
 from html import escape
 from pathlib import Path
-from statistics import fmean
 
 import torch
 
@@ -12,7 +11,7 @@ from mvsplat.evaluation.benchmark import peak_memory
 from mvsplat.export.images import color_depth, color_error
 from mvsplat.machine import usable_cores
 from mvsplat.reconstruction import output as names
-from mvsplat.reconstruction.reconstructed import ReconstructedScene, Score
+from mvsplat.reconstruction.reconstructed import ReconstructedScene, Score, average, in_words
 from mvsplat.reconstruction.report.pictures import camera_map, embedded, embedded_video
 
 _MOSTLY_SEEN = 0.6
@@ -87,8 +86,7 @@ def _overview(scene: ReconstructedScene, folder: Path) -> str:
 
 
 def _average(which: str, scores: list[Score]) -> str:
-    psnr, ssim = fmean(score.psnr for score in scores), fmean(score.ssim for score in scores)
-    return f"{len(scores)} {which}: PSNR {psnr:.2f} dB, SSIM {ssim:.3f} on average"
+    return f"{len(scores)} {which}: {in_words(average(scores))} on average"
 
 
 def _warnings(scene: ReconstructedScene) -> str:
@@ -130,7 +128,7 @@ def _comparison(scene: ReconstructedScene) -> str:
             embedded(color_error(score.picture, truth), "error"),
         ]
         caption = (
-            f"{score.frame.name}: PSNR {score.psnr:.2f} dB, SSIM {score.ssim:.3f}; "
+            f"{score.frame.name}: {in_words(score.values)}; "
             f"{score.covered:.0%} of it is in view of one of the photos used"
         )
         figures.append(_figure(" ".join(pictures), caption))
