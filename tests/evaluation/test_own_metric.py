@@ -274,6 +274,18 @@ def test_broken_pictures_are_not_the_metrics_fault():
     assert math.isnan(mean["toy"]) and math.isnan(mean["psnr"])
 
 
+def test_a_broken_view_breaks_its_scenes_mean_and_an_unknown_depth_does_not():
+    batch = make_batch(0)
+    color = batch.target.image.clone()
+    color[:, 1] = torch.nan
+    depth = batch.context.depth + 1
+    batch.context.depth[:, 1] = torch.nan
+    scores = score_views(ToyModel().metrics, Prediction(color, depth), batch)
+    assert scores["psnr"].means.isnan().all() and scores["psnr"].known.all()
+    assert scores["abs_rel"].means.isfinite().all() and scores["abs_rel"].known.all()
+    assert not any(of_metric.failures for of_metric in scores.values())
+
+
 def test_scores_are_measured_in_float32_whatever_the_model_runs_in(make_trainer, tmp_path):
     """A matrix product, which autocast would round to three digits."""
 
