@@ -1,10 +1,14 @@
 """What several test modules share: the program run in-process, on a few tiny generated scenes."""
 
 import logging
+import random
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from hypothesis import settings
 from lightning.pytorch import Trainer
 
 from mvsplat.__main__ import main
@@ -12,7 +16,19 @@ from mvsplat.__main__ import main
 # Lightning's log handlers keep the stream of the test that imported them.
 logging.raiseExceptions = False
 
+# The same examples in every run: a test that fails fails again.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
 TINY = Path(__file__).parent / "configs" / "tiny.yaml"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Random numbers are the same whatever ran before, those of the test's fixtures included."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from views import random_views, small_encoder
 
 from mvsplat.encoder.cpu.convolution import conv1x1
-from mvsplat.evaluation.lpips import _alexnet_features, _vgg16_features
+from mvsplat.evaluation.lpips import PerceptualDistance
 
 aten = torch.ops.aten
 # Positions of the weight and of the stride among the operators' arguments.
@@ -54,11 +54,12 @@ def test_encoders(ablation, precision):
     seen.check(strided=True)
 
 
-@pytest.mark.parametrize("network", [_alexnet_features, _vgg16_features])
-def test_lpips(network):
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_lpips(net):
     with Convolutions() as seen:
-        network()(torch.rand(1, 3, 64, 64, requires_grad=True)).sum().backward()
-    seen.check(strided=network is _alexnet_features)
+        picture = torch.rand(1, 3, 64, 64, requires_grad=True)
+        PerceptualDistance(net).features(picture).sum().backward()
+    seen.check(strided=net == "alex")
 
 
 @pytest.mark.parametrize("stride", [1, 2])

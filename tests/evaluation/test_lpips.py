@@ -1,60 +1,69 @@
-"""LPIPS against the distances its authors publish, and what happens without weights."""
+"""LPIPS against another implementation with the same weights, and what happens without weights."""
 
 from copy import deepcopy
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from mvsplat.evaluation.lpips import PerceptualDistance, _alexnet_features, _vgg16_features
+from mvsplat.evaluation.lpips import PerceptualDistance
 
-EXAMPLES = Path(__file__).parents[3] / "shared" / "data" / "lpips_alex"
-needs_examples = pytest.mark.skipif(not EXAMPLES.exists(), reason=f"{EXAMPLES} is not there")
-WEIGHTS = str(EXAMPLES / "alexnet_features.pt")
+# The weights of torchvision's networks: position in ``features``, kernel; and the sides of the
+# compared features of a picture of 224 pixels, as the networks' papers tell them.
+KERNELS = {
+    "vgg": dict.fromkeys((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), 3),
+    "alex": {0: 11, 3: 5, 6: 3, 8: 3, 10: 3},
+}
+WIDTHS = {
+    "vgg": (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512),
+    "alex": (64, 192, 384, 256, 256),
+}
+SIDES = {"vgg": [224, 112, 56, 28, 14], "alex": [55, 27, 13, 13, 13]}
 
 
-def read(name: str) -> torch.Tensor:
-    """One of the authors' example pictures, in [0, 1]."""
-    pixels = np.array(Image.open(EXAMPLES / f"{name}.png").convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1) / 255
-
-
-@pytest.fixture
-def random_vgg(tmp_path) -> str:
-    """A file like torchvision's VGG-16, with random weights and a classifier to be ignored."""
+def random_weights(net: str, folder: Path) -> str:
+    """A file like torchvision's, with random weights and a classifier to be ignored."""
     torch.manual_seed(0)
-    names = {f"features.{k}": v for k, v in _vgg16_features().state_dict().items()}
-    path = tmp_path / "vgg16.pth"
+    names = {f"features.{k}": v for k, v in PerceptualDistance(net).features.state_dict().items()}
+    path = folder / f"{net}.pth"
     torch.save(names | {"classifier.0.weight": torch.zeros(3)}, path)
     return str(path)
 
 
-@needs_examples
-def test_published_distances():
-    distance = PerceptualDistance.pretrained("alex", WEIGHTS)
-    pictures = torch.stack([read("ex_p0"), read("ex_p1"), read("ex_ref")])
-    values = distance(pictures, read("ex_ref").expand(3, -1, -1, -1))
-    torch.testing.assert_close(values, torch.tensor([0.722, 0.138, 0.0]), atol=6e-4, rtol=0)
+@pytest.fixture
+def random_vgg(tmp_path) -> str:
+    return random_weights("vgg", tmp_path)
 
 
-def test_vgg_matches_torchmetrics(random_vgg, monkeypatch):
+@pytest.mark.parametrize("net", ["vgg", "alex"])
+def test_distances_match_torchmetrics(net, tmp_path, monkeypatch):
     from torchmetrics.functional.image import lpips as theirs
 
     # torchmetrics takes the feature network from torchvision; give it ours to check the rest.
-    ours = PerceptualDistance.pretrained("vgg", random_vgg)
+    ours = PerceptualDistance.pretrained(net, random_weights(net, tmp_path))
     monkeypatch.setattr(theirs, "_get_tv_model_features", lambda *args: deepcopy(ours.features))
-    reference = theirs._LPIPS(net="vgg")
+    reference = theirs._LPIPS(net=net)
     a, b = torch.rand(2, 2, 3, 64, 48).unbind()
     expected = reference(a, b, normalize=True).flatten()
     torch.testing.assert_close(ours(a, b), expected, atol=1e-6, rtol=1e-5)
 
 
-def test_vgg_has_torchvisions_names():
-    weights = [name for name, value in _vgg16_features().named_parameters() if value.dim() == 4]
-    positions = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-    assert weights == [f"{position}.weight" for position in positions]
+@pytest.mark.parametrize("net", ["vgg", "alex"])
+def test_layers_are_torchvisions(net):
+    distance = PerceptualDistance(net)
+    channels = (3, *WIDTHS[net])
+    expected = {
+        f"{position}.weight": (channels[n + 1], channels[n], kernel, kernel)
+        for n, (position, kernel) in enumerate(KERNELS[net].items())
+    }
+    state = distance.features.state_dict()
+    assert {k: tuple(v.shape) for k, v in state.items() if k.endswith("weight")} == expected
+    x, sides = torch.zeros(1, 3, 224, 224), []
+    for position, layer in enumerate(distance.features):
+        x = layer(x)
+        if position in distance.taps:
+            sides.append(x.shape[-1])
+    assert sides == SIDES[net]
 
 
 def test_gradient_is_finite_where_pictures_are_equal(random_vgg):
@@ -79,10 +88,9 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_another_networks_file_is_refused(tmp_path):
-    path = tmp_path / "alex.pth"
-    torch.save({f"features.{k}": v for k, v in _alexnet_features().state_dict().items()}, path)
+    path = random_weights("alex", tmp_path)
     with pytest.raises(ValueError, match=r"alex.pth .*features.0.weight should be \(64, 3, 3, 3\)"):
-        PerceptualDistance.pretrained("vgg", str(path))
+        PerceptualDistance.pretrained("vgg", path)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):

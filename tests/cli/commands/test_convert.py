@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import wall
+from noise import noise
 from PIL import Image
 
 from mvsplat.__main__ import main
@@ -21,8 +23,6 @@ from mvsplat.data.chunks.storage import load_chunk
 from mvsplat.data.generated.filming import film_scenes
 from mvsplat.data.generated.recipe import Recipe
 
-SHARED = Path(__file__).parents[3].parent / "shared" / "data"
-
 
 def write_capture(folder: Path, frames: int = 4, size=(40, 30), distortion: float = 0.0, **more):
     """A transforms.json with noisy JPEG pictures; the cameras walk along x."""
@@ -31,7 +31,7 @@ def write_capture(folder: Path, frames: int = 4, size=(40, 30), distortion: floa
     for number in range(frames):
         matrix = np.diag([1.0, -1, -1, 1])
         matrix[0, 3] = 0.2 * number
-        picture = Image.effect_noise(size, 60).convert("RGB")
+        picture = noise(size, 60)
         picture.save(folder / f"images/{number}.jpg", quality=90)
         entries.append({"file_path": f"images/{number}.jpg", "transform_matrix": matrix.tolist()})
     content = {"fl_x": 40, "fl_y": 40, "w": size[0], "h": size[1], "k1": distortion}
@@ -171,7 +171,7 @@ def test_points_depth_and_names_survive_a_second_conversion(tmp_path):
 
 def jpeg() -> bytes:
     buffer = io.BytesIO()
-    Image.effect_noise((8, 8), 60).convert("RGB").save(buffer, "JPEG")
+    noise((8, 8), 60).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
@@ -365,12 +365,15 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the reference data, shared/data")
-def test_real_captures(tmp_path):
-    convert(SHARED / "lund_door", SHARED / "fox", "--output", tmp_path / "out", "--max_side", 160)
+def test_captures_of_several_formats_become_one_data_set(tmp_path):
+    door = wall.write_colmap(tmp_path / "door", 5, (80, 120))
+    fox = wall.write_transforms(tmp_path / "fox", 7, (90, 160), k1=0.05, k2=-0.01, p1=0.001)
+    assert convert(door, fox, "--output", tmp_path / "out", "--max_side", 60) == 0
     source = ChunkScenes(str(tmp_path / "out"))
-    assert source.keys("test") == ["lund_door", "fox"]
-    door, fox = (source.scene("test", key) for key in ("lund_door", "fox"))
-    assert len(door) == 12 and len(fox) == 26 and door.image(0).size == (107, 160)
-    # The data's description: 1 % and 99 % of the points' depths are 15.57 and 22.73.
-    assert 0.6 * 15.57 < door.near < 15.57 and 22.73 < door.far < 2 * 22.73
+    assert source.keys("test") == ["door", "fox"]
+    for key, frames, size in (("door", 5, (40, 60)), ("fox", 7, (34, 60))):
+        scene = source.scene("test", key)
+        assert len(scene) == frames and scene.image(0).size == size
+        # All there is lies at one depth; points of the model and points found in pictures say so.
+        assert 0.6 * wall.DEPTH < scene.near < wall.DEPTH < scene.far < 2.6 * wall.DEPTH
+        torch.testing.assert_close(scene.extrinsics[:, 0, 3], wall.STEP * torch.arange(frames))

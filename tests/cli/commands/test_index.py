@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import wall
 from PIL import Image
 
 from mvsplat.__main__ import main
 from mvsplat.cli.commands.index import index, summary
 from mvsplat.data.chunks.chunk_scenes import pack_cameras, write_chunks
+from mvsplat.data.evaluation_index.context_choice import NearestViews, WholeScene
 from mvsplat.data.evaluation_index.context_stretches import FrameGaps, OverlapTiers
 from mvsplat.data.evaluation_index.index_file import read_evaluation_index
-
-SHARED = Path(__file__).parents[4] / "shared/data"
 
 
 def picture(color):
@@ -184,13 +184,30 @@ def test_tests_on_an_index_are_grouped_by_tier(program, tmp_path):
     assert "set this stage's batch_size to 1" in program.err
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="no shared reference data")
-@pytest.mark.parametrize("name", ["lund_door", "fox", "fr3_office", "re10k_sample"])
-def test_real_captures_of_any_format(name, tmp_path):
-    from mvsplat.data.evaluation_index.context_choice import NearestViews, WholeScene
-
-    for choice in (WholeScene(4), NearestViews(2), OverlapTiers(tiers={"any": (0.2, 1.0)})):
-        path = tmp_path / f"{type(choice).__name__}.json"
-        report = index(str(SHARED / name), str(path), choice, workers=0, rows=1)
-        assert any(report.entries.values()) and "overlap 0." in "\n".join(summary(report))
-        assert path.with_suffix(".png").stat().st_size > 10_000
+@pytest.mark.parametrize(
+    ("write", "options", "choice"),
+    [
+        (wall.write_colmap, {"size": (90, 120)}, WholeScene(4)),
+        (wall.write_colmap, {"size": (90, 120)}, NearestViews(2)),
+        (wall.write_colmap, {"size": (90, 120)}, OverlapTiers(tiers={"any": (0.2, 1.0)})),
+        (wall.write_transforms, {"size": (90, 120), "k1": 0.02, "p1": 0.001}, NearestViews(2)),
+        (wall.write_chunk, {"size": (160, 90)}, OverlapTiers(tiers={"any": (0.2, 1.0)})),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+def test_captures_of_any_format(write, options, choice, tmp_path):
+    source, path = write(tmp_path / "wall", 12, **options), tmp_path / "index.json"
+    report = index(str(source), str(path), choice, image_shape=(64, 64), workers=0, rows=1)
+    entries = [entry for entry in report.entries.values() if entry]
+    assert entries and "overlap 0." in "\n".join(summary(report))
+    for found in entries:
+        gaps = [b - a for a, b in zip(sorted(found.context), sorted(found.context)[1:])]
+        # Of every format, the square crop is 90 pixels wide.
+        truth = wall.overlap(max(gaps), 90)
+        if write is wall.write_colmap:
+            assert found.overlap == pytest.approx(truth, abs=0.05), found
+        else:
+            # Bounds that are estimated from pictures leave room, most of it behind the wall.
+            assert truth < found.overlap < wall.overlap(max(gaps), 90, 2 * wall.DEPTH), found
+    with Image.open(path.with_suffix(".png")) as sheet:
+        assert sheet.width > 200 and sheet.height > 60

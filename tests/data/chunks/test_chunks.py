@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from noise import noise
 from PIL import Image
 from tiny_scenes import encoded, make_entry, write_dataset
 
@@ -243,7 +244,7 @@ def test_bad_scenes_name_file_scene_and_field(spoil, message):
 
 def test_damaged_pictures_are_named(monkeypatch):
     entry = make_entry("one", depth=True)
-    photo = encoded(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG")
+    photo = encoded(noise((64, 64), 50), "JPEG")
     entry["images"][:4] = [photo[:100], photo[: len(photo) // 2], torch.zeros(50).byte(), photo]
     entry["images"][4] = encoded(Image.new("RGB", (8, 8)), "PCX")
     entry["depths"][0], entry["depths"][1] = photo, photo[:200]

@@ -17,7 +17,6 @@ from mvsplat.data.evaluation_index.index_file import (
 )
 
 NOTES = {"overlap", "tier"}
-PUBLISHED = Path(__file__).parents[4] / "shared/data/re10k_sample/evaluation_index.json"
 
 
 def write(path, content):
@@ -45,11 +44,6 @@ def test_what_is_written_is_read(tmp_path):
 def test_the_published_format(tmp_path):
     path = write(tmp_path / "i.json", {"a": {"context": [2, 6], "target": [3, 4]}, "b": None})
     assert read_evaluation_index(path) == {"a": IndexEntry((2, 6), (3, 4)), "b": None}
-
-
-@pytest.mark.skipif(not PUBLISHED.exists(), reason="no shared reference data")
-def test_a_published_file():
-    assert read_evaluation_index(PUBLISHED) == {"fr3_office": IndexEntry((2, 6), (3, 4, 5))}
 
 
 def test_an_overlap_in_words_is_a_tier(tmp_path):

@@ -1,11 +1,11 @@
 """Overlap of real scenes: by exact depth, by sparse points, by bounds, and after cropping."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import wall
 from PIL import Image
 
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes
@@ -16,7 +16,6 @@ from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.data.scene import Scene
 from mvsplat.geometry.overlap import compare_views, frustum_points
 
-RE10K = Path(__file__).parents[4] / "shared/data/re10k_sample"
 WHOLE = SurveySettings(image_shape=None)
 
 
@@ -158,11 +157,14 @@ def test_impossible_settings_are_refused(settings, message):
         SurveySettings(**settings)
 
 
-@pytest.mark.skipif(not RE10K.exists(), reason="no shared reference data")
-def test_the_published_context_views_overlap():
-    scene = ChunkScenes(str(RE10K)).scene("test", "fr3_office")
-    seen = survey(scene, SurveySettings(near=2.39, far=18.26))
-    assert 0.3 < seen.pairs.mutual[2, 6] < 0.8
-    # All targets between them are well covered, which only some of the other frames are.
-    coverage = seen.coverage(torch.arange(17), by=torch.tensor([2, 6]))
-    assert coverage[3:6].min() > 0.65 and coverage[8:].min() < 0.6
+def test_overlap_and_coverage_of_a_wall(tmp_path):
+    scene = ChunkScenes(str(wall.write_chunk(tmp_path, 14, (160, 90)))).scene("test", "wall")
+    seen = survey(scene, SurveySettings(near=0.99 * wall.DEPTH, far=1.01 * wall.DEPTH))
+    # The square crop is 90 pixels wide.
+    for gap in range(12):
+        assert seen.pairs.mutual[2, 2 + gap] == pytest.approx(wall.overlap(gap, 90), abs=0.05)
+    # Frames 2 and 6 show all that those between them do, and less and less of those beyond.
+    coverage = seen.coverage(torch.arange(14), by=torch.tensor([2, 6]))
+    assert coverage[2:7].min() == 1
+    beyond = torch.tensor([wall.overlap(gap, 90) for gap in range(8)])
+    torch.testing.assert_close(coverage[6:], beyond, atol=0.05, rtol=0)

@@ -2,11 +2,12 @@
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import wall
+from noise import noise
 from PIL import Image
 from tiny_scenes import encoded, make_entry, write_dataset
 
@@ -22,7 +23,6 @@ from mvsplat.data.loading.view_samplers import (
 from mvsplat.data.scene import Scene, SceneSource
 
 SHAPE = (8, 8)
-RE10K = Path(__file__).parents[3].parent / "shared" / "data" / "re10k_sample"
 
 
 def generator(seed=0):
@@ -285,7 +285,7 @@ def test_batches_join_samples_and_refuse_mixtures(source, tmp_path):
 
 
 def test_portrait_photographs_of_any_size(tmp_path):
-    photos = [encoded(Image.effect_noise((30, 50), 90).convert("RGB"), "JPEG")] * 9
+    photos = [encoded(noise((30, 50), 90), "JPEG")] * 9
     source = one_scene(tmp_path, images=photos)
     batch = examples(source, AllViewSampler(), image_shape=(16, 32)).sample(0, 0, generator())
     assert batch.target.image.shape == (1, 7, 3, 16, 32)
@@ -301,19 +301,24 @@ def test_bad_settings_are_refused(settings):
         ExampleSettings(**settings)
 
 
-@pytest.mark.skipif(not RE10K.is_dir(), reason="needs the reference data, shared/data/re10k_sample")
-def test_real_photographs_in_re10k_layout():
-    views = EvaluationViewSampler(str(RE10K / "evaluation_index.json"))
-    made = examples(ChunkScenes(str(RE10K)), views, "test", image_shape=(256, 256),
-                    frame_shape=(360, 640), near=2.0, far=20.0)  # fmt: skip
+def test_photographs_in_re10k_layout_with_a_published_index(tmp_path):
+    source = ChunkScenes(str(wall.write_chunk(tmp_path, 9, (160, 90), key="office")))
+    index = tmp_path / "index.json"
+    index.write_text('{"office": {"context": [2, 6], "target": [3, 4, 5]}}')
+    made = examples(source, EvaluationViewSampler(str(index)), "test", image_shape=(45, 45),
+                    frame_shape=(90, 160), near=2.0, far=20.0)  # fmt: skip
     batch = made.sample(0, 0, generator())
-    assert batch.scene == ["fr3_office"]
+    assert batch.scene == ["office"]
     assert batch.context.index.tolist() == [[2, 6]] and batch.target.index.tolist() == [[3, 4, 5]]
-    assert batch.context.image.shape == (1, 2, 3, 256, 256)
-    assert 0.2 < batch.context.image.mean() < 0.8 and batch.context.image.std() > 0.1
-    # Neighbouring frames are about 0.88 units apart, as the data's description says.
-    steps = batch.target.extrinsics[0, 1:, :3, 3] - batch.target.extrinsics[0, :-1, :3, 3]
-    assert 0.3 < steps.norm(dim=-1).median() < 2.0
+    assert batch.context.image.shape == (1, 2, 3, 45, 45)
+    # At half size each frame shows the one before moved by half the pixels; not at the margins,
+    # where resizing looks beyond the frame.
+    shift, images = wall.SHIFT // 2, batch.target.image[0]
+    torch.testing.assert_close(images[1:, :, :, 2 : -shift - 2], images[:-1, :, :, shift + 2 : -2])
+    assert images.std() > 0.05
+    places = batch.target.extrinsics[0, :, :3, 3]
+    expected = wall.STEP * torch.tensor([3.0, 4, 5])
+    torch.testing.assert_close(places, torch.stack([expected, 0 * expected, 0 * expected], -1))
 
 
 def test_encoded_depth_of_a_short_range_stays_precise():

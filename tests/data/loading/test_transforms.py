@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from noise import noise
 from PIL import Image
 
 from mvsplat.data.loading.transforms import (
@@ -63,12 +64,12 @@ def test_flipping_twice_changes_nothing():
 
 
 def test_crop_is_the_plain_steps_pixel_for_pixel():
-    picture = Image.effect_noise((640, 360), 60).convert("RGB")
+    picture = noise((640, 360), 60)
     plain = picture.resize((455, 256), Image.Resampling.LANCZOS).crop((99, 0, 355, 256))
     cropped = stack_images([crop_image(picture, (256, 256))])[0]
     expected = torch.from_numpy(np.array(plain)).permute(2, 0, 1) / 255
     assert torch.equal(cropped, expected)
-    same = Image.effect_noise((64, 64), 60).convert("RGB")
+    same = noise((64, 64), 60)
     assert torch.equal(
         crop_image(same, (64, 64)), torch.from_numpy(np.array(same)).permute(2, 0, 1)
     )
