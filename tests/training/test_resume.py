@@ -13,6 +13,7 @@ from processes import assert_all_end
 
 TINY = Path(__file__).parents[1] / "configs" / "tiny.yaml"
 KILLS = {0: 2, 2: 1}  # by the number of loader workers
+SEED = os.environ.get("MVSPLAT_SEED", "0")
 if "MVSPLAT_KILLS" in os.environ:
     KILLS = dict.fromkeys(KILLS, int(os.environ["MVSPLAT_KILLS"]))
 
@@ -117,7 +118,12 @@ def assert_same_run(one: dict, two: dict) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_at_any_moment_a_run_ends_with_the_same_bits(runs, workers):
-    """``MVSPLAT_KILLS`` says how often each of the two is killed: a hundred take some minutes."""
+    """``MVSPLAT_KILLS`` says how often each of the two is killed: a hundred take some minutes.
+
+    ``MVSPLAT_SEED`` gives other moments; what a test printed gives the same ones again.
+    """
+    moments = random.Random(f"{SEED}, {workers} workers")
+    print(f"MVSPLAT_SEED={SEED}")
     arguments = options(workers)
     assert runs.finish("first", arguments) == 0, runs.log("first")  # which compiles
     start = time.monotonic()
@@ -127,22 +133,26 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_bits(runs, workers):
     kills = number = 0
     while kills < KILLS[workers]:
         number += 1
-        kills += survive(runs, f"killed{number}", arguments, duration)
+        kills += survive(runs, f"killed{number}", arguments, duration, moments)
         assert_same_run(runs.state("whole"), runs.state(f"killed{number}"))
         print(f"{kills} kills in {number} runs")
 
 
-def survive(runs: Runs, name: str, arguments: list[str], duration: float) -> int:
+def survive(
+    runs: Runs, name: str, arguments: list[str], duration: float, moments: random.Random
+) -> int:
     """Kill a run again and again, at random moments, until it ends; returns how often."""
     kills = 0
     while True:
         resume = ["--ckpt_path=last"] if list(runs.checkpoints(name).glob("[!.]*.ckpt")) else []
         process = runs.start(name, arguments + resume)
-        process.join(random.uniform(0, duration))
+        moment = moments.uniform(0, duration)
+        process.join(moment)
         if process.exitcode is not None:
             assert process.exitcode == 0, runs.log(name)
             return kills
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         kills += 1
+        print(f"{name}: killed after {moment:.3f} s of {duration:.3f} s")
         assert_all_end(group=process.pid)  # the loader's workers, too
