@@ -13,6 +13,7 @@ GIB = 2**30
 # What the kernels and torch's matrix products gain from, as LLVM names it.
 VECTORS = ("avx2", "fma", "avx512f", "neon", "sve")
 BF16 = ("avx512bf16", "amx-bf16", "bf16")
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def processor() -> Iterator[Finding]:
@@ -87,4 +88,4 @@ def devices() -> Iterator[Finding]:
 
 
 def _has_nvidia_driver() -> bool:
-    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+    return NVIDIA_DRIVER.exists() or shutil.which("nvidia-smi") is not None

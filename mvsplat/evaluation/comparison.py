@@ -18,7 +18,7 @@ from mvsplat.evaluation.metric_table import MetricDescription
 from mvsplat.evaluation.results_files import Results
 from mvsplat.evaluation.scoring import Result
 
-_NUMBERS_AT_A_TIME = 1 << 22
+NUMBERS_AT_A_TIME = 1 << 22
 
 
 @dataclass
@@ -158,7 +158,7 @@ def paired_bootstrap(
     if count < 2:
         return math.nan, math.nan
     generator = np.random.default_rng(seed)
-    means, at_a_time = np.empty(resamples), max(1, _NUMBERS_AT_A_TIME // count)
+    means, at_a_time = np.empty(resamples), max(1, NUMBERS_AT_A_TIME // count)
     for start in range(0, resamples, at_a_time):
         stop = min(start + at_a_time, resamples)
         drawn = generator.integers(count, size=(stop - start, count))

@@ -31,7 +31,7 @@ class Placement:
         up: tuple[float, float, float] = (0.0, -1.0, 0.0),
     ):
         self.center = center
-        self.rotation = None if up_axis is None else _turn(_direction(up), _axis(up_axis))
+        self.rotation = None if up_axis is None else _turn(_direction(up), axis_direction(up_axis))
 
     def __call__(self, fields: dict[str, Tensor]) -> dict[str, Tensor]:
         """Fields mean [n, 3], rotation [n, 4] and harmonics [n, 3, k] placed; others as they are.
@@ -64,7 +64,7 @@ class Placement:
         return lines
 
 
-def _axis(name: str) -> Float[Tensor, "3"]:
+def axis_direction(name: str) -> Float[Tensor, "3"]:
     letter = name.removeprefix("-")
     if letter not in ("x", "y", "z"):
         raise ValueError(f"up_axis: {name!r} found, expected x, y, z, -x, -y or -z")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mvsplat.geometry.projection import camera_rays, homogeneous, invert_rigid, pixel_centers
 
-_ENTRIES = 2**23  # points times views handled at a time
+ENTRIES_AT_A_TIME = 2**23  # points times views
 _CELLS = 12  # parts of a frame, along each side, in which sparse points count the same
 _HIDDEN = 1.02  # a point this much deeper than what a view shows there is hidden behind it
 
@@ -230,7 +230,7 @@ def _looks(
     pose[:, :3, 3] -= origin
     project = (intrinsics.double() @ invert_rigid(pose)[:, :3]).float()
     points = (shown.position - origin).float()
-    step = max(1, _ENTRIES // (points.shape[1] * len(extrinsics)))
+    step = max(1, ENTRIES_AT_A_TIME // (points.shape[1] * len(extrinsics)))
     for start in range(0, len(points), step):
         part = homogeneous(points[start : start + step])
         x, y, z = (part @ row.mT for row in project.unbind(1))  # [rows, s, m]

@@ -21,7 +21,7 @@ _BEST_ANGLE, _BELOW, _ABOVE = 8.0, 4.0, 15.0
 _ENOUGH_OVERLAP = 0.6  # more overlap makes a pair no better
 _NO_PAIR = 0.01  # a quality below this is none
 _OTHER_SIDE = 45.0  # degrees from which on content counts as another side of things
-_MOST_CANDIDATES = 200
+MOST_CANDIDATES = 200
 _MOST_EXCHANGES = 100
 _PARTNERS_COUNT = 1e-3  # breaks ties
 
@@ -55,8 +55,8 @@ def choose_context(
     Raises:
         ValueError: There are fewer views than ``count``, or the bounds make no sense.
     """
-    chosen = torch.linspace(0, len(extrinsics) - 1, min(len(extrinsics), _MOST_CANDIDATES))
-    if count > len(chosen) > 0 and len(chosen) == _MOST_CANDIDATES:
+    chosen = torch.linspace(0, len(extrinsics) - 1, min(len(extrinsics), MOST_CANDIDATES))
+    if count > len(chosen) > 0 and len(chosen) == MOST_CANDIDATES:
         chosen = torch.arange(len(extrinsics))
     candidates = chosen.round().long()
     pose, camera = extrinsics[candidates], intrinsics[candidates]

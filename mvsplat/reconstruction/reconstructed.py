@@ -23,7 +23,7 @@ from mvsplat.reconstruction.stages import Stages
 from mvsplat.reconstruction.widening import widened
 from mvsplat.types import Gaussians, Rendering
 
-_FRAMES_A_STRETCH, _MOST_FRAMES = 45, 450
+FRAMES_A_STRETCH, MOST_FRAMES = 45, 450
 
 
 @dataclass
@@ -191,7 +191,7 @@ class ReconstructedScene:
         extrinsics = torch.stack([frame.extrinsics for frame in self.context])
         intrinsics = torch.stack([frame.intrinsics for frame in self.context])
         order = visiting_order(extrinsics)
-        frames = min(_FRAMES_A_STRETCH * (len(order) - 1) + 1, _MOST_FRAMES)
+        frames = min(FRAMES_A_STRETCH * (len(order) - 1) + 1, MOST_FRAMES)
         path = through_cameras(extrinsics[order], intrinsics[order], frames, ease=True)
         return path.there_and_back()
 

@@ -1,9 +1,11 @@
 """Tiny chunk data sets whose pictures say which scene and frame they are."""
 
+import gc
 import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -49,3 +51,13 @@ def write_dataset(root: Path, train: int = 13, test: int = 5, **scene) -> Path:
         entries = (make_entry(f"{letter}{number:02d}", **scene) for number in range(count))
         write_chunks(root / split, entries, chunk_bytes)
     return root
+
+
+def open_files(root: Path) -> set[str]:
+    """The files below a folder that this process has mapped into its memory."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("only Linux says what is mapped")
+    gc.collect()
+    paths = {line.split(maxsplit=5)[-1] for line in maps.read_text().splitlines()}
+    return {path for path in paths if path.startswith(str(root))}

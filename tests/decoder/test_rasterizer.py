@@ -169,8 +169,7 @@ def test_projection_agrees_with_gsplat():
     """Records against gsplat's own PyTorch projection: positions, conics, depths."""
     gsplat = pytest.importorskip("gsplat.cuda._torch_impl")
     from mvsplat.decoder.cpu import footprint as fp
-    from mvsplat.decoder.cpu.operator import _scene
-    from mvsplat.decoder.cpu.rasterizer import build_lists
+    from mvsplat.decoder.cpu.operator import splat
 
     gaussians, view = random_gaussians(500, 3, scale=0.1), torch.linalg.inv(camera())
     height, width = 40, 60
@@ -180,8 +179,8 @@ def test_projection_agrees_with_gsplat():
         gaussians.means, gaussians.covariances, view, k, width, height, near_plane=0.2
     )
     fields = [getattr(gaussians, name) for name in NAMES[:5]]
-    scene = _scene([*fields, view[..., :3, :], camera()[..., :3, 3], lens], height, width, 2, False)
-    records = torch.from_numpy(build_lists(scene).records)[0, 0]
+    seen = (view[..., :3, :], camera()[..., :3, 3], lens, [0.0, 0.0, 0.0])
+    records = splat(*fields, *seen, height, width, 2, False)[4][0, 0]
     drawn = records[:, fp.Y_LAST] > records[:, fp.Y_FIRST]
     assert drawn.sum() > 100
     assert not (drawn & (radii[0, 0] <= 0).all(-1)).any()

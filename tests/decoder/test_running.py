@@ -173,12 +173,15 @@ def test_operator_under_compile():
 
 @pytest.mark.parametrize("number", [1, 2, 3, 50, 999])
 def test_records_start_at_cache_lines(number: int):
-    from mvsplat.decoder.cpu.footprint import RECORD
-    from mvsplat.decoder.cpu.rasterizer import _aligned
+    from mvsplat.decoder.cpu.operator import splat
 
-    keep = [_aligned((1, 2, number, RECORD)) for _ in range(20)]
-    assert all(array.ctypes.data % 64 == 0 for array in keep)
-    assert all(array.shape == (1, 2, number, RECORD) for array in keep)
+    scene, lens = random_gaussians(number), torch.tensor([[[30.0, 28.0, 31.0, 18.0]]])
+    fields = [getattr(scene, name) for name in FIELDS]
+    view = torch.linalg.inv(camera())[..., :3, :]
+    seen = (view, camera()[..., :3, 3], lens, [0.0, 0.0, 0.0])
+    keep = [splat(*fields, *seen, 40, 60, 2, False)[4] for _ in range(20)]
+    assert all(records.data_ptr() % 64 == 0 for records in keep)
+    assert all(records.shape[2] == number for records in keep)
 
 
 COMPILE = """

@@ -62,7 +62,7 @@ def test_a_seed_repeats_the_interval_and_one_scene_has_none():
 def test_many_scenes_are_drawn_in_parts(monkeypatch):
     differences = np.random.default_rng(0).normal(size=50)
     whole = paired_bootstrap(differences, resamples=100)
-    monkeypatch.setattr("mvsplat.evaluation.comparison._NUMBERS_AT_A_TIME", 170)
+    monkeypatch.setattr("mvsplat.evaluation.comparison.NUMBERS_AT_A_TIME", 170)
     assert paired_bootstrap(differences, resamples=100) == whole
 
 

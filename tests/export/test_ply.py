@@ -11,7 +11,7 @@ import torch
 from plyfile import PlyData, PlyElement
 
 from mvsplat.export import load_ply, save_ply
-from mvsplat.export.placement import _axis
+from mvsplat.export.placement import axis_direction
 from mvsplat.types import Gaussians
 
 FIELDS = ("means", "scales", "rotations", "harmonics", "opacities")
@@ -432,7 +432,7 @@ def test_placement_is_off_by_default_and_refuses_nonsense(tmp_path):
     save_ply(gaussians, path, up_axis="-y")  # as it is already
     torch.testing.assert_close(load_ply(path).means, gaussians.means)
     with pytest.raises(ValueError, match="up_axis: 'w' found, expected x, y, z, -x, -y or -z"):
-        _axis("w")
+        axis_direction("w")
     with pytest.raises(ValueError, match=r"up: .* found, expected a direction"):
         save_ply(gaussians, path, up_axis="y", up=(0.0, 0.0, 0.0))
     empty = make_gaussians(count=0, degree=1)

@@ -140,7 +140,7 @@ def test_many_views_are_handled_in_parts(monkeypatch):
     views = random_views(9)
     shown = frustum_points(*views, 0.5, 6.0)
     whole = compare_views(shown, *views)
-    monkeypatch.setattr("mvsplat.geometry.overlap._ENTRIES", 1)
+    monkeypatch.setattr("mvsplat.geometry.overlap.ENTRIES_AT_A_TIME", 1)
     parts = compare_views(shown, *views)
     torch.testing.assert_close(whole.overlap, parts.overlap)
     torch.testing.assert_close(whole.angle, parts.angle, equal_nan=True)

@@ -168,7 +168,7 @@ def test_impossible_counts_are_refused(count):
 
 
 def test_long_captures_are_thinned_out_evenly(monkeypatch):
-    monkeypatch.setattr("mvsplat.geometry.view_choice._MOST_CANDIDATES", 21)
+    monkeypatch.setattr("mvsplat.geometry.view_choice.MOST_CANDIDATES", 21)
     poses = [look((0.0, 0.05 * step, 0.0), (1.0, 0.05 * step, 0.0)) for step in range(81)]
     capture = views(poses)
     chosen = choose_context(*capture, 2.0, 10.0, 2)

@@ -96,5 +96,5 @@ def two_posed(room, tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Films of a few frames, as tests need no more."""
-    monkeypatch.setattr("mvsplat.reconstruction.reconstructed._FRAMES_A_STRETCH", 4)
+    monkeypatch.setattr("mvsplat.reconstruction.reconstructed.FRAMES_A_STRETCH", 4)
     return SimpleNamespace()

@@ -27,7 +27,7 @@ def scene(posed, checkpoint):
 @pytest.fixture(scope="module")
 def saved(scene, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mvsplat.reconstruction.reconstructed._FRAMES_A_STRETCH", 4)
+        patch.setattr("mvsplat.reconstruction.reconstructed.FRAMES_A_STRETCH", 4)
         return scene.save(tmp_path_factory.mktemp("out") / "scene")
 
 

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 
 import pytest
 
-from mvsplat.cli.commands import reconstruct as command
 from mvsplat.export import load_ply, save_video
 
 
@@ -120,7 +119,7 @@ def test_a_process_that_is_killed_leaves_no_result_that_looks_whole(
     code = (
         "import os, signal, sys\n"
         "import mvsplat.reconstruction.saving as saving\n"
-        "saving._video = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "saving.save_video = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "from mvsplat.__main__ import main\n"
         "main(sys.argv[1:])\n"
     )
@@ -142,7 +141,8 @@ def test_it_offers_to_show_the_scene_to_a_person(
 ):
     calls = []
     monkeypatch.setattr("mvsplat.cli.commands.view.main", calls.append)
-    monkeypatch.setattr(command, "_at_a_terminal", lambda: True)
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
     monkeypatch.setattr("builtins.input", lambda question: answer)
     assert reconstruct(two_posed) == 0, program.err
     assert bool(calls) == shown

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from mvsplat.data import open_scenes
+from mvsplat.reconstruction.cameras import sfm_worker
 from mvsplat.reconstruction.cameras import structure_from_motion as sfm
 from mvsplat.reconstruction.cameras.pairs import pairs_to_match
 from mvsplat.reconstruction.collecting import collect, photo_paths
@@ -112,6 +113,24 @@ def test_pycolmap_missing_is_said_with_the_command_that_installs_it(photos, tmp_
         sfm.estimate_cameras(collection, tmp_path)
 
 
+def pretend_worker(monkeypatch, folder, code):
+    """Whatever Python is started for does ``code`` instead."""
+    program = folder / "python"
+    program.write_text(f"#!{sys.executable}\n{code}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(sfm, "find_spec", lambda name: name)
+
+
+def task_of(collection, folder, monkeypatch):
+    """What the worker is told to do, from a worker that does nothing."""
+    with monkeypatch.context() as patch:
+        pretend_worker(patch, folder, "")
+        with pytest.raises(RuntimeError):
+            sfm.estimate_cameras(collection, folder)
+    return json.loads((folder / "task.json").read_text())
+
+
 @pytest.mark.parametrize(
     "code, message",
     [
@@ -122,19 +141,21 @@ def test_pycolmap_missing_is_said_with_the_command_that_installs_it(photos, tmp_
     ],
 )
 def test_a_worker_that_dies_is_an_error_not_our_death(photos, tmp_path, monkeypatch, code, message):
-    monkeypatch.setattr(sfm, "_command", lambda folder: [sys.executable, "-c", code])
-    monkeypatch.setattr(sfm, "find_spec", lambda name: name)
+    pretend_worker(monkeypatch, tmp_path, code)
     collection = collect(photo_paths(photos)[:2], tmp_path / "images")
     with pytest.raises(RuntimeError, match=message):
         sfm.estimate_cameras(collection, tmp_path)
 
 
 @needs_pycolmap
-def test_the_worker_ends_when_the_program_that_started_it_dies(photos, tmp_path):
+def test_the_worker_ends_when_the_program_that_started_it_dies(photos, tmp_path, monkeypatch):
     collection = collect(photo_paths(photos), tmp_path / "images")
-    (tmp_path / "task.json").write_text(json.dumps(sfm._task(collection, seed=0)))
+    task_of(collection, tmp_path, monkeypatch)
     worker = subprocess.Popen(
-        sfm._command(tmp_path), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", sfm_worker.__name__, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert json.loads(worker.stdout.readline())["stage"] == "features"
     worker.stdin.close()
@@ -148,8 +169,7 @@ def test_an_interruption_ends_the_worker(photos, tmp_path, monkeypatch):
         f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); "
         'print(\'{"stage": "features", "done": 0, "total": 1}\', flush=True); time.sleep(60)'
     )
-    monkeypatch.setattr(sfm, "_command", lambda folder: [sys.executable, "-c", code])
-    monkeypatch.setattr(sfm, "find_spec", lambda name: name)
+    pretend_worker(monkeypatch, tmp_path, code)
 
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -169,7 +189,7 @@ def test_pairs_of_few_photos_are_all_and_of_many_the_neighbours():
     assert {(0, 1), (0, 10), (0, 16), (0, 128), (198, 199)} <= set(many) and (0, 11) not in many
 
 
-def test_photos_of_one_camera_share_their_intrinsics(photos, tmp_path):
+def test_photos_of_one_camera_share_their_intrinsics(photos, tmp_path, monkeypatch):
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0xA405] = 24
     names = []
@@ -177,7 +197,7 @@ def test_photos_of_one_camera_share_their_intrinsics(photos, tmp_path):
         names.append(tmp_path / f"{number}.jpg")
         with Image.open(path) as image:
             image.save(names[-1], **({"exif": exif} if number < 2 else {}))
-    cameras = sfm._task(collect(names, tmp_path / "images"), seed=0)["cameras"]
+    cameras = task_of(collect(names, tmp_path / "images"), tmp_path, monkeypatch)["cameras"]
     assert [len(camera["files"]) for camera in cameras] == [2, 2]
     assert cameras[0]["focal_length"] == pytest.approx(24 / 43.2666 * 500, rel=1e-4)
     assert cameras[1]["focal_length"] is None

@@ -161,8 +161,9 @@ def test_threads(monkeypatch):
         ({"neon": True, "bf16": True}, "ok", "neon"),
     ],
 )
-def test_instructions(features: dict, verdict: str, word: str):
-    finding = machine._instructions(features)
+def test_instructions(monkeypatch, features: dict, verdict: str, word: str):
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: features)
+    finding = find(machine.processor(), "instructions")
     assert finding.verdict == verdict and word in finding.text
 
 
@@ -174,10 +175,13 @@ def test_instructions(features: dict, verdict: str, word: str):
         ("12.4", True, "note", "finds no GPU"),
     ],
 )
-def test_without_a_cuda_device(monkeypatch, cuda, driver: bool, verdict: str, word: str):
+def test_without_a_cuda_device(monkeypatch, tmp_path, cuda, driver: bool, verdict: str, word: str):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", cuda)
-    monkeypatch.setattr(machine, "_has_nvidia_driver", lambda: driver)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(machine, "NVIDIA_DRIVER", tmp_path / "version")
+    if driver:
+        machine.NVIDIA_DRIVER.touch()
     (finding,) = machine.devices()
     assert finding.verdict == verdict and word in finding.text
     assert bool(finding.advice) == (verdict != "ok")
@@ -268,12 +272,13 @@ def test_gsplat_without_a_compiler(pretended_cuda, monkeypatch):
 
 def test_gsplat_whose_build_fails(pretended_cuda, monkeypatch):
     def load(device):
-        raise RuntimeError(gsplat_engine._diagnosis("CalledProcessError: ninja"))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # which fails the soonest
+        return gsplat_engine.load_gsplat()
 
     monkeypatch.setattr(gsplat_engine, "gsplat_for", load)
     monkeypatch.setattr(known_splat, "draw", lambda engine, device: load(device))
     (finding,) = rasterizers.gsplat(build=True)
-    assert finding.verdict == "problem" and "CalledProcessError: ninja" in finding.text
+    assert finding.verdict == "problem" and "torch finds no CUDA device" in finding.text
     assert "nvcc:" in finding.advice and "Install a CUDA toolkit" in finding.advice
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from noise import noise
 from PIL import Image
-from tiny_scenes import encoded, make_entry, write_dataset
+from tiny_scenes import encoded, make_entry, open_files, write_dataset
 
 from mvsplat.data.chunks.chunk_scenes import (
     ChunkScene,
@@ -87,11 +87,15 @@ def test_several_roots_are_put_together(tmp_path):
 
 def test_few_chunks_stay_open_and_none_travels_to_workers(root):
     source = ChunkScenes(str(root), open_chunks=2)
-    for key in source.keys("train"):
+    keys = source.keys("train")
+    before = pickle.dumps(source)
+    for key in keys:
         source.scene("train", key)
-    assert len(source._chunks) == 2
-    copy = pickle.loads(pickle.dumps(source))
-    assert not copy._chunks and copy.scene("train", "a05").key == "a05"
+    assert len(open_files(root)) == 2
+    assert len(pickle.dumps(source)) == len(before)
+    del source
+    copy = pickle.loads(before)
+    assert not open_files(root) and copy.scene("train", "a05").key == "a05"
 
 
 def test_old_archives_without_memory_mapping_load(tmp_path):

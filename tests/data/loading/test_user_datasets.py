@@ -10,8 +10,8 @@ from torch.utils.data import Dataset, IterableDataset
 
 from mvsplat.data.data_module import SceneDataModule
 from mvsplat.data.loading.loaders import LoaderSettings
-from mvsplat.data.loading.streams import make_generator
-from mvsplat.data.loading.user_datasets import IterableMaker, MapExamples, _shuffled
+from mvsplat.data.loading.streams import Request
+from mvsplat.data.loading.user_datasets import IterableMaker, MapExamples
 from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.types import Batch, Views
 
@@ -76,12 +76,19 @@ def test_training_is_endless_shuffled_and_repeatable(kind, workers):
         assert torch.equal(one.context.image, two.context.image)
 
 
+def made_from(maker, positions):
+    """The scenes that a maker gives for requests of one sample each."""
+    return [maker[[Request(position, 0)]].batch.scene[0] for position in positions]
+
+
 def test_an_iterable_epoch_has_every_sample_once_and_epochs_differ():
     maker = IterableMaker(Streamed(100), seed=0, shuffle=True, repeat=True)
-    stream = [maker._at(position).scene[0] for position in range(200)]
+    stream = made_from(maker, range(200))
     assert sorted(stream[:100]) == sorted(stream[100:]) == sorted(map(str, range(100)))
     assert stream[:100] != stream[100:]
-    assert sorted(_shuffled(iter(range(7)), make_generator(0))) == list(range(7))
+    # Fewer samples than are shuffled at a time.
+    few = IterableMaker(Streamed(7), seed=0, shuffle=True, repeat=True)
+    assert sorted(made_from(few, range(7))) == sorted(map(str, range(7)))
 
 
 def test_a_resumed_iterable_leaves_out_the_passes_between():
@@ -95,7 +102,7 @@ def test_a_resumed_iterable_leaves_out_the_passes_between():
 
     def positions(*numbers):
         maker = IterableMaker(Counting(100), seed=0, shuffle=True, repeat=True)
-        return [maker._at(number).scene[0] for number in numbers], maker.dataset.given
+        return made_from(maker, numbers), maker.dataset.given
 
     whole, given = positions(*range(1000))
     assert given <= 1000 + 33  # the buffer
