@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import signal
 import time
 
@@ -129,6 +130,26 @@ def state(program, name="last"):
     return torch.load(program.checkpoint(name), weights_only=True)
 
 
+@pytest.fixture(scope="module")
+def states() -> dict[tuple[str, ...], dict]:
+    """What runs that nothing ended have left, by their options."""
+    return {}
+
+
+@pytest.fixture
+def whole(program, states):
+    """What a run with some options leaves when nothing ends it; runs once for the module."""
+
+    def state_of(*options: str) -> dict:
+        if options not in states:
+            assert program("fit", *options) == 0, program.err
+            states[options] = state(program)
+            shutil.rmtree(program.run_dir)
+        return states[options]
+
+    return state_of
+
+
 def break_loader(monkeypatch, after):
     """The loader fails after so many batches, in whatever process it runs."""
     original, made = Maker.__getitem__, []
@@ -142,12 +163,10 @@ def break_loader(monkeypatch, after):
     monkeypatch.setattr(Maker, "__getitem__", get)
 
 
-def test_an_error_anywhere_saves_the_last_complete_step(program):
+def test_an_error_anywhere_saves_the_last_complete_step(program, whole):
     """Two batches a step: a run fails again and again, and ends with the bits of a whole one."""
     common = [*LONG, "--trainer.max_steps=8", "--trainer.accumulate_grad_batches=2"]
-    common += ["--trainer.val_check_interval=2"]
-    assert program("fit", *common) == 0, program.err
-    whole = state(program)
+    common += ["--trainer.val_check_interval=2", "--data.val_scenes=1"]
     resume = []
     for step, failing in [
         (1, fails("on_train_batch_start", 3)),
@@ -166,21 +185,20 @@ def test_an_error_anywhere_saves_the_last_complete_step(program):
         assert state(program)["global_step"] == step, failing
         resume = ["--ckpt_path=last"]
     assert program("fit", *common, *resume) == 0, program.err
-    assert_same_run(state(program), whole)
+    assert_same_run(state(program), whole(*common))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_broken_loader_costs_nothing(program, monkeypatch, workers):
-    common = [*LONG, "--trainer.max_steps=4", f"--data.train_loader.num_workers={workers}"]
-    assert program("fit", *common) == 0, program.err
-    whole = state(program)
+def test_a_broken_loader_costs_nothing(program, whole, monkeypatch, workers):
+    plain = [*LONG, "--trainer.max_steps=4"]
+    common = [*plain, f"--data.train_loader.num_workers={workers}"]
     with monkeypatch.context() as patched:
         break_loader(patched, after=3)
         with pytest.raises(Broken, match="broken loader"):
             program("fit", *common, "--data.val_loader.num_workers=0")
     assert 1 <= state(program)["global_step"] <= 3
     assert program("fit", *common, "--ckpt_path=last") == 0, program.err
-    assert_same_run(state(program), whole)
+    assert_same_run(state(program), whole(*plain))  # whatever the workers
 
 
 def test_skipped_steps_are_saved_like_others(program):
@@ -231,17 +249,15 @@ def test_what_is_no_complete_step_is_not_saved(program, caplog, monkeypatch, opt
     ("batch", "validating", "accumulate", "step"),
     [(2, False, 1, 3), (3, False, 3, 1), (1, True, 1, 2)],
 )
-def test_ctrl_c_saves_what_a_run_goes_on_from(program, batch, validating, accumulate, step):
+def test_ctrl_c_saves_what_a_run_goes_on_from(program, whole, batch, validating, accumulate, step):
     common = [*LONG, "--trainer.max_steps=4", "--trainer.val_check_interval=2"]
     common += [f"--trainer.accumulate_grad_batches={accumulate}"]
-    assert program("fit", *common) == 0, program.err
-    whole = state(program)
     pressed = sends(signal.SIGINT, batch=batch, validating=validating)
     assert program("fit", *common, *pressed) == 130
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert state(program)["global_step"] == step
     assert program("fit", "--ckpt_path=last", *common) == 0, program.err
-    assert_same_run(state(program), whole)
+    assert_same_run(state(program), whole(*common))
 
 
 WORKERS = ["--data.train_loader.num_workers=2", "--data.train_loader.multiprocessing_context=fork"]
