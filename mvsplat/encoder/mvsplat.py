@@ -12,11 +12,12 @@ from torch import Tensor
 from mvsplat.encoder.base import Encoder
 from mvsplat.encoder.compiler import check_compiler
 from mvsplat.encoder.cpu.convolution import concatenate
+from mvsplat.encoder.cpu.correlation import CostVolume
+from mvsplat.encoder.cpu.normalization import Head, upsample
 from mvsplat.encoder.cpu.recomputation import maybe_checkpoint
 from mvsplat.encoder.initialization import initialize
 from mvsplat.encoder.networks.adapter import GaussianAdapter
 from mvsplat.encoder.networks.backbone import ConvolutionalEncoder
-from mvsplat.encoder.networks.cost_volume import CostVolume
 from mvsplat.encoder.networks.depth import (
     FEATURE_STRIDE,
     CoarseDepth,
@@ -27,7 +28,6 @@ from mvsplat.encoder.networks.depth import (
     expected_disparity,
 )
 from mvsplat.encoder.networks.epipolar import EpipolarTransformer
-from mvsplat.encoder.networks.layers import Head, upsample
 from mvsplat.encoder.networks.transformer import MultiViewTransformer
 from mvsplat.encoder.validation import check_views
 from mvsplat.types import DepthEstimate, Gaussians, Views

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from views import random_views
 
-from mvsplat.encoder.networks import cost_volume
-from mvsplat.encoder.networks.cost_volume import CostVolume
+from mvsplat.encoder.cpu import correlation as cost_volume
+from mvsplat.encoder.cpu.correlation import CostVolume
 from mvsplat.encoder.networks.depth import disparity_candidates
 
 

@@ -4,9 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mvsplat.encoder.cpu import convolution
-from mvsplat.encoder.networks import attention
-from mvsplat.encoder.networks.layers import InstanceNorm, group_norm
+from mvsplat.encoder.cpu import attention, convolution
+from mvsplat.encoder.cpu.normalization import InstanceNorm, group_norm
 from mvsplat.encoder.networks.windows import window_layout
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvsplat.encoder.cpu.convolution import conv1x1, conv3x3
-from mvsplat.encoder.networks.layers import InstanceNorm, relu
+from mvsplat.encoder.cpu.normalization import InstanceNorm, relu
 
 # ImageNet's statistics.
 MEAN = (0.485, 0.456, 0.406)

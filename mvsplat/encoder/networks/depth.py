@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvsplat.encoder.cpu.convolution import concatenate, conv1x1, conv3x3
+from mvsplat.encoder.cpu.normalization import Head, gelu, group_norm, upsample
 from mvsplat.encoder.cpu.recomputation import cheaply
-from mvsplat.encoder.networks.layers import Head, gelu, group_norm, upsample
 from mvsplat.encoder.networks.unet import UNet
 
 # The backbone's features have a quarter of the images' resolution.

@@ -7,10 +7,10 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mvsplat.encoder.cpu.attention import attend_others, attend_self, attend_tiled, other_views
 from mvsplat.encoder.cpu.convolution import Linear
+from mvsplat.encoder.cpu.normalization import gelu
 from mvsplat.encoder.cpu.recomputation import cheaply, maybe_checkpoint
-from mvsplat.encoder.networks.attention import attend_others, attend_self, attend_tiled, other_views
-from mvsplat.encoder.networks.layers import gelu
 from mvsplat.encoder.networks.windows import (
     WindowLayout,
     position_encoding,

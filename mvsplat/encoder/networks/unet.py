@@ -6,8 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvsplat.encoder.cpu.convolution import Convolution3x3, Linear, concatenate, conv1x1, conv3x3
+from mvsplat.encoder.cpu.normalization import group_norm, normalized_silu, silu
 from mvsplat.encoder.cpu.recomputation import cheaply, maybe_checkpoint
-from mvsplat.encoder.networks.layers import group_norm, normalized_silu, silu
 
 HEAD_CHANNELS = 32
 
