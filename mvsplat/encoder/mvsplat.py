@@ -12,15 +12,14 @@ from torch import Tensor
 from mvsplat.encoder.base import Encoder
 from mvsplat.encoder.compiler import check_compiler
 from mvsplat.encoder.cpu.convolution import concatenate
-from mvsplat.encoder.cpu.correlation import CostVolume
-from mvsplat.encoder.cpu.normalization import Head, upsample
-from mvsplat.encoder.cpu.recomputation import maybe_checkpoint
+from mvsplat.encoder.cpu.recomputation import recompute_if
 from mvsplat.encoder.initialization import initialize
 from mvsplat.encoder.networks.adapter import GaussianAdapter
 from mvsplat.encoder.networks.backbone import ConvolutionalEncoder
+from mvsplat.encoder.networks.cost_volume import CostVolume
 from mvsplat.encoder.networks.depth import (
     FEATURE_STRIDE,
-    CoarseDepth,
+    CoarseDepthLogits,
     DepthRefinement,
     FullResolutionFeatures,
     disparity_candidates,
@@ -28,6 +27,7 @@ from mvsplat.encoder.networks.depth import (
     expected_disparity,
 )
 from mvsplat.encoder.networks.epipolar import EpipolarTransformer
+from mvsplat.encoder.networks.layers import Head, upsample
 from mvsplat.encoder.networks.transformer import MultiViewTransformer
 from mvsplat.encoder.validation import check_views
 from mvsplat.types import DepthEstimate, Gaussians, Views
@@ -142,7 +142,7 @@ class CostVolumeEncoder(Encoder):
                 checkpointing=checkpointing,
             )
         self.cost_volume = CostVolume() if cost_volume else None
-        self.coarse_depth = CoarseDepth(
+        self.coarse_depth = CoarseDepthLogits(
             d_feature,
             depth_candidates,
             cost_volume_widths,
@@ -196,7 +196,7 @@ class CostVolumeEncoder(Encoder):
             F.interpolate(confidence, scale_factor=FEATURE_STRIDE, mode="nearest"),
             count,
         )
-        raw = maybe_checkpoint(
+        raw = recompute_if(
             self.checkpointing, self.gaussian_head, pixel.features, image, for_pixels
         )
         disparity = pixel.disparity.clamp(

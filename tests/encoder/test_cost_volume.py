@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from views import random_views
 
-from mvsplat.encoder.cpu import correlation as cost_volume
-from mvsplat.encoder.cpu.correlation import CostVolume
+from mvsplat.encoder.cpu import correlation
+from mvsplat.encoder.networks.cost_volume import CostVolume
 from mvsplat.encoder.networks.depth import disparity_candidates
 
 
@@ -41,7 +41,7 @@ def warped(features, views, disparities):
 @pytest.mark.parametrize("chunk", [1, 100, 1 << 24])
 @pytest.mark.parametrize("count", [2, 3])
 def test_equals_warping_then_correlating(count, chunk, monkeypatch):
-    monkeypatch.setattr(cost_volume, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(correlation, "CHUNK_ELEMENTS", chunk)
     views = random_views(2, count, height=24, width=32)
     features = torch.randn(2 * count, 5, 6, 8, requires_grad=True)
     disparities = disparity_candidates(views.near.flatten(), views.far.flatten(), 4)

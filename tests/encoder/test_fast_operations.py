@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mvsplat.encoder.cpu import attention, convolution
+from mvsplat.encoder.cpu import attention as cpu_attention
+from mvsplat.encoder.cpu import convolution, products
 from mvsplat.encoder.cpu.normalization import InstanceNorm, group_norm
+from mvsplat.encoder.networks import attention
 from mvsplat.encoder.networks.windows import window_layout
 
 CPU = torch.device("cpu")
@@ -58,11 +60,11 @@ def test_a_large_convolution_of_prepared_tensors():
     with torch.autograd.graph.saved_tensors_hooks(
         lambda x: kept.append(x.numel()) or x, lambda x: x
     ):
-        layer.of(prepare, parts[0].requires_grad_(), *parts[1:], scale)
+        layer.after(prepare, parts[0].requires_grad_(), *parts[1:], scale)
     assert sum(kept) < 1.01 * 6 * 128 * 128
 
     def ours(*tensors):
-        return layer.of(prepare, *tensors)
+        return layer.after(prepare, *tensors)
 
     def reference(*tensors):
         return F.conv2d(prepare(*tensors), *(p.double() for p in layer.parameters()), padding=1)
@@ -81,7 +83,7 @@ def test_a_frozen_convolution_gets_no_gradient():
 @pytest.mark.parametrize("views", [1, 2, 3])
 @pytest.mark.parametrize("shifted", [False, True])
 def test_attention_in_windows(views, shifted, chunk, monkeypatch):
-    monkeypatch.setattr(attention, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(cpu_attention, "CHUNK_ELEMENTS", chunk)
     layout = window_layout(8, 12, 2, shifted, CPU)
     inputs = [torch.randn(2, views, 96, 16) for _ in range(3)]
     others = attention.other_views(views, CPU)
@@ -109,7 +111,7 @@ def assert_agree_in_bf16(ours, reference, inputs):
 
 @pytest.mark.parametrize("chunk", [1, 1 << 22])
 def test_attention_in_windows_in_bf16(chunk, monkeypatch):
-    monkeypatch.setattr(attention, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(cpu_attention, "CHUNK_ELEMENTS", chunk)
     layout = window_layout(8, 12, 2, True, CPU)
     inputs = [torch.randn(2, 8, 96, 16) for _ in range(3)]
     others = attention.other_views(8, CPU)
@@ -127,13 +129,15 @@ def test_group_norm_in_bf16():
     norm = group_norm(16)
     x = (3 * torch.randn(2, 16, 24, 32) + 1).contiguous(memory_format=torch.channels_last)
     weight, bias = torch.randn(16), torch.randn(16)
-    assert_agree_in_bf16(norm.of, lambda x, w, b: F.group_norm(x, 8, w, b), [x, weight, bias])
+    assert_agree_in_bf16(
+        norm.normalize_with, lambda x, w, b: F.group_norm(x, 8, w, b), [x, weight, bias]
+    )
 
 
 @pytest.mark.parametrize("rows, columns", [((24, 5), 7), ((25, 3), 2), ((0, 3), 2)])
 def test_a_transposed_product(rows, columns):
     x, y = torch.randn(rows), torch.randn(rows[0], columns)
-    found = convolution.transposed_product(x, y)
+    found = products.transposed_product(x, y)
     torch.testing.assert_close(found, (x.double().mT @ y.double()).float())
 
 

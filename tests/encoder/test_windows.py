@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mvsplat.encoder.cpu import attention
+from mvsplat.encoder.networks import attention
 from mvsplat.encoder.networks.windows import position_encoding, rolled_windows, window_layout
 
 CPU = torch.device("cpu")

@@ -1,8 +1,8 @@
-"""Convolutions and matrix products, arranged so that they run fast on the CPU.
+"""Convolutions, arranged so that they run fast on the CPU.
 
-There PyTorch leaves convolutions to oneDNN, which is up to three times as fast as the default BLAS;
-its gradient of the weights runs at half the speed of the rest on large images where the channels do
-not fill its vectors. On other devices these are the ordinary operations.
+There PyTorch leaves them to oneDNN, whose gradient of the weights runs at half the speed of the
+rest on large images where the channels do not fill its vectors. On other devices these are the
+ordinary operations.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mvsplat.encoder.cpu.recomputation import cheaply
+from mvsplat.encoder.cpu.products import convolution_gradient, in_float32_on_cpu
+from mvsplat.encoder.cpu.recomputation import recompute_if_large
 
 # Pixels of a strip, for which all that a thread reads stays in its cache.
 STRIP_PIXELS = 4096
@@ -51,9 +52,9 @@ class Convolution3x3(nn.Conv2d):
     """A 3x3 convolution with padding; on the CPU with a faster gradient on large images."""
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        return self.of(_itself, x)
+        return self.after(_unchanged, x)
 
-    def of(self, prepare: Callable[..., Tensor], *tensors: Tensor) -> Float[Tensor, "n d h w"]:
+    def after(self, prepare: Callable[..., Tensor], *tensors: Tensor) -> Float[Tensor, "n d h w"]:
         """The convolution of ``prepare(*tensors)``, which the backward pass computes again.
 
         Args:
@@ -70,10 +71,12 @@ class Convolution3x3(nn.Conv2d):
             and x.shape[2] * x.shape[3] >= LARGE_PIXELS
         ):
             return ConvolveInStrips.apply(prepare, self.weight, self.bias, *tensors)
-        return cheaply(lambda *tensors: nn.Conv2d.forward(self, prepare(*tensors)), *tensors)
+        return recompute_if_large(
+            lambda *tensors: nn.Conv2d.forward(self, prepare(*tensors)), *tensors
+        )
 
 
-def _itself(x: Tensor) -> Tensor:
+def _unchanged(x: Tensor) -> Tensor:
     return x
 
 
@@ -103,7 +106,7 @@ class ConvolveInStrips(torch.autograd.Function):
             x = ctx.prepare(*tensors)
         to_tensors: list[Tensor | None] = [None] * len(tensors)
         if any(needed):
-            to_x = _gradient(gradient, x.detach(), weight, (1, 1), of_weight=False)
+            to_x = convolution_gradient(gradient, x.detach(), weight, (1, 1), of_weight=False)
             wanted = [tensor for tensor in tensors if tensor.requires_grad]
             found = iter(torch.autograd.grad(x, wanted, to_x, retain_graph=False))
             to_tensors = [next(found) if n else None for n in needed]
@@ -128,7 +131,7 @@ def _gradient_of_weight(gradient: Tensor, x: Tensor, weight: Tensor) -> Tensor:
             above, below = max(top - 1, 0), min(bottom + 1, height)
             strip = _pad(image[:, :, above:below], channels, above - top + 1, bottom + 1 - below)
             outer_strip = _pad(outer[:, :, top:bottom], out_channels, 0, 0)
-            total += _gradient(outer_strip, strip, padded, (0, 1), of_weight=True)
+            total += convolution_gradient(outer_strip, strip, padded, (0, 1), of_weight=True)
     return total[: weight.shape[0], : weight.shape[1]]
 
 
@@ -138,59 +141,6 @@ def _pad(x: Float[Tensor, "n c h w"], channels: int, top: int, bottom: int) -> T
     if not (missing or top or bottom):
         return x
     return F.pad(x.permute(0, 2, 3, 1), (0, missing, 0, 0, top, bottom)).permute(0, 3, 1, 2)
-
-
-def _gradient(
-    gradient: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], of_weight: bool
-) -> Tensor:
-    """torch's own gradient of the weight or else of the input."""
-    which = [not of_weight, of_weight, False]
-    results = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, [1, 1], list(padding), [1, 1], False, [0, 0], 1, which
-    )
-    return results[int(of_weight)]
-
-
-def linear(
-    x: Float[Tensor, "*batch n c"], weight: Float[Tensor, "d c"], bias: Tensor | None = None
-) -> Float[Tensor, "*batch n d"]:
-    """``F.linear``, on the CPU in float32 as a 1x1 convolution, which oneDNN computes.
-
-    With one thread, it needs 16 images.
-    """
-    rows = x.numel() // x.shape[-1]
-    if not in_float32_on_cpu(x) or rows == 0:
-        return F.linear(x, weight, bias)
-    images = 16 if rows % 16 == 0 else 1
-    pixels = x.reshape(images, rows // images, 1, -1).permute(0, 3, 1, 2)
-    result = F.conv2d(pixels, weight[:, :, None, None], bias)
-    return result.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
-
-
-def transposed_product(x: Float[Tensor, "n c"], y: Float[Tensor, "n d"]) -> Float[Tensor, "c d"]:
-    """``x.mT @ y``; on the CPU in float32 as the gradient of a 1x1 convolution's weight."""
-    if not in_float32_on_cpu(x) or len(x) == 0:
-        return x.mT @ y
-    images = 4 if len(x) % 4 == 0 else 1
-    outer, inner = (
-        part.reshape(images, len(x) // images, 1, -1).permute(0, 3, 1, 2) for part in (x, y)
-    )
-    weight = x.new_empty(x.shape[1], y.shape[1], 1, 1)
-    return _gradient(outer, inner, weight, (0, 0), of_weight=True)[:, :, 0, 0]
-
-
-class Linear(nn.Linear):
-    """A linear layer by :func:`linear`."""
-
-    def forward(self, x: Float[Tensor, "*batch n c"]) -> Float[Tensor, "*batch n d"]:
-        return linear(x, self.weight, self.bias)
-
-
-def in_float32_on_cpu(x: Tensor) -> bool:
-    """Whether products of ``x`` are computed on the CPU in float32, not in mixed precision."""
-    return (
-        x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    )
 
 
 def concatenate(*parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n c h w"]:

@@ -1,4 +1,4 @@
-"""The cost volume: how well each pixel matches the other views at each candidate depth.
+"""Correlation of features with another map at points, as chunks of matrix products.
 
 Warping another view's features and then correlating them needs C x D x H x W numbers. Bilinear
 sampling is linear, so correlating first and sampling the correlation map gives the same volume:
@@ -8,12 +8,9 @@ candidate reads four of its values.
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from mvsplat.encoder.cpu.convolution import linear, transposed_product
-from mvsplat.geometry.projection import plane_sweep_coordinates
-from mvsplat.types import Views
+from mvsplat.encoder.cpu.products import linear, transposed_product
 
 # Correlations held at a time (64 MiB of float32): more does not run faster.
 CHUNK_ELEMENTS = 1 << 24
@@ -89,49 +86,9 @@ def _chunks(reference: Tensor, other: Tensor) -> list[tuple[int, slice]]:
 
 def _scatter(gradient: Tensor, grid: Tensor, height: int, width: int) -> Tensor:
     """Adjoint of sampling the correlation maps: [n, d] at points [n, d, 2] to maps [n, h w]."""
+    # torch's backward pass reads the shape of the sampled maps only: one number stands for them.
     empty = gradient.new_empty(()).expand(len(gradient), 1, height, width)
     maps, _ = torch.ops.aten.grid_sampler_2d_backward(
         gradient[:, None, None], empty, grid[:, None], 0, 0, True, [True, False]
     )
     return maps.flatten(1)
-
-
-class CostVolume(nn.Module):
-    """Plane-sweep correlation of each view with all others (MVSplat, section 3.1).
-
-    Its output is the volume, so a forward hook can replace it.
-    """
-
-    def forward(
-        self,
-        features: Float[Tensor, "n c h w"],
-        views: Views,
-        disparities: Float[Tensor, "n d"],
-    ) -> Float[Tensor, "n d h w"]:
-        """Correlation / sqrt(c), the mean over the other views, at each candidate disparity."""
-        count, (channels, height, width) = views.image.shape[1], features.shape[1:]
-        with torch.autocast(features.device.type, enabled=False):
-            maps = features.float().permute(0, 2, 3, 1).contiguous()
-            reference = maps.flatten(1, 2)
-            volume = 0
-            for offset in range(1, count):
-                grid = self._grid(views, disparities, offset, height, width)
-                other = maps.unflatten(0, (-1, count)).roll(-offset, dims=1).flatten(0, 1)
-                volume = volume + correlate_at_points(reference, other, grid)
-            volume = volume / (channels**0.5 * (count - 1))
-        return volume.unflatten(1, (height, width)).permute(0, 3, 1, 2)
-
-    @staticmethod
-    @torch.no_grad()
-    def _grid(views: Views, disparities: Tensor, offset: int, height: int, width: int) -> Tensor:
-        """Where the view ``offset`` further on sees each candidate, for ``grid_sample``."""
-        poses, lenses = views.extrinsics.float(), views.intrinsics.float()
-        other_poses, other_lenses = [x.roll(-offset, dims=1) for x in (poses, lenses)]
-        pixels = plane_sweep_coordinates(
-            (poses.flatten(0, 1), lenses.flatten(0, 1)),
-            (other_poses.flatten(0, 1), other_lenses.flatten(0, 1)),
-            1 / disparities,
-            height,
-            width,
-        )
-        return pixels * (2 / pixels.new_tensor([width - 1, height - 1])) - 1

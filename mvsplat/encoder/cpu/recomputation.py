@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 WORTH_RECOMPUTING = 1 << 20
 
 
-def cheaply(function: Callable, *tensors: Tensor) -> Any:
+def recompute_if_large(function: Callable, *tensors: Tensor) -> Any:
     """Call a function of cheap operations, of which the last may be a convolution or product.
 
     Where large tensors are recorded for the backward pass, only the arguments are kept, and the
@@ -23,12 +23,28 @@ def cheaply(function: Callable, *tensors: Tensor) -> Any:
         and not torch.compiler.is_compiling()
         and max(x.numel() for x in tensors) >= WORTH_RECOMPUTING
     ):
-        return checkpoint(function, *tensors, use_reentrant=False, preserve_rng_state=False)
+        return _recomputed(function, *tensors)
     return function(*tensors)
 
 
-def maybe_checkpoint(enabled: bool, function: Callable, *arguments: Any) -> Any:
+def recompute_if(enabled: bool, function: Callable, *arguments: Any) -> Any:
     """Call ``function``; if enabled and gradients are recorded, forget its activations."""
     if enabled and torch.is_grad_enabled():
-        return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return _recomputed(function, *arguments)
     return function(*arguments)
+
+
+def _recomputed(function: Callable, *arguments: Any) -> Any:
+    # Nothing that runs here draws random numbers, whose state would be stored and restored.
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+
+def one_by_one_if_large(function: Callable, *parts: Tensor) -> Tensor:
+    """Call a function of batches of maps; on the CPU for large images one after the other.
+
+    There a batch runs no faster than its images, and what is between holds one image's memory.
+    """
+    if parts[0].device.type == "cpu" and parts[0][0].numel() >= WORTH_RECOMPUTING:
+        images = zip(*(part.split(1) for part in parts))
+        return torch.cat([function(*image) for image in images])
+    return function(*parts)

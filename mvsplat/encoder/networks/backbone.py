@@ -4,8 +4,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mvsplat.encoder.cpu.activations import relu
 from mvsplat.encoder.cpu.convolution import conv1x1, conv3x3
-from mvsplat.encoder.cpu.normalization import InstanceNorm, relu
+from mvsplat.encoder.cpu.normalization import InstanceNorm
 
 # ImageNet's statistics.
 MEAN = (0.485, 0.456, 0.406)
@@ -25,7 +26,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
         hidden = self.conv1(x)
-        hidden = self.conv2.of(lambda x: self.norm(x, rectify=True), hidden)
+        hidden = self.conv2.after(lambda x: self.norm(x, rectify=True), hidden)
         shortcut = x if self.shortcut is None else self.norm(self.shortcut(x))
         return relu(shortcut + self.norm(hidden, rectify=True))
 

@@ -6,9 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mvsplat.encoder.cpu.activations import gelu
 from mvsplat.encoder.cpu.convolution import concatenate, conv1x1, conv3x3
-from mvsplat.encoder.cpu.normalization import Head, gelu, group_norm, upsample
-from mvsplat.encoder.cpu.recomputation import cheaply
+from mvsplat.encoder.cpu.normalization import group_norm
+from mvsplat.encoder.cpu.sequences import norm_gelu
+from mvsplat.encoder.networks.layers import Head, upsample
 from mvsplat.encoder.networks.unet import UNet
 
 # The backbone's features have a quarter of the images' resolution.
@@ -24,7 +26,7 @@ def disparity_candidates(
     return low + steps * (high - low)
 
 
-class CoarseDepth(nn.Module):
+class CoarseDepthLogits(nn.Module):
     """Logits over the depth candidates at a quarter of the resolution.
 
     Args:
@@ -123,12 +125,11 @@ class DepthRefinement(nn.Module):
         views: int,
     ) -> PixelDepth:
         """``features`` are at a quarter of the resolution, to be enlarged."""
-        reduced = self.reduce.of(enlarge, features)
-        x = self.stem.of(concatenate, image, reduced, disparity, confidence)
+        reduced = self.reduce.after(enlarge, features)
+        x = self.stem.after(concatenate, image, reduced, disparity, confidence)
         if self.unet is None:
             return PixelDepth(x, disparity, confidence)
-        x = cheaply(lambda x: gelu(self.norm(x)), x)
-        x = self.unet(x, views)
+        x = self.unet(norm_gelu(self.norm, x), views)
         offset, opacity = self.head(x).float().chunk(2, dim=1)
         return PixelDepth(x, disparity + offset, opacity.sigmoid())
 

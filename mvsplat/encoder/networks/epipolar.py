@@ -6,9 +6,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.cpu.convolution import Linear
-from mvsplat.encoder.cpu.recomputation import maybe_checkpoint
-from mvsplat.encoder.networks.transformer import Message
+from mvsplat.encoder.cpu.products import Linear
+from mvsplat.encoder.cpu.recomputation import recompute_if
+from mvsplat.encoder.networks.transformer import AttentionUpdate
 from mvsplat.geometry.epipolar import distance_to_meeting, epipolar_segments, world_rays
 from mvsplat.geometry.projection import pixel_centers
 from mvsplat.types import Views
@@ -27,10 +27,10 @@ class EpipolarBlock(nn.Module):
     def __init__(self, channels: int, expansion: int):
         super().__init__()
         self.value = Linear(channels, channels, bias=False)
-        self.self_message = Message(channels, None)
+        self.self_message = AttentionUpdate(channels, None)
         self.query = Linear(channels, channels, bias=False)
         self.context = Linear(channels, 2 * channels, bias=False)
-        self.cross_message = Message(channels, expansion)
+        self.cross_message = AttentionUpdate(channels, expansion)
 
     def forward(
         self, tokens: Float[Tensor, "n p c"], samples: Float[Tensor, "n p s c"]
@@ -65,7 +65,7 @@ class EpipolarTransformer(nn.Module):
         samples = self._samples(features, views)
         tokens = rearrange(features, "b v c h w -> (b v) (h w) c")
         for block in self.blocks:
-            tokens = maybe_checkpoint(self.checkpointing, block, tokens, samples)
+            tokens = recompute_if(self.checkpointing, block, tokens, samples)
         return tokens.view(*features.shape[:2], height, width, -1).permute(0, 1, 4, 2, 3)
 
     def _samples(self, features: Tensor, views: Views) -> Float[Tensor, "n p s c"]:

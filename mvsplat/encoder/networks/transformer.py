@@ -7,10 +7,10 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mvsplat.encoder.cpu.attention import attend_others, attend_self, attend_tiled, other_views
-from mvsplat.encoder.cpu.convolution import Linear
-from mvsplat.encoder.cpu.normalization import gelu
-from mvsplat.encoder.cpu.recomputation import cheaply, maybe_checkpoint
+from mvsplat.encoder.cpu.activations import gelu
+from mvsplat.encoder.cpu.products import Linear
+from mvsplat.encoder.cpu.recomputation import recompute_if, recompute_if_large
+from mvsplat.encoder.networks.attention import attend_others, attend_self, attend_tiled, other_views
 from mvsplat.encoder.networks.windows import (
     WindowLayout,
     position_encoding,
@@ -20,7 +20,7 @@ from mvsplat.encoder.networks.windows import (
 from mvsplat.types import Views
 
 
-class Message(nn.Module):
+class AttentionUpdate(nn.Module):
     """What follows attention in a layer: projection, norm, an optional feed-forward, residual."""
 
     def __init__(self, channels: int, expansion: int | None):
@@ -45,8 +45,8 @@ class Message(nn.Module):
         self, tokens: Float[Tensor, "*batch n c"], attended: Float[Tensor, "*batch n c"]
     ) -> Float[Tensor, "*batch n c"]:
         if self.feed_forward is None:
-            return tokens + cheaply(lambda x: self.norm(self.merge(x)), attended)
-        return tokens + self.feed_forward[-1](cheaply(self._narrowed, tokens, attended))
+            return tokens + recompute_if_large(lambda x: self.norm(self.merge(x)), attended)
+        return tokens + self.feed_forward[-1](recompute_if_large(self._narrowed, tokens, attended))
 
     def _narrowed(self, tokens: Tensor, attended: Tensor) -> Tensor:
         """The feed-forward but for its norm."""
@@ -72,10 +72,10 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.cross_view = cross_view
         self.project = Linear(channels, (5 if cross_view else 3) * channels, bias=False)
-        self.self_message = Message(channels, None if cross_view else expansion)
+        self.self_message = AttentionUpdate(channels, None if cross_view else expansion)
         if cross_view:
             self.query = Linear(channels, channels, bias=False)
-            self.cross_message = Message(channels, expansion)
+            self.cross_message = AttentionUpdate(channels, expansion)
 
     def forward(
         self,
@@ -140,7 +140,7 @@ class MultiViewTransformer(nn.Module):
             layout, rolled = self._windows(index, features)
             tokens = tokens[:, :, layout.order if order is None else order[layout.order]]
             order = layout.inverse
-            tokens = maybe_checkpoint(self.checkpointing, block, tokens, layout, others, rolled)
+            tokens = recompute_if(self.checkpointing, block, tokens, layout, others, rolled)
         if order is not None:
             tokens = tokens[:, :, order]
         return rearrange(tokens, "b v (h w) c -> b v c h w", h=height)

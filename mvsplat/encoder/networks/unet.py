@@ -5,9 +5,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.cpu.convolution import Convolution3x3, Linear, concatenate, conv1x1, conv3x3
-from mvsplat.encoder.cpu.normalization import group_norm, normalized_silu, silu
-from mvsplat.encoder.cpu.recomputation import cheaply, maybe_checkpoint
+from mvsplat.encoder.cpu.convolution import Convolution3x3, concatenate, conv1x1, conv3x3
+from mvsplat.encoder.cpu.normalization import group_norm
+from mvsplat.encoder.cpu.products import Linear
+from mvsplat.encoder.cpu.recomputation import recompute_if, recompute_if_large
+from mvsplat.encoder.cpu.sequences import norm_silu, norm_silu_conv
 
 HEAD_CHANNELS = 32
 
@@ -27,14 +29,14 @@ class ResidualBlock(nn.Module):
 
     def forward(self, *parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n d h w"]:
         """Of the parts, concatenated."""
-        hidden = self.conv1.of(concatenate, *parts)
-        hidden = normalized_silu(self.norm1, self.conv2, hidden)
-        return self._shortcut(*parts) + cheaply(lambda x: silu(self.norm2(x)), hidden)
+        hidden = self.conv1.after(concatenate, *parts)
+        hidden = norm_silu_conv(self.norm1, self.conv2, hidden)
+        return self._shortcut(*parts) + norm_silu(self.norm2, hidden)
 
     def _shortcut(self, *parts: Tensor) -> Tensor:
         if len(parts) == 1:
             return self.skip(parts[0])
-        return cheaply(lambda *parts: self.skip(concatenate(*parts)), *parts)
+        return recompute_if_large(lambda *parts: self.skip(concatenate(*parts)), *parts)
 
 
 class MultiViewAttention(nn.Module):
@@ -120,18 +122,18 @@ class UNet(nn.Module):
             if level > 0:
                 x = self.reduce[level - 1](x)
                 skips.append(x)
-            x = maybe_checkpoint(self.checkpointing, stage, views, x)
+            x = recompute_if(self.checkpointing, stage, views, x)
             skips.append(x)
         for block in self.middle:
-            x = maybe_checkpoint(self.checkpointing, block, x)
+            x = recompute_if(self.checkpointing, block, x)
         for index, stage in enumerate(self.up):
-            x = maybe_checkpoint(self.checkpointing, stage, views, x, skips.pop())
+            x = recompute_if(self.checkpointing, stage, views, x, skips.pop())
             if index % 2 == 1 and index // 2 < len(self.expand):
                 expand = self.expand[index // 2]
                 assert isinstance(expand, Convolution3x3)
-                x = expand.of(_double, x)
+                x = expand.after(_double, x)
         convolution, norm, _ = self.out
-        return cheaply(lambda x: silu(norm(x)), convolution(x))
+        return norm_silu(norm, convolution(x))
 
 
 def _double(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
