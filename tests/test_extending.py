@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 PARTS = '''
 """Parts of a user: a Gaussian on every pixel of a plane, trained on coloured noise."""
@@ -108,6 +109,61 @@ def test_parts_of_a_user_train_a_step(program, tmp_path, monkeypatch):
     assert model.encoder.depth == 3.0
     # One step has moved its only parameter.
     assert model.encoder.tint.abs().max() > 0
+
+
+BRANCH = '''
+"""Our encoder with a branch of a user: what one view looks like, beside what matches."""
+
+from torch import nn
+
+from mvsplat import CostVolumeEncoder
+
+
+class MonocularEncoder(CostVolumeEncoder):
+    """Adds features of each view alone.
+
+    Args:
+        width: Channels of these features.
+    """
+
+    def __init__(self, width: int = 8, **arguments):
+        self.width = width
+        super().__init__(**arguments)
+
+    def build_branch(self):
+        self.monocular = nn.Sequential(
+            nn.Conv2d(3, self.width, 4, stride=4), nn.GELU(), nn.Conv2d(self.width, self.width, 1)
+        )
+        return self.width
+
+    def branch_features(self, image, features, views):
+        return self.monocular(image)
+'''
+
+BRANCH_CONFIG = """
+model:
+  encoder: {class_path: user_branch.MonocularEncoder, init_args: {width: 6}}
+"""
+
+
+def test_a_branch_of_a_user_trains_a_step(program, tmp_path, monkeypatch):
+    assert len(BRANCH.splitlines()) < 40
+    (tmp_path / "user_branch.py").write_text(BRANCH)
+    (tmp_path / "branch.yaml").write_text(BRANCH_CONFIG)
+    monkeypatch.syspath_prepend(tmp_path)
+    command = ["fit", "--config", tmp_path / "branch.yaml", "--trainer.max_steps=2"]
+    assert program(*command) == 0, program.err
+
+    import mvsplat
+
+    encoder = mvsplat.load_model(program.checkpoint()).encoder
+    assert type(encoder).__name__ == "MonocularEncoder" and encoder.width == 6
+    # The matching features of this model have 16 channels, its cost volume 8.
+    assert encoder.coarse_depth.residual.in_channels == 8 + 16 + 6
+    # Its parameters come first, and have moved.
+    assert next(encoder.named_parameters())[0] == "monocular.0.weight"
+    optimizer = torch.load(program.checkpoint(), weights_only=True)["optimizer_states"][0]
+    assert optimizer["state"][0]["exp_avg"].any()
 
 
 @pytest.mark.parametrize("program_of", ["script", "module"])

@@ -1,11 +1,13 @@
 """A model of a few lines and data of a few pixels, to run Lightning's loops on."""
 
+from contextlib import contextmanager
+
 import torch
 from lightning.pytorch import LightningModule
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mvsplat import SplattingDecoder
+from mvsplat import Encoder, SplattingDecoder
 from mvsplat.evaluation.metric_table import with_standard
 from mvsplat.types import Batch, DepthEstimate, Gaussians, Rendering, Views
 
@@ -37,17 +39,30 @@ def make_batch(scene: int, depth: bool = True) -> Batch:
 class CostVolume(nn.Module):
     """Says 1 everywhere."""
 
+    value = 1.0
+
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return torch.ones_like(image[:, :, :1])
+        return torch.full_like(image[:, :, :1], self.value)
 
 
-class ToyEncoder(nn.Module):
+class ToyEncoder(Encoder):
     """A Gaussian for every context pixel; depth 2 if the cost volume says so, else 3."""
 
     def __init__(self):
         super().__init__()
         self.cost_volume = CostVolume()
         self.brightness = nn.Parameter(torch.ones(()))
+
+    @contextmanager
+    def _without_cost_volume(self):
+        self.cost_volume.value = 0.0
+        try:
+            yield
+        finally:
+            self.cost_volume.value = 1.0
+
+    def ablations(self):
+        return {"zeroed_cost_volume": self._without_cost_volume()}
 
     def forward(self, views: Views) -> Gaussians:
         b, v, _, h, w = views.image.shape

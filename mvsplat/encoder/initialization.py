@@ -21,7 +21,7 @@ FEATURE_GAIN = 2.0
 # The coarse logits over the correlation, which grows with the square of the features' gain.
 LOGIT_GAIN = 0.25
 # The last norm of a transformer layer: features stay close to the CNN's.
-MESSAGE_NORM = 0.1
+UPDATE_NORM = 0.1
 # Weights of branches that start silent. Far below the root of the instance norm's epsilon, so that
 # the norm does not blow them up; a few optimizer steps bring them in.
 SILENT = 1e-4
@@ -56,13 +56,9 @@ def _initialize_as_published(encoder: Any) -> None:
         for module in block.modules():
             if isinstance(module, nn.Linear):
                 # Projections that are one matrix here are several square ones there.
-                square = module in (
-                    getattr(block, "project", None),
-                    getattr(block, "context", None),
-                )
-                for part in module.weight.split(
-                    module.in_features if square else module.out_features
-                ):
+                square = module in block.joint_projections
+                rows = module.in_features if square else module.out_features
+                for part in module.weight.split(rows):
                     nn.init.xavier_uniform_(part)
 
 
@@ -83,9 +79,8 @@ def _match_raw_features(encoder: Any) -> None:
     project.weight -= project.weight.mean(dim=1, keepdim=True)
     nn.init.zeros_(project.bias)
     for block in encoder.transformer.blocks:
-        for message in (block.self_message, getattr(block, "cross_message", None)):
-            if message is not None:
-                nn.init.constant_(message.last_norm.weight, MESSAGE_NORM)
+        for update in block.updates:
+            nn.init.constant_(update.last_norm.weight, UPDATE_NORM)
 
 
 def _follow_correlation(coarse: Any, volume: bool) -> None:

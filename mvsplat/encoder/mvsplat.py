@@ -1,13 +1,14 @@
 """MVSplat's encoder (Chen et al., ECCV 2024): views to one or more Gaussians a pixel."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mvsplat.encoder.base import Encoder
 from mvsplat.encoder.compiler import check_compiler
@@ -39,6 +40,9 @@ class CostVolumeEncoder(Encoder):
     The defaults are the published sizes. The three ``published_*`` options repeat behaviours of
     the published code that its released weights were trained with, and that are not right:
     loading a released checkpoint sets them; leave them off for new training.
+
+    A derived class adds a branch of its own, whose features join the matching ones before the
+    coarse depth, by :meth:`build_branch` and :meth:`branch_features`.
 
     Args:
         d_feature: Channels of the features that are matched.
@@ -125,6 +129,7 @@ class CostVolumeEncoder(Encoder):
             FEATURE_STRIDE * 2 ** (len(cost_volume_widths) - 1) if cost_volume_unet else 1,
             2 ** (len(refinement_widths) - 1) if depth_refinement else 1,
         )
+        self.branch_channels = self.build_branch()
         self.cnn = ConvolutionalEncoder((stem, middle, last), d_feature)
         self.transformer: EpipolarTransformer | MultiViewTransformer
         if cross_view_attention == "epipolar":
@@ -143,7 +148,7 @@ class CostVolumeEncoder(Encoder):
             )
         self.cost_volume = CostVolume() if cost_volume else None
         self.coarse_depth = CoarseDepthLogits(
-            d_feature,
+            d_feature + self.branch_channels,
             depth_candidates,
             cost_volume_widths,
             tuple(cost_volume_attention),
@@ -186,7 +191,7 @@ class CostVolumeEncoder(Encoder):
         candidates = disparity_candidates(
             views.near.flatten(), views.far.flatten(), self.depth_candidates
         )
-        logits = self._match(features, views, candidates)
+        logits = self._coarse_logits(image, features, views, candidates)
         coarse, confidence = expected_disparity(logits, candidates)
         for_pixels = self.full_resolution(concatenate(features, cnn_features))
         pixel = self.refinement(
@@ -212,6 +217,37 @@ class CostVolumeEncoder(Encoder):
         )
         return gaussians
 
+    def build_branch(self) -> int:
+        """Build a derived class's own layers, before all others are built.
+
+        What it needs of the derived class's arguments is set before ``super().__init__()``.
+
+        Returns:
+            How many channels :meth:`branch_features` will have; 0 for no branch.
+        """
+        return 0
+
+    def branch_features(
+        self,
+        image: Float[Tensor, "n 3 h w"],
+        features: Float[Tensor, "n c h4 w4"],
+        views: Views,
+    ) -> Float[Tensor, "n e h4 w4"]:
+        """What a derived class's branch says, at a quarter of the resolution.
+
+        Args:
+            image: All views of all scenes, n = b * v.
+            features: The features that are matched.
+            views: What ``forward`` was given.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has a build_branch without this")
+
+    def ablations(self) -> Mapping[str, AbstractContextManager[Any]]:
+        """What the model says if it cannot match: its cost volume is zeros."""
+        if self.cost_volume is None:
+            return {}
+        return {"zeroed_cost_volume": _output_zeroed(self.cost_volume)}
+
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the networks in place; takes the arguments of ``nn.Module.compile``.
 
@@ -221,24 +257,45 @@ class CostVolumeEncoder(Encoder):
             ValueError: There is no C++ compiler, which ``torch.compile`` needs.
         """
         check_compiler(kwargs.get("backend", "inductor"))
-        blocks = list(self.transformer.blocks)
-        networks = [self.coarse_depth, self.full_resolution, self.refinement, self.gaussian_head]
-        for part in (self.cnn, *blocks, self.cost_volume, *networks):
-            if part is not None:
-                part.compile(*args, **kwargs)
+        whole = [x for x in self.children() if x is not self.transformer and x is not self.adapter]
+        # Not the transformer around its blocks, which looks up windows in caches.
+        for part in (*self.transformer.blocks, *whole):
+            part.compile(*args, **kwargs)
 
-    def _match(
+    def _coarse_logits(
         self,
-        features: Float[Tensor, "n c h w"],
+        image: Float[Tensor, "n 3 h w"],
+        features: Float[Tensor, "n c h4 w4"],
         views: Views,
         candidates: Float[Tensor, "n d"],
-    ) -> Float[Tensor, "n d h w"]:
+    ) -> Float[Tensor, "n d h4 w4"]:
         """Logits of the coarse depth distribution."""
-        inputs = features
+        inputs = [features]
         if self.cost_volume is not None:
-            volume = self.cost_volume(features, views, candidates)
-            inputs = concatenate(volume, features)
-        return self.coarse_depth(inputs, views.image.shape[1])
+            inputs.insert(0, self.cost_volume(features, views, candidates))
+        if self.branch_channels:
+            inputs.append(self._checked_branch(image, features, views))
+        joined = concatenate(*inputs) if len(inputs) > 1 else features
+        return self.coarse_depth(joined, views.image.shape[1])
+
+    def _checked_branch(self, image: Tensor, features: Tensor, views: Views) -> Tensor:
+        branch = self.branch_features(image, features, views)
+        expected = (len(image), self.branch_channels, *features.shape[2:])
+        if branch.shape != expected:
+            raise ValueError(
+                f"{type(self).__name__}.branch_features gave shape {tuple(branch.shape)}: expected "
+                f"{expected}, the channels that build_branch said at a quarter of the resolution"
+            )
+        return branch
+
+
+@contextmanager
+def _output_zeroed(part: nn.Module) -> Iterator[None]:
+    hook = part.register_forward_hook(lambda _, __, output: torch.zeros_like(output))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _with_image_and_features(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from mvsplat.data.wording import few
 from mvsplat.evaluation import baselines
@@ -57,7 +57,8 @@ def evaluate(
     Args:
         model: A :class:`mvsplat.MVSplat`, in evaluation mode and on the batches' device.
         batches: The scenes, for instance a data module's ``test_dataloader()``.
-        baselines: Also score what needs no learning, and the model with its cost volume zeroed.
+        baselines: Also score what needs no learning, and the model without
+            what its encoder can leave out (``Encoder.ablations``: our cost volume, zeroed).
         lpips: Network of the LPIPS score; None leaves it out.
         lpips_weights: File with that network's weights; by default PyTorch's hub cache.
         metrics: Metrics besides PSNR, SSIM and AbsRel; by default the model's.
@@ -80,7 +81,7 @@ def evaluate(
             if baselines:
                 estimate = predictions["model"].context_depth
                 predictions |= baseline_predictions(batch, estimate)
-                predictions |= zeroed_prediction(model, batch)
+                predictions |= ablated_predictions(model, batch)
             scored = score_by(chosen, batch, predictions)
             results += [result | {"timing": timing} for result in scored]
     for failure in failed_metrics(results):
@@ -107,18 +108,15 @@ def baseline_predictions(
     return found
 
 
-def zeroed_prediction(model: Any, batch: Batch) -> dict[str, Prediction]:
-    """What the model says if it cannot match: its cost volume is zeros (nothing, without one)."""
-    cost_volume = getattr(model.encoder, "cost_volume", None)
-    if not isinstance(cost_volume, nn.Module):
-        return {}
-    hook = cost_volume.register_forward_hook(lambda _, __, volume: torch.zeros_like(volume))
-    try:
-        gaussians = model.encoder(batch.context)
-        rendering = model.render(gaussians, batch.target)
-    finally:
-        hook.remove()
-    return {"zeroed_cost_volume": model_prediction(gaussians, rendering)}
+def ablated_predictions(model: Any, batch: Batch) -> dict[str, Prediction]:
+    """What the model says without one thing or another, by the encoder's names for it."""
+    found = {}
+    for name, without in model.encoder.ablations().items():
+        with without:
+            gaussians = model.encoder(batch.context)
+            rendering = model.render(gaussians, batch.target)
+        found[name] = model_prediction(gaussians, rendering)
+    return found
 
 
 def score_batch(

@@ -49,7 +49,8 @@ class TestResults(Callback):
 
     Args:
         baselines: Also score the nearest context view copied, the mean colour, the context views
-            on a plane at the scene's median depth, and the model with its cost volume zeroed.
+            on a plane at the scene's median depth, and the model without what its encoder can
+            leave out (our encoder's cost volume, zeroed).
         lpips: Network of the LPIPS score: "vgg", as published, or "alex"; null leaves it out.
         lpips_weights: File with that network's weights; by default PyTorch's hub cache, and a
             download into it.
@@ -125,7 +126,7 @@ class TestResults(Callback):
             estimate = predictions["model"].context_depth
             predictions |= scoring.baseline_predictions(batch, estimate)
             with trainer.precision_plugin.forward_context():
-                predictions |= scoring.zeroed_prediction(pl_module, batch)
+                predictions |= scoring.ablated_predictions(pl_module, batch)
         # The model has measured its own pictures for the log.
         done = {"model": outputs.get("scores", {})}
         results = scoring.score_by(self._metrics, batch, predictions, done)

@@ -149,7 +149,7 @@ def _choose_readable(
 
 
 def _check_count(count: int, model: TrainedModel) -> None:
-    most = getattr(model.encoder, "maximum_views", None)
+    most = model.encoder.maximum_views
     if most is not None and count > most:
         raise ValueError(f"views is {count}, but this model takes {most} at most")
 
@@ -208,7 +208,7 @@ def _shape(size: int | tuple[int, int] | None, model: TrainedModel) -> Shape:
     if size is None:
         return model.image_shape
     shape = (size, size) if isinstance(size, int) else (size[0], size[1])
-    divisor = getattr(model.encoder, "divisor", 1)
+    divisor = model.encoder.divisor
     if min(shape) < 1 or any(side % divisor for side in shape):
         fitting = [max(1, round(side / divisor)) * divisor for side in shape]
         raise ValueError(

@@ -159,15 +159,22 @@ def test_bfloat16_stays_close_to_float32():
     assert (exact.harmonics - rounded.harmonics).abs().max() < 0.05
 
 
-def test_a_hook_can_zero_the_cost_volume():
+def test_the_ablation_zeroes_the_cost_volume_and_nothing_else():
     encoder, views = small_encoder(initialization="matching").eval(), random_views()
     with torch.no_grad():
         matched = encoder(views).estimate.logits
-        handle = encoder.cost_volume.register_forward_hook(lambda *a: torch.zeros_like(a[-1]))
-        guessed = encoder(views).estimate.logits
-        handle.remove()
-        torch.testing.assert_close(encoder(views).estimate.logits, matched)
+        for name, without in encoder.ablations().items():
+            assert name == "zeroed_cost_volume"
+            with without:
+                guessed = encoder(views).estimate.logits
+            with pytest.raises(ZeroDivisionError), encoder.ablations()[name]:
+                raise ZeroDivisionError
+        torch.testing.assert_close(encoder(views).estimate.logits, matched, rtol=0, atol=0)
     assert guessed.std() < 0.5 * matched.std()
+
+
+def test_there_is_nothing_to_zero_without_a_cost_volume():
+    assert not small_encoder(**ABLATIONS["no cost volume"]).ablations()
 
 
 def test_configuration_round_trip():

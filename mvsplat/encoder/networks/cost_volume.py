@@ -12,7 +12,7 @@ from mvsplat.types import Views
 class CostVolume(nn.Module):
     """Plane-sweep correlation of each view with all others (MVSplat, section 3.1).
 
-    Its output is the volume, so a forward hook can replace it.
+    Its output is the volume, which a forward hook replaces for the ablation.
     """
 
     def forward(

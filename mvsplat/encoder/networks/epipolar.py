@@ -32,6 +32,16 @@ class EpipolarBlock(nn.Module):
         self.context = Linear(channels, 2 * channels, bias=False)
         self.cross_message = AttentionUpdate(channels, expansion)
 
+    @property
+    def joint_projections(self) -> tuple[nn.Linear, ...]:
+        """Linear layers that are several square matrices in one, each initialised for itself."""
+        return (self.context,)
+
+    @property
+    def updates(self) -> tuple[AttentionUpdate, ...]:
+        """What follows each of its attentions."""
+        return self.self_message, self.cross_message
+
     def forward(
         self, tokens: Float[Tensor, "n p c"], samples: Float[Tensor, "n p s c"]
     ) -> Float[Tensor, "n p c"]:

@@ -21,7 +21,10 @@ from mvsplat.types import Views
 
 
 class AttentionUpdate(nn.Module):
-    """What follows attention in a layer: projection, norm, an optional feed-forward, residual."""
+    """What follows attention in a layer: projection, norm, an optional feed-forward, residual.
+
+    GMFlow's code, and so the names of our weights, call what is added to the tokens the message.
+    """
 
     def __init__(self, channels: int, expansion: int | None):
         super().__init__()
@@ -76,6 +79,16 @@ class TransformerBlock(nn.Module):
         if cross_view:
             self.query = Linear(channels, channels, bias=False)
             self.cross_message = AttentionUpdate(channels, expansion)
+
+    @property
+    def joint_projections(self) -> tuple[nn.Linear, ...]:
+        """Linear layers that are several square matrices in one, each initialised for itself."""
+        return (self.project,)
+
+    @property
+    def updates(self) -> tuple[AttentionUpdate, ...]:
+        """What follows each of its attentions."""
+        return (self.self_message, self.cross_message) if self.cross_view else (self.self_message,)
 
     def forward(
         self,
