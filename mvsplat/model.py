@@ -1,7 +1,6 @@
 """Where encoder, decoder, losses and optimizer meet: the LightningModule, and loading it back."""
 
 import warnings
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from mvsplat import __version__
 from mvsplat.configurable import CONFIG_KEY, completed, same_class, to_primitives
 from mvsplat.decoder import SplattingDecoder
+from mvsplat.decoder.checks import GAUSSIANS, GaussiansNotFinite
 from mvsplat.encoder import CostVolumeEncoder, Encoder
 from mvsplat.encoder.published.loading import check_backbone, load_backbone
 from mvsplat.encoder.settings import differences
@@ -100,17 +100,16 @@ class MVSplat(LightningModule):
 
         Gaussians with NaN or infinite values give NaN pictures, and NaN gradients.
         """
-        values = (getattr(gaussians, field.name) for field in fields(gaussians))
-        parts = [value for value in values if isinstance(value, Tensor)]
-        if not torch.stack([part.detach().isfinite().all() for part in parts]).all():
-            # With every part in it, so that processes that wait for gradients get all of them.
-            nan = torch.stack([part.sum() for part in parts]).sum() * torch.nan
-            color = nan.expand_as(views.image)
-            return Rendering(color, color[:, :, 0], color[:, :, 0])
         size = (views.image.shape[-2], views.image.shape[-1])
-        return self.decoder(
-            gaussians, views.extrinsics, views.intrinsics, views.near, views.far, size
-        )
+        try:
+            return self.decoder(
+                gaussians, views.extrinsics, views.intrinsics, views.near, views.far, size
+            )
+        except GaussiansNotFinite:
+            # With every part in it, so that processes that wait for gradients get all of them.
+            parts = [getattr(gaussians, name).sum() for name in GAUSSIANS]
+            color = (torch.stack(parts).sum() * torch.nan).expand_as(views.image)
+            return Rendering(color, color[:, :, 0], color[:, :, 0])
 
     def setup(self, stage: str) -> None:
         if stage != "predict":  # which renders nothing

@@ -1,11 +1,14 @@
 """What every engine relies on, checked before it runs: shapes, finite values, sensible cameras."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor
 
 from mvsplat.geometry.projection import well_formed
+
+GAUSSIANS = ("means", "scales", "rotations", "harmonics", "opacities")
+"""Fields of Gaussians that are rendered."""
 
 # Shapes by letter: s scenes, v views, g Gaussians, k coefficients.
 _SHAPES = {
@@ -21,10 +24,15 @@ _SHAPES = {
 _MEANING = {"s": "scenes", "v": "views", "g": "gaussians", "k": "coefficients"}
 
 
+class GaussiansNotFinite(ValueError):
+    """Gaussians have NaN or infinite values: a training that diverged makes such ones."""
+
+
 def check_inputs(
     named: Mapping[str, Tensor],
     image_shape: tuple[int, int],
     is_finite: Callable[[Tensor], Tensor | bool],
+    unread: Collection[str] = (),
 ) -> None:
     """Check Gaussians and cameras; on an accelerator, in a single wait for it.
 
@@ -32,8 +40,10 @@ def check_inputs(
         named: Gaussians' fields, extrinsics, intrinsics and near, by name.
         image_shape: Height and width in pixels.
         is_finite: Whether a tensor has no NaN and no infinity; the answer may be on its device.
+        unread: Names of tensors whose values another check reads.
 
     Raises:
+        GaussiansNotFinite: NaN or infinite values of Gaussians.
         ValueError: A shape that does not fit the others, tensors on several devices, NaN or
             infinite values, or a camera that cannot be one.
     """
@@ -44,13 +54,14 @@ def check_inputs(
     for name, tensor in named.items():
         if tensor.device != device:
             raise ValueError(f"{name}: on {tensor.device}, expected {device}, where the means are")
-    good = [torch.as_tensor(is_finite(tensor), device=device) for tensor in named.values()]
+    read = {name: tensor for name, tensor in named.items() if name not in unread}
+    good = [torch.as_tensor(is_finite(tensor), device=device) for tensor in read.values()]
     right_lens, right_pose = _cameras(named)
     if bool(torch.stack([*good, right_lens.all(), right_pose.all()]).all()):
         return
-    for (name, tensor), fine in zip(named.items(), good, strict=True):
+    for (name, tensor), fine in zip(read.items(), good, strict=True):
         if not fine:
-            raise ValueError(not_finite(name, tensor))
+            raise not_finite(name, tensor)
     if not right_lens.all():
         index = _first(~right_lens)
         raise ValueError(
@@ -103,10 +114,11 @@ def is_finite(tensor: Tensor) -> Tensor:
     return torch.stack(tensor.detach().aminmax()).isfinite().all()
 
 
-def not_finite(name: str, tensor: Tensor) -> str:
-    """What to say of a tensor that is not finite."""
+def not_finite(name: str, tensor: Tensor) -> ValueError:
+    """What to raise for a tensor that is not finite."""
     bad = ~torch.isfinite(tensor)
-    return (
+    kind = GaussiansNotFinite if name in GAUSSIANS else ValueError
+    return kind(
         f"{name}: {int(bad.sum())} of {tensor.numel()} values are NaN or infinite, the first at "
         f"index {_first(bad)}; usually the training diverged (lower the learning rate)"
     )

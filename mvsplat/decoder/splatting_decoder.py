@@ -17,8 +17,6 @@ from mvsplat.decoder import checks
 from mvsplat.geometry.spherical_harmonics import MAX_DEGREE, degree_of
 from mvsplat.types import Gaussians, Rendering
 
-_FIELDS = ("means", "scales", "rotations", "harmonics", "opacities")
-
 
 class SplattingDecoder(Configurable, nn.Module):
     """Renders Gaussians, differentiably: gsplat on CUDA, our own rasterizer on CPUs.
@@ -107,7 +105,8 @@ class SplattingDecoder(Configurable, nn.Module):
             image_shape: Height and width in pixels.
 
         Raises:
-            ValueError: On values that cannot be rendered, naming them, whatever the engine.
+            GaussiansNotFinite: A ValueError: NaN or infinite Gaussians, naming the field.
+            ValueError: On other values that cannot be rendered, naming them, whatever the engine.
         """
         with torch.autocast(gaussians.means.device.type, enabled=False):
             return self._render(gaussians, extrinsics, intrinsics, near, image_shape)
@@ -123,21 +122,23 @@ class SplattingDecoder(Configurable, nn.Module):
         height, width = image_shape
         device = gaussians.means.device
         on_cuda = self.engine == "gsplat" or (self.engine == "auto" and device.type == "cuda")
-        fields = {name: getattr(gaussians, name) for name in _FIELDS}
+        fields = {name: getattr(gaussians, name) for name in checks.GAUSSIANS}
         if on_cuda:
             pose, k, unit = extrinsics.float(), intrinsics.float(), near.float()
             is_finite: Callable[[Tensor], Tensor | bool] = checks.is_finite
+            unread: tuple[str, ...] = ()
         else:  # cameras are few: in float64, a pixel's position loses nothing to them
             from mvsplat.decoder.cpu import checks as on_cpu
 
-            is_finite = on_cpu.is_finite
+            # The operator reads the Gaussians' values.
+            is_finite, unread = on_cpu.is_finite, checks.GAUSSIANS
             fields = {name: value.to("cpu", torch.float32) for name, value in fields.items()}
             pose, k, unit = (t.cpu().double() for t in (extrinsics, intrinsics, near))
         if not self.scale_invariant:
             unit = torch.ones_like(unit)
         cameras = {"extrinsics": pose, "intrinsics": k, "near": unit}
         if not torch.compiler.is_compiling():  # values cannot be read in a graph
-            checks.check_inputs(fields | cameras, image_shape, is_finite)
+            checks.check_inputs(fields | cameras, image_shape, is_finite, unread)
         # World to camera, in units of near: this scales the scene without touching it.
         to_camera = _sheared(torch.linalg.inv_ex(pose)[0][..., :3, :], k) / unit[..., None, None]
         lenses = torch.stack((k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]), dim=-1)
@@ -171,7 +172,7 @@ class SplattingDecoder(Configurable, nn.Module):
         from mvsplat.decoder.cpu.operator import splat
 
         color, depth, transmittance, *_ = splat(
-            *(getattr(gaussians, name) for name in _FIELDS), cameras, centers, lenses,
+            *(getattr(gaussians, name) for name in checks.GAUSSIANS), cameras, centers, lenses,
             list(self.background), height, width, self._degree(gaussians), self.antialiased,
         )  # fmt: skip
         return color, depth, transmittance

@@ -8,25 +8,45 @@ from rendering import FIELDS, SHAPE
 from splatting_scenes import camera, intrinsics, random_gaussians
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mvsplat import SplattingDecoder
+from mvsplat import Encoder, MVSplat, SplattingDecoder, Views
+from mvsplat.decoder import checks
 from mvsplat.decoder.checks import check_inputs, is_finite
+from mvsplat.decoder.cpu import checks as cpu_checks
 
 VIEWS = 2
 
 
 @pytest.fixture(params=["cpu", "gsplat"])
-def decode(request):
-    """Renders two views by either engine; gsplat's kernels are PyTorch functions here."""
+def engine(request):
+    """Either engine; gsplat's kernels are PyTorch functions here."""
     if request.param == "gsplat":
         request.getfixturevalue("gsplat_on_cpu")
+    return request.param
+
+
+@pytest.fixture
+def decode(engine):
+    """Renders two views."""
 
     def run(gaussians=None, shape=SHAPE, **cameras):
         gaussians = random_gaussians(20) if gaussians is None else gaussians
-        return SplattingDecoder(engine=request.param)(
+        return SplattingDecoder(engine=engine)(
             gaussians, **{**valid_cameras(), **cameras}, image_shape=shape
         )
 
     return run
+
+
+@pytest.fixture
+def model(engine):
+    return MVSplat(Unused(), SplattingDecoder(engine=engine), losses={"lpips": None})
+
+
+class Unused(Encoder):
+    """No encoder is asked here."""
+
+    def forward(self, views):
+        raise NotImplementedError
 
 
 def valid_cameras():
@@ -56,6 +76,46 @@ def test_gaussians_that_are_not_numbers(decode, field, value):
     getattr(gaussians, field).view(-1)[[3, 5]] = value
     with pytest.raises(ValueError, match=rf"^{field}: 2 of \d+ values are NaN.*index \(0, "):
         decode(gaussians)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_model_gives_nan_for_gaussians_that_are_not_numbers(model, field):
+    """So that a step is skipped; all that was asked for a gradient gets one."""
+    gaussians = random_gaussians(20)
+    getattr(gaussians, field).view(-1)[3] = float("inf")
+    leaves = [getattr(gaussians, name).requires_grad_() for name in FIELDS]
+    rendering = model.render(gaussians, Views(torch.zeros(1, VIEWS, 3, *SHAPE), **valid_cameras()))
+    assert rendering.color.shape == (1, VIEWS, 3, *SHAPE) and rendering.color.isnan().all()
+    assert rendering.depth.isnan().all() and rendering.alpha.isnan().all()
+    for gradient in torch.autograd.grad(rendering.color.sum(), leaves):
+        assert gradient.isnan().all()
+
+
+def test_a_model_refuses_cameras_that_are_not_numbers(model):
+    broken = {**valid_cameras(), **changed("extrinsics", (1, 3), float("nan"))}
+    with pytest.raises(ValueError, match="^extrinsics: 1 of 32 values are NaN"):
+        model.render(random_gaussians(20), Views(torch.zeros(1, VIEWS, 3, *SHAPE), **broken))
+
+
+def test_values_of_gaussians_are_read_once(model, monkeypatch):
+    read = []
+    for module in (checks, cpu_checks):
+        original = module.is_finite
+        monkeypatch.setattr(
+            module, "is_finite", lambda x, f=original: read.append(tuple(x.shape)) or f(x)
+        )
+
+    class Torch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function.overloadpacket.__name__ == "isfinite":
+                read.append(tuple(args[0].shape))
+            return function(*args, **kwargs or {})
+
+    gaussians = random_gaussians(20)
+    with Torch():
+        model.render(gaussians, Views(torch.zeros(1, VIEWS, 3, *SHAPE), **valid_cameras()))
+    for shape in {tuple(getattr(gaussians, name).shape) for name in FIELDS}:
+        assert read.count(shape) == [getattr(gaussians, name).shape for name in FIELDS].count(shape)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

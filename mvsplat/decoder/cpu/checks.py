@@ -22,9 +22,12 @@ _SHAPES = {
 def check_operands(tensors: list[Tensor], degree: int) -> None:
     """Check the tensors of ``operator.splat``, in its order.
 
+    This is where Gaussians' values are read, once: the decoder, which cannot look at values in a
+    compiled graph, leaves that to the operator.
+
     Raises:
-        ValueError: A shape does not fit the others, or values are NaN or infinite: also in a
-            compiled graph, where the decoder cannot look at values.
+        GaussiansNotFinite: NaN or infinite values of Gaussians.
+        ValueError: A shape does not fit the others, or cameras have such values.
     """
     named = dict(zip(_SHAPES, tensors))
     check_shapes(named, _SHAPES)
@@ -32,7 +35,7 @@ def check_operands(tensors: list[Tensor], degree: int) -> None:
         raise ValueError(f"harmonics: {named['harmonics'].shape[-1]} coefficients, degree {degree}")
     for name, tensor in named.items():
         if not is_finite(tensor):
-            raise ValueError(not_finite(name, tensor))
+            raise not_finite(name, tensor)
 
 
 @kernel
