@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 
 import numba
 from numba.core import event
-from numba.core.caching import FunctionCache
+
+from mvsplat.private_names import NO_REFERENCE_COUNTS, folder_on_disk, keep_on_disk
 
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 # Without numba's reference counting: it makes every array view an atomic update of a counter that
 # all threads share, which can cost more than the arithmetic. Such kernels allocate nothing.
-_WITHOUT_ALLOCATIONS: Any = {**_OPTIONS, "_nrt": False}
+_WITHOUT_ALLOCATIONS: Any = {**_OPTIONS, **NO_REFERENCE_COUNTS}
 
 
 @lru_cache
@@ -23,14 +24,6 @@ def _sources(folder: Path) -> str:
     return hashlib.sha256(
         b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
     ).hexdigest()
-
-
-class _Cache(FunctionCache):
-    """numba's cache notices changes of a kernel's own file only; this one of its whole folder."""
-
-    def _index_key(self, sig: Any, codegen: Any) -> tuple:
-        folder = Path(inspect.getfile(self._py_func)).parent
-        return (*super()._index_key(sig, codegen), _sources(folder))
 
 
 def kernel(function: Callable) -> Any:
@@ -55,14 +48,16 @@ def inlined(function: Callable) -> Any:
 
 def cache_folder(compiled: Any) -> Path | None:
     """Where a kernel's machine code is kept, or None where no folder is writable."""
-    return Path(compiled._cache.cache_path) if isinstance(compiled._cache, _Cache) else None
+    folder = folder_on_disk(compiled)
+    return None if folder is None else Path(folder)
 
 
 def _compiled(function: Callable, options: Any) -> Any:
     plain = inspect.unwrap(function)  # shape checkers wrap every function they see
     compiled: Any = numba.njit(plain, **options)
     try:
-        compiled._cache = _Cache(plain)
+        # Kernels inline helpers of other files of their folder.
+        keep_on_disk(compiled, plain, lambda: _sources(Path(inspect.getfile(plain)).parent))
     except RuntimeError:  # no folder is writable
         pass
     _Notice.kernels.add(compiled)

@@ -11,7 +11,7 @@ PACKAGE = Path(mvsplat.__file__).parent
 # From the ground up; modules of the top level stand among the rooms.
 ROOMS = (
     ("geometry",),
-    ("types",),
+    ("types", "private_names"),
     ("files", "machine", "kernels", "configurable", "progress"),
     ("encoder", "decoder"),
     ("published", "weights", "export", "data"),

@@ -14,6 +14,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from mvsplat.private_names import gsplat_kernels
 from mvsplat.types import Gaussians
 
 NEAR_PLANE, FAR_PLANE = 0.2, 1e10
@@ -137,10 +138,11 @@ def load_gsplat() -> Any:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "gsplat-build.lock"):
             import gsplat
-            from gsplat.cuda import _backend
+
+            kernels = gsplat_kernels()
     except Exception as error:  # a failing compiler surfaces as many kinds of exceptions
         raise RuntimeError(_diagnosis(f"{type(error).__name__}: {error}")) from error
-    if _backend._C is None:
+    if kernels is None:
         raise RuntimeError(_diagnosis("gsplat found no CUDA toolkit to build its extension with"))
     print(f"mvsplat: gsplat is ready after {time.monotonic() - start:.0f} s", file=sys.stderr)
     return gsplat

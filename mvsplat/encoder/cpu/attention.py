@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mvsplat.encoder.cpu.products import linear, transposed_product
+from mvsplat.private_names import softmax_backward
 
 # Attention weights held at a time (16 MiB of float32).
 CHUNK_ELEMENTS = 1 << 22
@@ -106,7 +107,7 @@ class AttendInWindows(torch.autograd.Function):
                 weights = linear(scaled, keys).softmax(dim=-1)
                 _scatter(to_value[at[0]], views, window, transposed_product(weights, outer))
                 logits = linear(outer, values)
-                logits = torch._softmax_backward_data(logits, weights, -1, logits.dtype)
+                logits = softmax_backward(logits, weights, dim=-1)
                 to_query[at][rows] = linear(logits, keys.mT) * scale
                 _scatter(to_key[at[0]], views, window, transposed_product(logits, scaled))
         return to_query, to_key.to(key.dtype), to_value.to(value.dtype), None, None
