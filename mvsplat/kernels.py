@@ -13,6 +13,7 @@ from numba.core import event
 
 from mvsplat.private_names import NO_REFERENCE_COUNTS, folder_on_disk, keep_on_disk
 
+# numpy's error model: dividing by zero gives infinity, where Python's would branch to raise.
 _OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 # Without numba's reference counting: it makes every array view an atomic update of a counter that
 # all threads share, which can cost more than the arithmetic. Such kernels allocate nothing.

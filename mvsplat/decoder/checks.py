@@ -111,6 +111,7 @@ def is_finite(tensor: Tensor) -> Tensor:
     """Whether there is no NaN and no infinity, without a temporary tensor of the same size."""
     if tensor.numel() == 0:
         return torch.ones((), dtype=torch.bool, device=tensor.device)
+    # Both hand on NaN.
     return torch.stack(tensor.detach().aminmax()).isfinite().all()
 
 

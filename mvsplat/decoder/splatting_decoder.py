@@ -128,7 +128,7 @@ class SplattingDecoder(Configurable, nn.Module):
             is_finite: Callable[[Tensor], Tensor | bool] = checks.is_finite
             unread: tuple[str, ...] = ()
         else:  # cameras are few: in float64, a pixel's position loses nothing to them
-            from mvsplat.decoder.cpu import checks as on_cpu
+            from mvsplat.decoder.cpu import checks as on_cpu  # numba takes a second
 
             # The operator reads the Gaussians' values.
             is_finite, unread = on_cpu.is_finite, checks.GAUSSIANS
@@ -139,7 +139,8 @@ class SplattingDecoder(Configurable, nn.Module):
         cameras = {"extrinsics": pose, "intrinsics": k, "near": unit}
         if not torch.compiler.is_compiling():  # values cannot be read in a graph
             checks.check_inputs(fields | cameras, image_shape, is_finite, unread)
-        # World to camera, in units of near: this scales the scene without touching it.
+        # World to camera, in units of near: this scales the scene without touching it. inv_ex, as
+        # inv would wait for an accelerator to say whether there is an inverse.
         to_camera = _sheared(torch.linalg.inv_ex(pose)[0][..., :3, :], k) / unit[..., None, None]
         lenses = torch.stack((k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]), dim=-1)
         lenses = lenses * lenses.new_tensor([width, height, width, height])

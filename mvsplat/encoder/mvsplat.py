@@ -174,6 +174,7 @@ class CostVolumeEncoder(Encoder):
             self.adapter.channels,
             join=_with_image_and_features,
         )
+        # One format throughout: a layer in another would have every map copied there and back.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         initialize(self, initialization)
 
@@ -204,6 +205,7 @@ class CostVolumeEncoder(Encoder):
         raw = recompute_if(
             self.checkpointing, self.gaussian_head, pixel.features, image, for_pixels
         )
+        # A refined disparity may leave the bounds, even change its sign.
         disparity = pixel.disparity.clamp(
             candidates[:, :1, None, None], candidates[:, -1:, None, None]
         )

@@ -121,11 +121,13 @@ def test_a_job_that_raises():
 def test_kernels_compile_where_nothing_can_be_cached(monkeypatch):
     """numba raises where no folder is writable; that must not stop the import."""
 
-    def read_only(function):
+    def read_only(*arguments):
         raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr(kernels, "_Cache", read_only)
-    assert kernels.kernel(lambda x: x + 1)(2) == 3
+    monkeypatch.setattr("numba.core.caching.FunctionCache.__init__", read_only)
+    compiled = kernels.kernel(lambda x: x + 1)
+    assert compiled(2) == 3
+    assert kernels.cache_folder(compiled) is None
 
 
 NOTICES = """

@@ -32,6 +32,7 @@ AHEAD = 12  # how many records ahead to prefetch
 
 ALPHA_MAX = np.float32(0.999)
 ALPHA_CUT = np.float32(fp.ALPHA_CUT)
+# Beyond it the polynomial means nothing; a little more than needed, as ALPHA_CUT decides.
 EXPONENT_CUT = np.float32(fp.EXPONENT_CUT * 1.0005)
 TRANSMITTANCE_CUT = np.float32(1e-4)
 
@@ -119,6 +120,7 @@ def _draw(record, state, position, tile_x, tile_y):
             after = alive * (1.0 - alpha)
             goes_on = after > TRANSMITTANCE_CUT
             weight = select(goes_on, alpha * alive, 0.0)
+            # A pixel that is finished keeps its transmittance, with the sign turned.
             store(state, at, select(goes_on, after, smaller(through, 0.0 - through)))
             at += PLANE
             store(state, at, fma(weight, record[fp.RED], load(state, at)))
@@ -170,6 +172,7 @@ def composite(
         start = tile_starts[tile]
         base = np.uint64(view * records.shape[1])
         for i in range(start, tile_starts[tile + 1]):
+            # Rarely, as looking at all pixels costs as much as drawing one Gaussian.
             if (i - start) % 32 == 31 and not _any_alive(state):
                 break
             ahead = min(i + AHEAD, len(words) - 1)

@@ -84,6 +84,7 @@ def _unblend(state, at, alpha, drawn, record):
     through, behind = load(state, at), load(state, BEHIND * PLANE + at)
     red, green = load(state, GRAD_RED * PLANE + at), load(state, GRAD_GREEN * PLANE + at)
     blue, depth = load(state, GRAD_BLUE * PLANE + at), load(state, GRAD_DEPTH * PLANE + at)
+    # Alpha is at most 0.999, so that this loses three digits at worst.
     inverse = spread(1.0) / (1.0 - alpha)
     before = through * inverse
     weight = select(drawn, alpha * before, 0.0)
@@ -143,6 +144,7 @@ def _draw_backward(record, state, position, tile_x, tile_y, grads):
             to_red, to_green = fma(weight, red, to_red), fma(weight, green, to_green)
             to_blue, to_depth = fma(weight, blue, to_blue), fma(weight, depth, to_depth)
             # alpha = opacity exp(-s), so this is minus the gradient of the exponent s.
+            # Nothing flows where alpha was cut down to its maximum.
             pull = select(both(drawn, full <= ALPHA_MAX), full * to_alpha, 0.0)
             pull_x, pull_y = pull * dx, pull * dy
             sum_1, sum_x, sum_y = sum_1 + pull, sum_x + pull_x, sum_y + pull_y
@@ -174,6 +176,7 @@ def composite_backward(
         )  # fmt: skip
         start = tile_starts[tile]
         base = np.uint64(view * records.shape[1])
+        # Behind each pixel's last contribution nothing was drawn.
         for i in range(start + farthest, tile_starts[tile + 1]):
             pair_grads[words[i] & lower] = 0.0
         for i in range(start + farthest - 1, start - 1, -1):

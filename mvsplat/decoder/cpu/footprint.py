@@ -106,6 +106,7 @@ def write_footprint(record, x, y, xx, xy, yy, determinant, opacity, height, widt
     """Fill the geometric fields; False if no pixel of the image can receive a contribution."""
     record[Y_LAST] = 0.0
     record[Y_FIRST] = 0.0
+    # Written so that NaN, which overflow may have made, fails the conditions.
     if not (opacity >= ALPHA_CUT and max(xx, yy) < LARGEST * LARGEST):
         return False
     if not (abs(x) < LARGEST and abs(y) < LARGEST):

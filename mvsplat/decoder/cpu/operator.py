@@ -25,6 +25,8 @@ def _scene(tensors: list[Tensor], height: int, width: int, degree: int, antialia
     cameras, centers, lenses = (t.detach().double().contiguous().numpy() for t in tensors[5:])
     size = np.array([width, height], dtype=np.float64)
     focal, principal = lenses[..., :2], lenses[..., 2:]
+    # As in 3DGS, the Jacobian is taken at most 0.15 of the image's size outside of it: farther, the
+    # linear approximation would make footprints huge.
     least, greatest = (-principal - 0.15 * size) / focal, (1.15 * size - principal) / focal
     bounds = np.stack([least, greatest], axis=-1).reshape(*lenses.shape[:2], 4)
     lenses = np.concatenate([lenses, bounds], axis=-1)

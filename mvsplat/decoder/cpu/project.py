@@ -39,6 +39,7 @@ def project(
         for view in range(cameras.shape[1]):
             camera, lens = cameras[scene, view], lenses[scene, view]
             record = records[scene, view, g]
+            # An empty box: not drawn, unless the footprint fills it.
             record[fp.Y_LAST] = 0.0
             record[fp.Y_FIRST] = 0.0
             x, y, z = fp.to_camera(camera, mean)

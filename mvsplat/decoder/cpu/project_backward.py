@@ -28,6 +28,7 @@ def _covariance_gradient(grads, xx, xy, yy, determinant):
 def _compensation_gradient(grad, xx, xy, yy, determinant, sharp):
     """Gradients of xx, xy, yy from that of sqrt(sharp / determinant)."""
     ratio = sharp / determinant
+    # As in gsplat: the root's slope is infinite for a footprint without width.
     half = 0.5 * grad / (math.sqrt(ratio) + 1e-6) / determinant
     return (
         half * (yy - fp.BLUR - ratio * yy),

@@ -201,6 +201,7 @@ def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> A
 def _load(typingctx, array, index):
     def generate(context, builder, signature, args):
         address = _address(context, builder, signature.args[0], *args)
+        # numpy promises no more than a float's alignment.
         return builder.load(address, align=4)
 
     return lanes(array, types.intp), generate
@@ -228,6 +229,7 @@ def prefetch(typingctx, array, index):
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         pointer = builder.bitcast(builder.gep(data, [args[1]]), byte)
+        # To be read, kept in all caches, as data.
         builder.call(function, [pointer, _index(0), _index(3), _index(1)])
         return context.get_dummy_value()
 

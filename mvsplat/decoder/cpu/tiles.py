@@ -78,6 +78,7 @@ def fill_tiles(records, width, start, stop, first_slots, places, words, slots, s
     ``first_slots`` [views] where its slots begin.  ``slots`` [views, gaussians + 1] receives where
     each Gaussian's slots begin, ``slot_owner`` [pairs] the Gaussian of each slot.
     """
+    # The bits of positive floats, as integers, are in the order of the floats.
     depths = records.view(np.uint32)
     for view in range(records.shape[0]):
         slot = first_slots[view]
@@ -107,6 +108,7 @@ def _radix_sort(words, spare, count, start, stop):
     smallest, largest = words[start], words[start]
     for i in range(start + 1, stop):
         smallest, largest = min(smallest, words[i]), max(largest, words[i])
+    # Depths of a tile are close to each other: less the smallest, they need fewer passes.
     smallest = (smallest >> np.uint64(32)) << np.uint64(32)
     spread = (largest - smallest) >> np.uint64(32)
     shift = np.uint64(32)

@@ -85,6 +85,7 @@ class GaussianAdapter(nn.Module):
         means = depth * (rays @ pose[:, :3, :3].mT)[:, :, None] + pose[:, None, None, :3, 3]
 
         low, high = self.scale_range
+        # inv would wait for an accelerator to say that there is an inverse; views are checked.
         footprint = 0.1 * (torch.linalg.inv_ex(intrinsics[:, :2, :2]).inverse @ pixel).sum(-1)
         scale = (low + (high - low) * scale.sigmoid()) * footprint[:, None, None]
         rotation = torch.nn.functional.normalize(rotation, dim=-1)

@@ -46,6 +46,7 @@ def attend_tiled(
 ) -> Float[Tensor, "b v n c"]:
     """The published shifted cross-attention: keys token by token, the mask tiled view by view."""
     result = torch.empty_like(query)
+    # Window by window: the mask is as large as its keys, and differs between windows.
     for order, mask in zip(*rolled):
         tokens = layout.inverse[order]
         own = rearrange(query[:, :, tokens], "b v l c -> (b v) 1 l c")

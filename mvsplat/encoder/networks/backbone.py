@@ -51,6 +51,7 @@ class ConvolutionalEncoder(nn.Module):
             previous = width
         self.blocks = nn.Sequential(*stages)
         self.project = conv1x1(previous, out_channels)
+        # Not persistent: published weights do not have them.
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer(
             "deviation", torch.tensor(STANDARD_DEVIATION).view(3, 1, 1), persistent=False

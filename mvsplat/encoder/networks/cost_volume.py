@@ -23,12 +23,14 @@ class CostVolume(nn.Module):
     ) -> Float[Tensor, "n d h w"]:
         """Correlation / sqrt(c), the mean over the other views, at each candidate disparity."""
         count, (channels, height, width) = views.image.shape[1], features.shape[1:]
+        # In float32: correlations of neighbouring planes differ by less than bf16 resolves.
         with torch.autocast(features.device.type, enabled=False):
             maps = features.float().permute(0, 2, 3, 1).contiguous()
             reference = maps.flatten(1, 2)
             volume = 0
             for offset in range(1, count):
                 grid = self._grid(views, disparities, offset, height, width)
+                # Each view against the one ``offset`` further on, all views at once.
                 other = maps.unflatten(0, (-1, count)).roll(-offset, dims=1).flatten(0, 1)
                 volume = volume + correlate_at_points(reference, other, grid)
             volume = volume / (channels**0.5 * (count - 1))
@@ -47,4 +49,5 @@ class CostVolume(nn.Module):
             height,
             width,
         )
+        # With aligned corners -1 and 1 are the centres of the first and the last pixel.
         return pixels * (2 / pixels.new_tensor([width - 1, height - 1])) - 1

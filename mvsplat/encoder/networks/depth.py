@@ -130,6 +130,7 @@ class DepthRefinement(nn.Module):
         if self.unet is None:
             return PixelDepth(x, disparity, confidence)
         x = self.unet(norm_gelu(self.norm, x), views)
+        # In bf16 disparities of far planes would be equal.
         offset, opacity = self.head(x).float().chunk(2, dim=1)
         return PixelDepth(x, disparity + offset, opacity.sigmoid())
 

@@ -90,6 +90,7 @@ class EpipolarTransformer(nn.Module):
 
     @staticmethod
     @torch.no_grad()
+    # A decorator does not know where the tensors are.
     @torch.autocast("cpu", enabled=False)
     @torch.autocast("cuda", enabled=False)
     def _geometry(views: Views, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:

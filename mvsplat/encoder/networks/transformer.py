@@ -56,6 +56,7 @@ class AttentionUpdate(nn.Module):
         assert self.feed_forward is not None
         widen, _, narrow, _ = self.feed_forward
         message = self.norm(self.merge(attended))
+        # In mixed precision tokens stay in float32, and would widen what they are joined with.
         return narrow(gelu(widen(torch.cat([tokens.to(message.dtype), message], dim=-1))))
 
 
@@ -151,6 +152,7 @@ class MultiViewTransformer(nn.Module):
         order = None
         for index, block in enumerate(self.blocks):
             layout, rolled = self._windows(index, features)
+            # From the last block's order straight to this one's: one gather a block.
             tokens = tokens[:, :, layout.order if order is None else order[layout.order]]
             order = layout.inverse
             tokens = recompute_if(self.checkpointing, block, tokens, layout, others, rolled)

@@ -23,7 +23,7 @@ class ResidualBlock(nn.Module):
         self.norm1 = group_norm(out_channels)
         self.conv2 = conv3x3(out_channels, out_channels)
         self.norm2 = group_norm(out_channels)
-        nn.init.zeros_(self.norm2.weight)
+        nn.init.zeros_(self.norm2.weight)  # the block starts as its shortcut
         same = channels == out_channels
         self.skip = nn.Identity() if same else conv1x1(channels, out_channels)
 
@@ -128,6 +128,7 @@ class UNet(nn.Module):
             x = recompute_if(self.checkpointing, block, x)
         for index, stage in enumerate(self.up):
             x = recompute_if(self.checkpointing, stage, views, x, skips.pop())
+            # After a level's two stages, the next one's size.
             if index % 2 == 1 and index // 2 < len(self.expand):
                 expand = self.expand[index // 2]
                 assert isinstance(expand, Convolution3x3)

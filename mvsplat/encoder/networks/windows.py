@@ -51,6 +51,7 @@ def window_layout(
         for top, bottom in _cuts(height, splits, shifted)
         for left, right in _cuts(width, splits, shifted)
     ]
+    # Windows of one size next to each other: they are one batched product. The sort is stable.
     windows.sort(key=len, reverse=True)
     groups, start = [], 0
     for length in sorted({len(window) for window in windows}, reverse=True):
