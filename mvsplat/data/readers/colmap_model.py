@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mvsplat.data.readers.colmap_cameras import MODEL_NAMES, colmap_lens, parameter_count
 from mvsplat.data.readers.lens import Lens
-from mvsplat.data.readers.untrusted import is_file, read_text
+from mvsplat.data.untrusted import is_file, read_text
 from mvsplat.geometry.rotations import quaternion_to_matrix
 
 _LONGEST_NAME = 4096

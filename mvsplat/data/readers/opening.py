@@ -11,8 +11,8 @@ from mvsplat.data.readers.colmap import ColmapScenes
 from mvsplat.data.readers.dtu import DTUScenes
 from mvsplat.data.readers.realestate10k import RealEstate10KScenes
 from mvsplat.data.readers.transforms_json import TransformsScenes
-from mvsplat.data.readers.untrusted import is_file, is_folder
 from mvsplat.data.scene import SPLITS, Scene, SceneSource, Split
+from mvsplat.data.untrusted import is_file, is_folder
 
 Format = Literal["auto", "chunks", "transforms", "colmap", "dtu", "realestate10k"]
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from mvsplat.data.chunks.fields import DECODING_ERRORS, check_cameras
 from mvsplat.data.readers.lens import Lens
-from mvsplat.data.readers.untrusted import in_natural_order, is_file
 from mvsplat.data.scene import Scene
+from mvsplat.data.untrusted import in_natural_order, is_file
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
 _ORIENTATION = 0x0112

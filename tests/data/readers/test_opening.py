@@ -19,7 +19,7 @@ from mvsplat.data.chunks import chunk_scenes as chunks
 from mvsplat.data.loading.examples import ExampleSettings, SceneExamples
 from mvsplat.data.loading.streams import Shuffled
 from mvsplat.data.readers.opening import GatheredScenes
-from mvsplat.data.readers.untrusted import in_natural_order, inside
+from mvsplat.data.untrusted import in_natural_order, inside
 
 POSES = [pose(seed) for seed in range(2)]
 
