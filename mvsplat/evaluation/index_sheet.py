@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mvsplat.data.evaluation_index.index_file import IndexEntry
 from mvsplat.data.evaluation_index.survey import Survey
-from mvsplat.data.loading.transforms import Shape, crop_image
 from mvsplat.data.scene import Scene
+from mvsplat.data.transforms import Shape, crop_image
 from mvsplat.export.images import sheet
 from mvsplat.geometry.view_choice import context_problems
 

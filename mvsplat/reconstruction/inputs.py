@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mvsplat.data.loading.transforms import Shape
 from mvsplat.data.readers.opening import UnknownFormat, keys_or_none, open_scenes
 from mvsplat.data.scene import Scene, Split
+from mvsplat.data.transforms import Shape
 from mvsplat.reconstruction import collecting, pictures, video
 from mvsplat.reconstruction.cameras.structure_from_motion import CameraEstimate, estimate_cameras
 from mvsplat.reconstruction.collecting import LONGEST_SIDE, Collection, photo_paths

@@ -16,7 +16,10 @@ from mvsplat.data.bounds import Bounds, UnknownBounds
 from mvsplat.data.chunks.fields import check_cameras
 from mvsplat.data.faults import faults_are
 from mvsplat.data.loading.streams import make_generator
-from mvsplat.data.loading.transforms import (
+from mvsplat.data.loading.view_samplers import Choice, UnsuitableScene, ViewSampler
+from mvsplat.data.scene import Scene, SceneSource, Split
+from mvsplat.data.scene_bounds import SceneBounds
+from mvsplat.data.transforms import (
     Shape,
     crop_depth,
     crop_image,
@@ -24,9 +27,6 @@ from mvsplat.data.loading.transforms import (
     flip_batch,
     stack_images,
 )
-from mvsplat.data.loading.view_samplers import Choice, UnsuitableScene, ViewSampler
-from mvsplat.data.scene import Scene, SceneSource, Split
-from mvsplat.data.scene_bounds import SceneBounds
 from mvsplat.data.wording import few
 from mvsplat.types import Batch, Views
 

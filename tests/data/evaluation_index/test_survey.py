@@ -11,9 +11,9 @@ from PIL import Image
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes
 from mvsplat.data.evaluation_index.survey import SurveySettings, frame_size, survey
 from mvsplat.data.generated.generated_scenes import GeneratedScenes
-from mvsplat.data.loading.transforms import crop_intrinsics
 from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.data.scene import Scene
+from mvsplat.data.transforms import crop_intrinsics
 from mvsplat.geometry.overlap import compare_views, frustum_points
 
 RE10K = Path(__file__).parents[4] / "shared/data/re10k_sample"

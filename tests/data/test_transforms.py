@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mvsplat.data.loading.transforms import (
+from mvsplat.data.transforms import (
     cover,
     crop_depth,
     crop_image,
