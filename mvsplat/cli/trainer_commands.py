@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mvsplat.cli import config_files
 from mvsplat.cli.errors import ShortErrors
-from mvsplat.cli.weights import add_old_name, follow_weights, take_old_name
+from mvsplat.cli.weights_option import add_old_name, follow_weights, take_old_name
 from mvsplat.data.data_module import SceneDataModule
 from mvsplat.evaluation.depth_bounds_warning import DepthBoundsWarning
 from mvsplat.evaluation.prediction_writer import PredictionWriter

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mvsplat.data.evaluation_index.index_file import IndexEntry
-from mvsplat.data.evaluation_index.survey import Survey
+from mvsplat.data.evaluation_index.scene_overlap import Survey
 from mvsplat.data.scene import Scene
 from mvsplat.data.transforms import Shape, crop_image
 from mvsplat.export.images import sheet

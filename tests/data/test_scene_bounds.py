@@ -10,7 +10,7 @@ from test_examples import generator
 
 from mvsplat.data import scene_bounds
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
-from mvsplat.data.evaluation_index.survey import SurveySettings, survey
+from mvsplat.data.evaluation_index.scene_overlap import SurveySettings, survey
 from mvsplat.data.generated.filming import film_scenes
 from mvsplat.data.generated.recipe import Recipe
 from mvsplat.data.loading.examples import ExampleSettings, SceneExamples

@@ -13,7 +13,7 @@ from mvsplat.data.evaluation_index.context_choice import ContextChoice
 from mvsplat.data.evaluation_index.context_stretches import OverlapTiers
 from mvsplat.data.evaluation_index.index_file import scene_of, write_evaluation_index
 from mvsplat.data.evaluation_index.making import IndexReport, make_index
-from mvsplat.data.evaluation_index.survey import Evidence, SurveySettings, survey
+from mvsplat.data.evaluation_index.scene_overlap import Evidence, SurveySettings, survey
 from mvsplat.data.readers.opening import Format, open_scenes
 from mvsplat.data.scene import SceneSource, Split
 from mvsplat.evaluation.index_sheet import contact_sheet

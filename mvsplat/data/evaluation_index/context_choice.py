@@ -13,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mvsplat.configurable import Configurable
-from mvsplat.data.evaluation_index.survey import Survey
+from mvsplat.data.evaluation_index.scene_overlap import Survey
 from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.geometry.view_choice import best_context
 

@@ -16,7 +16,7 @@ from mvsplat.data.evaluation_index.context_choice import (
     check_share,
     draw_covered,
 )
-from mvsplat.data.evaluation_index.survey import Survey
+from mvsplat.data.evaluation_index.scene_overlap import Survey
 from mvsplat.data.loading.view_samplers import UnsuitableScene
 
 _MOST_TRIES = 100  # stretches of a tier whose targets are looked at

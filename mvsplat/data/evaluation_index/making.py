@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mvsplat.data.evaluation_index.context_choice import ContextChoice, Run
 from mvsplat.data.evaluation_index.index_file import IndexEntry
-from mvsplat.data.evaluation_index.survey import Survey, SurveySettings, survey
+from mvsplat.data.evaluation_index.scene_overlap import Survey, SurveySettings, survey
 from mvsplat.data.loading.streams import make_generator
 from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.data.scene import Scene, SceneSource, Split

@@ -7,7 +7,7 @@ import torch
 
 from mvsplat.data.evaluation_index.context_choice import NearestViews, WholeScene
 from mvsplat.data.evaluation_index.context_stretches import FrameGaps, OverlapTiers
-from mvsplat.data.evaluation_index.survey import Survey
+from mvsplat.data.evaluation_index.scene_overlap import Survey
 from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.geometry.overlap import frustum_points
 

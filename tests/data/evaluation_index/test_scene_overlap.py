@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes
-from mvsplat.data.evaluation_index.survey import SurveySettings, frame_size, survey
+from mvsplat.data.evaluation_index.scene_overlap import SurveySettings, frame_size, survey
 from mvsplat.data.generated.generated_scenes import GeneratedScenes
 from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.data.scene import Scene
