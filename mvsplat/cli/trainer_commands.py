@@ -115,7 +115,7 @@ def _same_class(path: str, other: str) -> bool:
     return path.rpartition(".")[2] == other.rpartition(".")[2]
 
 
-class Parser(ShortErrors, LightningArgumentParser):
+class TrainerParser(ShortErrors, LightningArgumentParser):
     """Lightning's parser; an unfinished option name is an error, not the option it may mean."""
 
 
@@ -166,7 +166,7 @@ class TrainerCLI(LightningCLI):
             save_config_callback=SaveConfig,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
-            parser_class=Parser,
+            parser_class=TrainerParser,
             parser_kwargs={"prog": "mvsplat"},
             args=argv,
             auto_configure_optimizers=False,

@@ -10,20 +10,26 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import Dataset, IterableDataset
 
 from mvsplat.data.loading.examples import Examples, ExampleSettings, SceneExamples
-from mvsplat.data.loading.loaders import BatchLoader, LoaderSettings, Maker, Skip, SkipReport
-from mvsplat.data.loading.streams import (
-    Endless,
-    Fixed,
-    InOrder,
-    Once,
-    Order,
-    Plan,
-    Share,
-    Shuffled,
-    Start,
-    mix,
+from mvsplat.data.loading.loaders import (
+    BatchLoader,
+    ExampleBatches,
+    LoaderSettings,
+    SkippedScene,
+    SkipReport,
 )
-from mvsplat.data.loading.user_datasets import IterableMaker, MapExamples
+from mvsplat.data.loading.streams import (
+    BatchPlan,
+    EndlessPlan,
+    ExactlyOncePlan,
+    FixedPlan,
+    InOrder,
+    RankShare,
+    SampleOrder,
+    ShuffledOrder,
+    StreamStart,
+    combined_seed,
+)
+from mvsplat.data.loading.user_datasets import IterableBatches, MapExamples
 from mvsplat.data.loading.view_samplers import BoundedViewSampler, MiddleViewSampler, ViewSampler
 from mvsplat.data.readers import opening  # noqa: F401  (a YAML file can name its classes)
 from mvsplat.data.scene import SceneSource
@@ -158,7 +164,7 @@ class SceneDataModule(LightningDataModule):
         """How many scenes this process has skipped in each stage, by reason."""
         return {stage: loader.report.counts for stage, loader in self._loaders_in_use.items()}
 
-    def left_out(self, stage: Stage) -> list[Skip]:
+    def left_out(self, stage: Stage) -> list[SkippedScene]:
         """The scenes that this process was to use in a stage and could not, so far: which and why.
 
         Scenes that an evaluation index does not have, or has as null, are not among them.
@@ -227,31 +233,33 @@ class SceneDataModule(LightningDataModule):
         rank, world = (
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         )
-        share = Share(settings.batch_size, rank, world)
+        share = RankShare(settings.batch_size, rank, world)
         report = SkipReport(stage if world == 1 else f"{stage} (rank {rank} of {world})")
         replace = stage == "train" or stage == "val" and not self._only_validates()
-        seed = mix(self.seed, _STAGES.index(stage))
+        seed = combined_seed(self.seed, _STAGES.index(stage))
         examples = self._examples(stage)
         if not isinstance(examples, Examples):
-            passes = IterableMaker(examples, seed, shuffle=stage == "train", repeat=fitting)
-            return BatchLoader(self._plan(stage, share, None), passes, settings, report)
+            repeated = IterableBatches(examples, seed, shuffle=stage == "train", repeat=fitting)
+            return BatchLoader(self._plan(stage, share, None), repeated, settings, report)
         _report_choice(examples, report, rank)
-        order: Order = InOrder(len(examples))
+        order: SampleOrder = InOrder(len(examples))
         if fitting:
-            order = Shuffled(examples.groups(), self.shuffle_groups, seed)
-        maker = Maker(examples, order, seed, replace_skipped=replace)
+            order = ShuffledOrder(examples.groups(), self.shuffle_groups, seed)
+        batches = ExampleBatches(examples, order, seed, replace_skipped=replace)
         plan = self._plan(stage, share, len(examples))
-        return BatchLoader(plan, maker, settings, report, require_some=world == 1)
+        return BatchLoader(plan, batches, settings, report, require_some=world == 1)
 
-    def _plan(self, stage: Stage, share: Share, size: int | None) -> Plan:
+    def _plan(self, stage: Stage, share: RankShare, size: int | None) -> BatchPlan:
         """Which batches of the stage this process takes; ``size`` is the number of samples."""
         if stage == "train":
             accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
-            return Endless(share, accumulate, self._start)
+            return EndlessPlan(share, accumulate, self._start)
         if stage == "val":
             count = self.val_scenes if size is None else min(self.val_scenes, size)
-            return Fixed(share, count, lambda: 0 if self.val_same_scenes else self._step() * count)
-        return Once(share, size)
+            return FixedPlan(
+                share, count, lambda: 0 if self.val_same_scenes else self._step() * count
+            )
+        return ExactlyOncePlan(share, size)
 
     def _examples(self, stage: Stage) -> Examples | Dataset:
         """The stage's samples; those of a user's iterable dataset as they are."""
@@ -266,7 +274,7 @@ class SceneDataModule(LightningDataModule):
             self.settings,
             flip_probability=self.flip_probability if stage == "train" else 0.0,
             only=self.overfit if fitting else None,
-            seed=mix(self.seed, _STAGES.index(stage)),
+            seed=combined_seed(self.seed, _STAGES.index(stage)),
         )
 
     def _only_validates(self) -> bool:
@@ -283,11 +291,11 @@ class SceneDataModule(LightningDataModule):
         needed = _STAGES if function is None else _STAGES_OF.get(function.value, (function.value,))
         return [stage for stage in _STAGES if stage in needed and self.datasets[stage] is None]
 
-    def _start(self) -> Start:
+    def _start(self) -> StreamStart:
         """Where the training stream begins or, after an epoch's end or a resume, goes on."""
         if self._resumed_batches is None:
             self._resumed_batches = self._batches_done()
-        return Start(self._position(), self._step(), self._begun())
+        return StreamStart(self._position(), self._step(), self._begun())
 
     def _begun(self) -> int:
         """Batches that are done of an optimizer step that is not."""
@@ -331,7 +339,7 @@ def _report_choice(examples: Examples, report: SkipReport, rank: int) -> None:
     for remark in choice.remarks if rank == 0 else ():
         _log.warning("%s: %s", report.stage, remark)
     for reason, scenes in choice.unusable.items() if rank == 0 else ():
-        report.add(Skip(reason, name, detail) for name, detail in scenes.items())
+        report.add(SkippedScene(reason, name, detail) for name, detail in scenes.items())
 
 
 def _generated_scenes() -> SceneSource:

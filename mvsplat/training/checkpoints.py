@@ -19,7 +19,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
 from mvsplat.files import replacing
-from mvsplat.training.complete_steps import CompleteSteps, is_finite
+from mvsplat.training.complete_steps import CompleteSteps, has_finite_weights
 from mvsplat.training.end_together import saves_alone
 from mvsplat.training.run_folder import (
     CHECKPOINTS,
@@ -101,7 +101,7 @@ class _RunCheckpoints(Checkpoint):
         """Whether there is anything now that is worth saving; in every process the same."""
         if not _is_training(trainer):
             return False
-        finite = trainer.strategy.broadcast(is_finite(pl_module))
+        finite = trainer.strategy.broadcast(has_finite_weights(pl_module))
         if not finite:
             _log.warning(_NOT_FINITE, trainer.global_step)
         return finite
@@ -189,7 +189,7 @@ class LatestCheckpoint(_RunCheckpoints):
         try:
             if not self._steps.is_complete(trainer):
                 _log.warning("step %d is not saved: the next one has changed the weights", step)
-            elif not is_finite(pl_module):
+            elif not has_finite_weights(pl_module):
                 _log.warning(_NOT_FINITE, step)
             elif saves_alone(trainer, exception):
                 self._save_alone(trainer)

@@ -26,7 +26,7 @@ class CompleteSteps:
         return not changing and schedule.ready == schedule.completed
 
 
-def is_finite(pl_module: LightningModule) -> bool:
+def has_finite_weights(pl_module: LightningModule) -> bool:
     """Whether no weight is NaN or infinite."""
     return all(bool(p.isfinite().all()) for p in pl_module.parameters())
 

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from processes import assert_all_end
 from test_resume import Runs, assert_same_run, differences
 
-from mvsplat.data.loading.loaders import Maker
+from mvsplat.data.loading.loaders import ExampleBatches
 from mvsplat.losses import Loss
 
 
@@ -131,7 +131,7 @@ def state(program, name="last"):
 
 def break_loader(monkeypatch, after):
     """The loader fails after so many batches, in whatever process it runs."""
-    original, made = Maker.__getitem__, []
+    original, made = ExampleBatches.__getitem__, []
 
     def get(self, requests):
         made.append(requests)
@@ -139,7 +139,7 @@ def break_loader(monkeypatch, after):
             raise Broken("broken loader")
         return original(self, requests)
 
-    monkeypatch.setattr(Maker, "__getitem__", get)
+    monkeypatch.setattr(ExampleBatches, "__getitem__", get)
 
 
 def test_an_error_anywhere_saves_the_last_complete_step(program):

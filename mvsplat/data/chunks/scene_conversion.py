@@ -89,7 +89,7 @@ def convert_scene(scene: Scene, key: str, settings: ConversionSettings) -> Conve
         ValueError: Fewer than two frames can be used, or the scene has no depth bounds.
     """
     left_out = {reason: list(names) for reason, names in scene.left_out.items()}
-    frames: list[_Frame] = []
+    frames: list[_ConvertedFrame] = []
     for index in range(len(scene)):
         try:
             frames.append(_convert_frame(scene, index, settings))
@@ -124,7 +124,7 @@ def convert_scene(scene: Scene, key: str, settings: ConversionSettings) -> Conve
 
 
 @dataclass
-class _Frame:
+class _ConvertedFrame:
     """A converted frame; ``picture`` are the bytes of its file."""
 
     number: int
@@ -133,7 +133,7 @@ class _Frame:
     depth: np.ndarray | None
 
 
-def _convert_frame(scene: Scene, index: int, settings: ConversionSettings) -> _Frame:
+def _convert_frame(scene: Scene, index: int, settings: ConversionSettings) -> _ConvertedFrame:
     picture = scene.image(index)  # also where its file is copied: what is written can be decoded
     depth = scene.depth(index)
     size = (picture.height, picture.width)
@@ -147,7 +147,7 @@ def _convert_frame(scene: Scene, index: int, settings: ConversionSettings) -> _F
         data = buffer.getvalue()
     if depth is not None and shape != size:
         depth = crop_depth(depth, shape).numpy()
-    return _Frame(
+    return _ConvertedFrame(
         index,
         torch.frombuffer(bytearray(data), dtype=torch.uint8),
         crop_intrinsics(scene.intrinsics[index], size, shape),
@@ -173,7 +173,7 @@ def _bounds(scene: Scene, settings: ConversionSettings) -> Bounds | None:
     return find_bounds(scene, near, far)
 
 
-def _depths(frames: Sequence[_Frame], bounds: Bounds | None) -> Mapping[str, Any]:
+def _depths(frames: Sequence[_ConvertedFrame], bounds: Bounds | None) -> Mapping[str, Any]:
     """Depth as chunks store it, where every frame has it and there is a bound to scale it by."""
     depths = [frame.depth for frame in frames]
     if bounds is None or any(depth is None for depth in depths):

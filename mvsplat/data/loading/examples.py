@@ -16,7 +16,7 @@ from mvsplat.data.bounds import Bounds, UnknownBounds
 from mvsplat.data.chunks.fields import check_cameras
 from mvsplat.data.faults import faults_are
 from mvsplat.data.loading.streams import make_generator
-from mvsplat.data.loading.view_samplers import Choice, UnsuitableScene, ViewSampler
+from mvsplat.data.loading.view_samplers import SampleChoice, UnsuitableScene, ViewSampler
 from mvsplat.data.scene import Scene, SceneSource, Split
 from mvsplat.data.scene_bounds import SceneBounds
 from mvsplat.data.transforms import (
@@ -83,7 +83,7 @@ class ExampleSettings:
             raise ValueError(f"near is {self.near} and far is {self.far}; expected near < far")
 
 
-class _Frame(NamedTuple):
+class _CroppedFrame(NamedTuple):
     """A cropped frame."""
 
     pixels: UInt8[Tensor, "3 h w"]
@@ -189,7 +189,7 @@ class SceneExamples(Examples):
         self._check_baseline(scene, context)
         return context, target
 
-    def _frame(self, scene: Scene, index: int) -> "_Frame":
+    def _frame(self, scene: Scene, index: int) -> _CroppedFrame:
         """Read and crop a frame."""
         shape = self.settings.image_shape
         with faults_are("damaged", reading=True):
@@ -198,7 +198,7 @@ class SceneExamples(Examples):
         if self.settings.frame_shape not in (None, size):
             height, width = self.settings.frame_shape
             raise UnsuitableScene(f"frames are not {height} pixels high and {width} wide")
-        return _Frame(
+        return _CroppedFrame(
             crop_image(image, shape),
             crop_intrinsics(scene.intrinsics[index], size, shape),
             None if depth is None else crop_depth(depth, shape),
@@ -208,7 +208,7 @@ class SceneExamples(Examples):
         self,
         scene: Scene,
         index: Int[Tensor, " v"],
-        frames: Mapping[int, "_Frame"],
+        frames: Mapping[int, _CroppedFrame],
         bounds: Bounds,
     ) -> Views:
         chosen = [frames[frame] for frame in index.tolist()]
@@ -290,7 +290,7 @@ def _join(parts: list[Views], kind: str, samples: Sequence[Batch]) -> Views:
     return Views(**joined)
 
 
-def _nothing_chosen(choice: Choice, count: int, split: Split) -> str:
+def _nothing_chosen(choice: SampleChoice, count: int, split: Split) -> str:
     reasons = {**choice.left_out, **choice.unusable}
     found = ", ".join(f"{len(names)} {r} ({few(list(names))})" for r, names in reasons.items())
     return f"none of the {count} {split} scenes can be used: {found or 'the sampler chose none'}"

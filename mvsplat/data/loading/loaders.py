@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mvsplat.data.loading.examples import Examples, collate
-from mvsplat.data.loading.streams import Order, Plan, Request, make_generator
+from mvsplat.data.loading.streams import BatchPlan, SampleOrder, SampleRequest, make_generator
 from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.data.wording import few
 from mvsplat.machine import exit_once, usable_cores
@@ -59,7 +59,7 @@ class LoaderSettings:
 
 
 @dataclass(frozen=True)
-class Skip:
+class SkippedScene:
     """A scene that was left out: why, which, and what exactly is wrong with it, where known."""
 
     reason: str
@@ -68,19 +68,19 @@ class Skip:
 
 
 @dataclass
-class Made:
+class LoadedBatch:
     """What a worker returns: a batch, unless nothing of it could be used, and what was skipped."""
 
     batch: Batch | None
-    skipped: list[Skip] = field(default_factory=list)
+    skipped: list[SkippedScene] = field(default_factory=list)
     ended: bool = False
 
-    def pin_memory(self) -> "Made":
+    def pin_memory(self) -> "LoadedBatch":
         """Called by torch's DataLoader."""
         return replace(self, batch=self.batch and self.batch.pin_memory())
 
 
-class Maker(Dataset):
+class ExampleBatches(Dataset):
     """Makes requested batches, in whatever process it finds itself.
 
     Args:
@@ -90,7 +90,9 @@ class Maker(Dataset):
         replace_skipped: Take the next suitable sample in the order for one that is skipped.
     """
 
-    def __init__(self, examples: Examples, order: Order, seed: int, replace_skipped: bool) -> None:
+    def __init__(
+        self, examples: Examples, order: SampleOrder, seed: int, replace_skipped: bool
+    ) -> None:
         self.examples = examples
         self.order = order
         self.seed = seed
@@ -98,13 +100,13 @@ class Maker(Dataset):
         self.tries = tries if replace_skipped else 1
         self.replace_skipped = replace_skipped
 
-    def __getitem__(self, requests: list[Request]) -> Made:
-        skipped: list[Skip] = []
+    def __getitem__(self, requests: list[SampleRequest]) -> LoadedBatch:
+        skipped: list[SkippedScene] = []
         samples = [self._sample(request, skipped) for request in requests]
         usable = [sample for sample in samples if sample is not None]
-        return Made(collate(usable) if usable else None, skipped)
+        return LoadedBatch(collate(usable) if usable else None, skipped)
 
-    def _sample(self, request: Request, skipped: list[Skip]) -> Batch | None:
+    def _sample(self, request: SampleRequest, skipped: list[SkippedScene]) -> Batch | None:
         before = len(skipped)
         for ahead in range(self.tries):
             index = self.order.at(request.position, ahead)
@@ -113,7 +115,7 @@ class Maker(Dataset):
                 return self.examples.sample(index, request.step, generator)
             except UnsuitableScene as error:
                 detail = str(error.__cause__ or "")
-                skipped.append(Skip(str(error), self.examples.name(index), detail))
+                skipped.append(SkippedScene(str(error), self.examples.name(index), detail))
         if self.replace_skipped:
             raise ValueError(no_usable_scenes(skipped[before:]))
         return None
@@ -129,11 +131,11 @@ class SkipReport:
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.counts: Counter[str] = Counter()
-        self.skipped: dict[tuple[str, str], Skip] = {}
+        self.skipped: dict[tuple[str, str], SkippedScene] = {}
         self._details = 0
         self._next_summary = 100
 
-    def add(self, skipped: Iterable[Skip]) -> None:
+    def add(self, skipped: Iterable[SkippedScene]) -> None:
         for skip in skipped:
             if skip.detail and self._details < _SHOWN_DETAILS:
                 self._details += 1
@@ -150,7 +152,7 @@ class SkipReport:
     def summarize(self) -> None:
         """Say how many scenes have been skipped so far, by reason, and name some."""
         if self.counts:
-            found = describe(self.counts, self.skipped.values())
+            found = describe_skips(self.counts, self.skipped.values())
             _log.warning("%s: skipped so far: %s", self.stage, found)
 
 
@@ -162,7 +164,7 @@ class BatchLoader:
 
     Args:
         plan: Which batches.
-        maker: What makes them.
+        batches: The batch of every list of requests, made where it is asked for.
         settings: Workers and the like.
         report: Told what was skipped.
         require_some: Raise if all scenes of an iteration were skipped.
@@ -170,8 +172,8 @@ class BatchLoader:
 
     def __init__(
         self,
-        plan: Plan,
-        maker: Dataset,
+        plan: BatchPlan,
+        batches: Dataset,
         settings: LoaderSettings,
         report: SkipReport,
         require_some: bool = False,
@@ -183,7 +185,7 @@ class BatchLoader:
         workers = min(settings.num_workers, usable_cores())
         parallel = workers > 0
         self._loader = DataLoader(
-            maker,
+            batches,
             batch_size=None,
             sampler=plan,  # type: ignore[arg-type]
             num_workers=workers,
@@ -224,16 +226,16 @@ class BatchLoader:
             iterator._shutdown_workers()
 
     def _batches(self) -> Generator[Batch, None, None]:
-        skipped: list[Skip] = []
+        skipped: list[SkippedScene] = []
         some = False
-        for made in self._loader:
-            self.report.add(made.skipped)
-            if made.batch is not None:
+        for loaded in self._loader:
+            self.report.add(loaded.skipped)
+            if loaded.batch is not None:
                 some = True
-                yield made.batch
+                yield loaded.batch
             if not some:
-                skipped += made.skipped
-            if made.ended:
+                skipped += loaded.skipped
+            if loaded.ended:
                 break
         if self.require_some and skipped and not some:
             raise ValueError(no_usable_scenes(skipped))
@@ -253,19 +255,19 @@ def _leave_with_parent(worker: int) -> None:
     exit_once(parent.join)
 
 
-def no_usable_scenes(skipped: Sequence[Skip]) -> str:
+def no_usable_scenes(skipped: Sequence[SkippedScene]) -> str:
     """The message that no scene can be used: the reasons, some names, an example of each."""
     counts = Counter(skip.reason for skip in skipped)
     first = {skip.reason: skip for skip in reversed(skipped) if skip.detail}
     lines = [
-        f"no usable scene in {len(skipped)} tries: {describe(counts, skipped)}; "
+        f"no usable scene in {len(skipped)} tries: {describe_skips(counts, skipped)}; "
         "change the data's filters or view sampler, or mend the data",
         *(f"{first[r].name}: {first[r].detail}" for r, _ in counts.most_common() if r in first),
     ]
     return "\n".join(lines)
 
 
-def describe(counts: Counter[str], skipped: Iterable[Skip]) -> str:
+def describe_skips(counts: Counter[str], skipped: Iterable[SkippedScene]) -> str:
     """``12 too few frames (a, b, ...), 3 damaged (c)``."""
     names: dict[str, dict[str, None]] = {}
     for skip in skipped:

@@ -25,7 +25,7 @@ class UnsuitableScene(Exception):
     """A scene that cannot be used here; the message is the reason it is counted under."""
 
 
-class Choice(NamedTuple):
+class SampleChoice(NamedTuple):
     """Which samples there are, judged by the scenes' keys alone.
 
     Args:
@@ -72,13 +72,13 @@ class ViewSampler(Configurable, ABC):
         """
         return self
 
-    def choose(self, keys: Sequence[str]) -> Choice:
+    def choose(self, keys: Sequence[str]) -> SampleChoice:
         """Which samples there are; most samplers take every scene once, under its own key.
 
         Args:
             keys: The scenes there are.
         """
-        return Choice({key: key for key in keys})
+        return SampleChoice({key: key for key in keys})
 
     def notes(self, name: str) -> dict[str, float | str]:
         """What is known of a sample's views beforehand; results are kept and grouped with it.
@@ -330,7 +330,7 @@ class EvaluationViewSampler(ViewSampler):
             self._read = read_usable_entries(self.index_path)
         return self._read
 
-    def choose(self, keys: Sequence[str]) -> Choice:
+    def choose(self, keys: Sequence[str]) -> SampleChoice:
         known = dict.fromkeys(keys)
         entries, problems = self._content()
         scenes = {name: scene_of(name, entry, known) for name, entry in entries.items()}
@@ -352,7 +352,7 @@ class EvaluationViewSampler(ViewSampler):
                 name: f"{self.index_path}: {problem}" for name, problem in problems.items()
             },
         }
-        return Choice(
+        return SampleChoice(
             chosen,
             {reason: names for reason, names in left_out.items() if names},
             {reason: names for reason, names in unusable.items() if names},

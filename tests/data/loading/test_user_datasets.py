@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset
 from mvsplat.data.data_module import SceneDataModule
 from mvsplat.data.loading.loaders import LoaderSettings
 from mvsplat.data.loading.streams import make_generator
-from mvsplat.data.loading.user_datasets import IterableMaker, MapExamples, _shuffled
+from mvsplat.data.loading.user_datasets import IterableBatches, MapExamples, _shuffled
 from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.types import Batch, Views
 
@@ -77,8 +77,8 @@ def test_training_is_endless_shuffled_and_repeatable(kind, workers):
 
 
 def test_an_iterable_epoch_has_every_sample_once_and_epochs_differ():
-    maker = IterableMaker(Streamed(100), seed=0, shuffle=True, repeat=True)
-    stream = [maker._at(position).scene[0] for position in range(200)]
+    batches = IterableBatches(Streamed(100), seed=0, shuffle=True, repeat=True)
+    stream = [batches._at(position).scene[0] for position in range(200)]
     assert sorted(stream[:100]) == sorted(stream[100:]) == sorted(map(str, range(100)))
     assert stream[:100] != stream[100:]
     assert sorted(_shuffled(iter(range(7)), make_generator(0))) == list(range(7))
@@ -94,8 +94,8 @@ def test_a_resumed_iterable_leaves_out_the_passes_between():
                 yield item
 
     def positions(*numbers):
-        maker = IterableMaker(Counting(100), seed=0, shuffle=True, repeat=True)
-        return [maker._at(number).scene[0] for number in numbers], maker.dataset.given
+        batches = IterableBatches(Counting(100), seed=0, shuffle=True, repeat=True)
+        return [batches._at(number).scene[0] for number in numbers], batches.dataset.given
 
     whole, given = positions(*range(1000))
     assert given <= 1000 + 33  # the buffer
