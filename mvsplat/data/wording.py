@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+MISSING = "pictures are missing"
+"""What frames without a picture are counted under."""
+
 
 def few(names: Sequence[str], count: int = 2, separator: str = ", ") -> str:
     """The first few names: ``aa, bb, ...``."""

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from mvsplat.data.bounds import Bounds, find_bounds
 from mvsplat.data.chunks.fields import encode_depth, pack_cameras
-from mvsplat.data.readers.photos import MISSING
 from mvsplat.data.scene import Scene
 from mvsplat.data.transforms import Shape, crop_depth, crop_image, crop_intrinsics
+from mvsplat.data.wording import MISSING
 
 _FEWEST_FRAMES = 2
 _MOST_POINTS = 20_000

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mvsplat.configurable import Configurable
 from mvsplat.data.evaluation_index.scene_overlap import SceneOverlap
-from mvsplat.data.loading.view_samplers import UnsuitableScene
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.geometry.view_choice import best_context
 
 Targets = int | Literal["all"]

@@ -17,7 +17,7 @@ from mvsplat.data.evaluation_index.context_choice import (
     draw_covered,
 )
 from mvsplat.data.evaluation_index.scene_overlap import SceneOverlap
-from mvsplat.data.loading.view_samplers import UnsuitableScene
+from mvsplat.data.faults import UnsuitableScene
 
 _MOST_TRIES = 100  # stretches of a tier whose targets are looked at
 

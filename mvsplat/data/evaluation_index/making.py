@@ -15,8 +15,8 @@ from mvsplat.data.evaluation_index.scene_overlap import (
     SceneOverlap,
     measure_overlap,
 )
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.loading.streams import make_generator
-from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.data.scene import Scene, SceneSource, Split
 from mvsplat.geometry.view_choice import NO_ANGLE
 from mvsplat.machine import usable_cores

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from mvsplat.data.bounds import find_bounds
-from mvsplat.data.loading.view_samplers import UnsuitableScene
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.scene import Scene
 from mvsplat.data.transforms import Shape, crop_depth, crop_intrinsics
 from mvsplat.geometry.overlap import (

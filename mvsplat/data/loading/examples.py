@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mvsplat.data.bounds import Bounds, UnknownBounds
-from mvsplat.data.chunks.fields import check_cameras
-from mvsplat.data.faults import faults_are
+from mvsplat.data.camera_checks import check_cameras
+from mvsplat.data.faults import UnsuitableScene, faults_are
 from mvsplat.data.loading.streams import make_generator
-from mvsplat.data.loading.view_samplers import SampleChoice, UnsuitableScene, ViewSampler
+from mvsplat.data.loading.view_samplers import SampleChoice, ViewSampler
 from mvsplat.data.scene import Scene, SceneSource, Split
 from mvsplat.data.scene_bounds import SceneBounds
 from mvsplat.data.transforms import (

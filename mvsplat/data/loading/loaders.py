@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.loading.examples import Examples, collate
 from mvsplat.data.loading.streams import BatchPlan, SampleOrder, SampleRequest, make_generator
-from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.data.wording import few
 from mvsplat.machine import exit_once, usable_cores
 from mvsplat.types import Batch

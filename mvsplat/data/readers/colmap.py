@@ -4,10 +4,11 @@ import logging
 from pathlib import Path
 
 from mvsplat.data.readers.colmap_model import ColmapModel
-from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene
+from mvsplat.data.readers.photos import Photo, PhotoScene
 from mvsplat.data.readers.single import SingleScene, find_folder
 from mvsplat.data.scene import Split
 from mvsplat.data.untrusted import inside, is_file, is_folder
+from mvsplat.data.wording import MISSING
 
 _MODEL_FOLDERS = ("sparse", "colmap/sparse", "colmap", ".")
 _IMAGE_FOLDERS = ("images", "images_2", "images_4", "images_8")

@@ -16,15 +16,14 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mvsplat.data.chunks.fields import DECODING_ERRORS, check_cameras
+from mvsplat.data.camera_checks import check_cameras
+from mvsplat.data.faults import DECODING_ERRORS
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.scene import Scene
 from mvsplat.data.untrusted import in_natural_order, is_file
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "PPM")
 _ORIENTATION = 0x0112
-# What frames without a picture are counted under.
-MISSING = "pictures are missing"
 _log = logging.getLogger("mvsplat.data")
 
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from mvsplat.data.chunks.fields import unpack_cameras
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
-from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene
+from mvsplat.data.readers.photos import Photo, PhotoScene
 from mvsplat.data.scene import Split
 from mvsplat.data.untrusted import is_file, is_folder, read_text
+from mvsplat.data.wording import MISSING
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from mvsplat.data.readers.distortion import Brown, Distortion, Fisheye
 from mvsplat.data.readers.lens import Lens
-from mvsplat.data.readers.photos import MISSING, Photo, PhotoScene, picture_size
+from mvsplat.data.readers.photos import Photo, PhotoScene, picture_size
 from mvsplat.data.readers.single import SingleScene
 from mvsplat.data.scene import Split
 from mvsplat.data.untrusted import inside, is_file, read_json
+from mvsplat.data.wording import MISSING
 
 _SINGLE = "transforms.json"
 _PARTS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")

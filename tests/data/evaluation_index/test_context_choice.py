@@ -8,7 +8,7 @@ import torch
 from mvsplat.data.evaluation_index.context_choice import NearestViews, WholeScene
 from mvsplat.data.evaluation_index.context_stretches import FrameGaps, OverlapTiers
 from mvsplat.data.evaluation_index.scene_overlap import SceneOverlap
-from mvsplat.data.loading.view_samplers import UnsuitableScene
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.geometry.overlap import frustum_points
 
 DEPTH = 2.0

@@ -10,8 +10,8 @@ from PIL import Image
 
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes
 from mvsplat.data.evaluation_index.scene_overlap import OverlapSettings, frame_size, measure_overlap
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.generated.generated_scenes import GeneratedScenes
-from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.data.scene import Scene
 from mvsplat.data.transforms import crop_intrinsics
 from mvsplat.geometry.overlap import compare_views, frustum_points

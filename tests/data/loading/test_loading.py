@@ -13,6 +13,7 @@ from processes import assert_all_end
 from tiny_scenes import make_entry, write_dataset
 
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.loading.examples import Examples, ExampleSettings, SceneExamples
 from mvsplat.data.loading.loaders import BatchLoader, ExampleBatches, LoaderSettings, SkipReport
 from mvsplat.data.loading.streams import (
@@ -24,7 +25,7 @@ from mvsplat.data.loading.streams import (
     SampleRequest,
     ShuffledOrder,
 )
-from mvsplat.data.loading.view_samplers import BoundedViewSampler, UnsuitableScene
+from mvsplat.data.loading.view_samplers import BoundedViewSampler
 from mvsplat.types import Batch, Views
 
 VIEWS = BoundedViewSampler(2, 2, min_gap=2, max_gap=6, warm_up_steps=0)

@@ -9,10 +9,10 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from mvsplat.data.data_module import SceneDataModule
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.loading.loaders import LoaderSettings
 from mvsplat.data.loading.streams import make_generator
 from mvsplat.data.loading.user_datasets import IterableBatches, MapExamples, _shuffled
-from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.types import Batch, Views
 
 
