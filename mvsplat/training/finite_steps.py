@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 
+from mvsplat.private_names import norms_of
 from mvsplat.types import Batch
 
 _log = logging.getLogger("mvsplat.training")
@@ -121,8 +122,7 @@ class FiniteSteps(Callback):
 def _are_finite(gradients: list[Tensor]) -> bool:
     if not gradients:
         return True
-    norms = torch._foreach_norm(gradients)
-    return bool(torch.stack([norm.float() for norm in norms]).isfinite().all())
+    return bool(torch.stack([norm.float() for norm in norms_of(gradients)]).isfinite().all())
 
 
 def _is_overflow(trainer: Trainer) -> bool:

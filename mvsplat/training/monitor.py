@@ -10,6 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch.optim import Optimizer
 
+from mvsplat.private_names import norms_of
+
 
 class TrainingMonitor(Callback):
     """Logs the gradient's norm and how long training waits for data.
@@ -70,5 +72,5 @@ class TrainingMonitor(Callback):
     ) -> None:
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         if self.gradient_norm and gradients:
-            norms = torch.stack(torch._foreach_norm(gradients))  # type: ignore[arg-type]
+            norms = torch.stack(norms_of(gradients))
             pl_module.log("train/gradient_norm", norms.norm(), batch_size=1)

@@ -14,7 +14,8 @@ from mvsplat.data.evaluation_index.scene_overlap import OverlapSettings, measure
 from mvsplat.data.generated.filming import film_scenes
 from mvsplat.data.generated.recipe import Recipe
 from mvsplat.data.loading.examples import ExampleSettings, SceneExamples
-from mvsplat.data.loading.loaders import BatchLoader, ExampleBatches, LoaderSettings, SkipReport
+from mvsplat.data.loading.loaders import BatchLoader, ExampleBatches, LoaderSettings
+from mvsplat.data.loading.skips import SkipReport
 from mvsplat.data.loading.streams import ExactlyOncePlan, RankShare, ShuffledOrder
 from mvsplat.data.loading.view_samplers import BoundedViewSampler, MiddleViewSampler
 from mvsplat.data.readers.opening import AnyScenes, GatheredScenes

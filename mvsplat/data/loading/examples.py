@@ -1,11 +1,11 @@
-"""Samples of one scene: chosen views, cropped pictures, cameras, bounds; and their batches."""
+"""Samples of one scene: chosen views, cropped pictures, cameras, bounds."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -252,42 +252,6 @@ def field_of_view(intrinsics: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 2"]:
     focal = intrinsics[..., [0, 1], [0, 1]]
     centre = intrinsics[..., :2, 2]
     return torch.rad2deg(torch.atan2(centre, focal) + torch.atan2(1 - centre, focal))
-
-
-def collate(samples: Sequence[Batch]) -> Batch:
-    """One batch of several; scenes without depth get 0 (unknown) where others have it.
-
-    Raises:
-        ValueError: Their numbers of views or picture sizes differ.
-    """
-    return Batch(
-        _join([sample.context for sample in samples], "context", samples),
-        _join([sample.target for sample in samples], "target", samples),
-        [key for sample in samples for key in sample.scene],
-    )
-
-
-def _join(parts: list[Views], kind: str, samples: Sequence[Batch]) -> Views:
-    shapes = {tuple(views.image.shape[1:]) for views in parts}
-    if len(shapes) > 1:
-        found = ", ".join(
-            f"{sample.scene[0]!r} {views.image.shape[1]} of {tuple(views.image.shape[-2:])}"
-            for sample, views in zip(samples, parts, strict=True)
-        )
-        raise ValueError(
-            f"scenes with different numbers or sizes of {kind} views cannot share a batch "
-            f"({found}); set this stage's batch_size to 1"
-        )
-    joined: dict[str, Any] = {}
-    for field in fields(Views):
-        values = [getattr(views, field.name) for views in parts]
-        if field.name == "depth" and any(value is not None for value in values):
-            values = [
-                torch.zeros_like(views.image[:, :, 0]) if value is None else value
-                for views, value in zip(parts, values, strict=True)
-            ]
-        joined[field.name] = None if any(value is None for value in values) else torch.cat(values)
-    return Views(**joined)
 
 
 def _nothing_chosen(choice: SampleChoice, count: int, split: Split) -> str:

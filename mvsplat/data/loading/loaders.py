@@ -1,12 +1,10 @@
-"""Loaders: requests in, batches out, made in worker processes; and the counting of skips."""
+"""Loaders: requests in, batches out, made in worker processes."""
 
-import logging
 import multiprocessing
 import os
 import signal
 import threading
-from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -14,19 +12,17 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mvsplat.data.faults import UnsuitableScene
-from mvsplat.data.loading.examples import Examples, collate
+from mvsplat.data.loading.collation import collate
+from mvsplat.data.loading.examples import Examples
+from mvsplat.data.loading.skips import SkippedScene, SkipReport, no_usable_scenes
 from mvsplat.data.loading.streams import BatchPlan, SampleOrder, SampleRequest, make_generator
-from mvsplat.data.wording import few
 from mvsplat.machine import exit_once, usable_cores
+from mvsplat.private_names import stop_workers
 from mvsplat.types import Batch
-
-_log = logging.getLogger("mvsplat.data")
 
 # A stream with fewer usable scenes than one in 1000 is taken to have none; a single scene may be
 # unsuitable with some views (too close together, say) and suitable with others.
 _LEAST_TRIES, _MOST_TRIES = 20, 1000
-_SHOWN_DETAILS = 5
-_SHOWN_NAMES = 3
 _PATIENCE = 30.0
 """Seconds that a worker goes on after SIGTERM."""
 
@@ -56,15 +52,6 @@ class LoaderSettings:
         for name, least in (("batch_size", 1), ("num_workers", 0), ("prefetch_factor", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-
-
-@dataclass(frozen=True)
-class SkippedScene:
-    """A scene that was left out: why, which, and what exactly is wrong with it, where known."""
-
-    reason: str
-    name: str
-    detail: str = ""
 
 
 @dataclass
@@ -119,41 +106,6 @@ class ExampleBatches(Dataset):
         if self.replace_skipped:
             raise ValueError(no_usable_scenes(skipped[before:]))
         return None
-
-
-class SkipReport:
-    """Counts skipped scenes by reason, and says so: some in detail, all in summaries with names.
-
-    Args:
-        stage: What to call the stage in messages.
-    """
-
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
-        self.counts: Counter[str] = Counter()
-        self.skipped: dict[tuple[str, str], SkippedScene] = {}
-        self._details = 0
-        self._next_summary = 100
-
-    def add(self, skipped: Iterable[SkippedScene]) -> None:
-        for skip in skipped:
-            if skip.detail and self._details < _SHOWN_DETAILS:
-                self._details += 1
-                what = (skip.name, skip.reason, skip.detail)
-                _log.warning("%s: skipped %s: %s: %s", self.stage, *what)
-            elif skip.reason not in self.counts:
-                _log.warning("%s: skipped %s: %s", self.stage, skip.name, skip.reason)
-            self.counts[skip.reason] += 1
-            self.skipped.setdefault((skip.reason, skip.name), skip)
-        if self.counts.total() >= self._next_summary:
-            self.summarize()
-            self._next_summary *= 10
-
-    def summarize(self) -> None:
-        """Say how many scenes have been skipped so far, by reason, and name some."""
-        if self.counts:
-            found = describe_skips(self.counts, self.skipped.values())
-            _log.warning("%s: skipped so far: %s", self.stage, found)
 
 
 class BatchLoader:
@@ -219,11 +171,7 @@ class BatchLoader:
         if self._running is not None:
             self._running.close()
             self._running = None
-        # torch has no public name for it; Lightning does the same to DataLoaders.
-        iterator: Any = self._loader._iterator
-        self._loader._iterator = None
-        if hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()
+        stop_workers(self._loader)
 
     def _batches(self) -> Generator[Batch, None, None]:
         skipped: list[SkippedScene] = []
@@ -253,24 +201,3 @@ def _leave_with_parent(worker: int) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     exit_once(parent.join)
-
-
-def no_usable_scenes(skipped: Sequence[SkippedScene]) -> str:
-    """The message that no scene can be used: the reasons, some names, an example of each."""
-    counts = Counter(skip.reason for skip in skipped)
-    first = {skip.reason: skip for skip in reversed(skipped) if skip.detail}
-    lines = [
-        f"no usable scene in {len(skipped)} tries: {describe_skips(counts, skipped)}; "
-        "change the data's filters or view sampler, or mend the data",
-        *(f"{first[r].name}: {first[r].detail}" for r, _ in counts.most_common() if r in first),
-    ]
-    return "\n".join(lines)
-
-
-def describe_skips(counts: Counter[str], skipped: Iterable[SkippedScene]) -> str:
-    """``12 too few frames (a, b, ...), 3 damaged (c)``."""
-    names: dict[str, dict[str, None]] = {}
-    for skip in skipped:
-        names.setdefault(skip.reason, {})[skip.name] = None
-    named = {r: f" ({few(list(found), _SHOWN_NAMES)})" for r, found in names.items()}
-    return ", ".join(f"{n} {reason}{named.get(reason, '')}" for reason, n in counts.most_common())

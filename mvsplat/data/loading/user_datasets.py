@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mvsplat.data.loading.examples import Examples, collate
+from mvsplat.data.loading.collation import collate
+from mvsplat.data.loading.examples import Examples
 from mvsplat.data.loading.loaders import LoadedBatch
 from mvsplat.data.loading.streams import SampleRequest, make_generator
 from mvsplat.types import Batch

@@ -15,7 +15,8 @@ from tiny_scenes import make_entry, write_dataset
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
 from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.loading.examples import Examples, ExampleSettings, SceneExamples
-from mvsplat.data.loading.loaders import BatchLoader, ExampleBatches, LoaderSettings, SkipReport
+from mvsplat.data.loading.loaders import BatchLoader, ExampleBatches, LoaderSettings
+from mvsplat.data.loading.skips import SkipReport
 from mvsplat.data.loading.streams import (
     EndlessPlan,
     ExactlyOncePlan,
