@@ -37,13 +37,14 @@ from mvsplat.training.progress_lines import ProgressLines
 from mvsplat.training.run_folder import after_setting_aside, find_checkpoint
 
 TRAINER_DEFAULTS = {
+    # Training is an endless stream: steps end it, and validations come by steps, not by epochs.
     "max_epochs": -1,
     "max_steps": 300_001,
     "gradient_clip_val": 0.5,
     "val_check_interval": 5000,
     "check_val_every_n_epoch": None,
     "num_sanity_val_steps": 2,
-    "use_distributed_sampler": False,
+    "use_distributed_sampler": False,  # the data module divides its streams itself
     "logger": {
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
         # An empty save_dir is the run folder, also of the loggers that a user names.
@@ -179,6 +180,7 @@ class TrainerCLI(LightningCLI):
         path = self.config[self.command].get("ckpt_path")
         fitting = self.command == "fit"
         if path is not None:
+            # Mapped, only what is looked at is read.
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             self.model.check_checkpoint(content, training=fitting)
         elif fitting:

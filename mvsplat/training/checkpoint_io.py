@@ -28,6 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with replacing(path) as temporary, open(temporary, "wb") as file:
                 torch.save(checkpoint, file)
+                # Or a power cut could leave the name, which is a small change, without the content.
                 file.flush()
                 os.fsync(file.fileno())
         except RuntimeError as error:

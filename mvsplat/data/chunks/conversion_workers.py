@@ -53,6 +53,7 @@ class ConversionWorkers:
         self.state = (list(sources), settings)
         self.pool: ProcessPoolExecutor | None = None
         if count > 1:
+            # Spawned: a fork would copy locks that threads of this process (torch's) may hold.
             self.pool = ProcessPoolExecutor(
                 count, get_context("spawn"), initializer=_begin_worker, initargs=self.state
             )

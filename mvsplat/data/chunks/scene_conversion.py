@@ -18,7 +18,7 @@ from mvsplat.data.transforms import Shape, crop_depth, crop_image, crop_intrinsi
 from mvsplat.data.wording import MISSING
 
 _FEWEST_FRAMES = 2
-_MOST_POINTS = 20_000
+_MOST_POINTS = 20_000  # they tell depth bounds and overlap, for which more are of no use
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ def convert_scene(scene: Scene, key: str, settings: ConversionSettings) -> Conve
     entry |= _depths(frames, bounds)
     if scene.points is not None and len(scene.points):
         count = min(len(scene.points), _MOST_POINTS)
+        # In float64, because float32 counts to 16 million only.
         chosen = torch.linspace(0, len(scene.points) - 1, count, dtype=torch.float64).long()
         entry["points"] = scene.points[chosen].float()
     return ConvertedScene(entry, bounds, left_out)
@@ -143,6 +144,7 @@ def _convert_frame(scene: Scene, index: int, settings: ConversionSettings) -> _C
         if shape != size:
             picture = Image.fromarray(crop_image(picture, shape).permute(1, 2, 0).numpy())
         buffer = io.BytesIO()
+        # Without subsampling: it would halve the colours' resolution.
         picture.save(buffer, "JPEG", quality=settings.quality, subsampling=0)
         data = buffer.getvalue()
     if depth is not None and shape != size:

@@ -129,6 +129,7 @@ class NearestViews(ContextChoice):
             raise UnsuitableScene("too few frames for the context and target views")
         near = (scene.pairs.overlap >= self.min_overlap) & (scene.pairs.angle <= self.max_angle)
         distance = scene.pairs.baseline.where(near, torch.inf).fill_diagonal_(torch.inf)
+        # Stable: where cameras are evenly spaced, of two at the same distance the earlier is taken.
         order = distance.sort(dim=1, stable=True)
         reached = order.values[:, self.context_views - 1].isfinite()
         of_context: dict[tuple[int, ...], list[int]] = {}

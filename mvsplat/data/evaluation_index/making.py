@@ -98,6 +98,7 @@ def choose_runs(
     """
     if len(seen) > 1 and bool((seen.pairs.angle.nan_to_num(180.0) < NO_ANGLE).all()):
         raise UnsuitableScene("no parallax: the camera stays in one place")
+    # Not hash(), which is another number in every process.
     generator = make_generator(seed, zlib.crc32(scene.key.encode("utf-8", "replace")))
     runs = choice.runs(seen, generator)
     return [(run, float(seen.overlap(torch.tensor(run.context)))) for run in runs]

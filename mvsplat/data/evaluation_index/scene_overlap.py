@@ -29,6 +29,7 @@ from mvsplat.geometry.overlap import (
 
 Evidence = Literal["auto", "depth", "points", "bounds"]
 
+# 12 x 12 x 4 points of a view's frustum tell a share to 2 %, the standard error of as many draws.
 _GRID, _DEPTHS = 12, 4
 _DEPTH_SIDE = 128  # exact depth is looked at in maps of at most this size
 _ASPECT_STEPS = 100  # frames whose aspect ratios differ by less than 1 / this have the same size

@@ -158,7 +158,7 @@ class SceneExamples(Examples):
         with faults_are("damaged", reading=True):
             scene = self.source.scene(self.split, key)
         if name != key:
-            scene = copy(scene)
+            scene = copy(scene)  # a source may hand out the same object again
             scene.key = name
         with faults_are("unusable cameras"):
             context, target = self._choose_views(scene, step, generator)

@@ -138,7 +138,7 @@ class BatchLoader:
         parallel = workers > 0
         self._loader = DataLoader(
             batches,
-            batch_size=None,
+            batch_size=None,  # items are whole batches: torch is not to collate them
             sampler=plan,  # type: ignore[arg-type]
             num_workers=workers,
             prefetch_factor=settings.prefetch_factor if parallel else None,

@@ -231,6 +231,7 @@ class MiddleViewSampler(ViewSampler):
         if gap < self.context_views - 1:
             raise UnsuitableScene("too few frames for the context views")
         first = (len(scene) - 1 - gap) // 2
+        # In float32, what is exactly half a frame could be rounded either way.
         context = torch.linspace(first, first + gap, self.context_views, dtype=torch.float64)
         target = torch.linspace(first, first + gap, self.target_views + 2, dtype=torch.float64)
         return context.round().long(), target[1:-1].round().long()
