@@ -3,8 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
-from types import MappingProxyType
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Int
@@ -15,7 +14,8 @@ from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.scene import Scene
 
 
-class SampleChoice(NamedTuple):
+@dataclass(frozen=True)
+class SampleChoice:
     """Which samples there are, judged by the scenes' keys alone.
 
     Args:
@@ -28,8 +28,8 @@ class SampleChoice(NamedTuple):
     """
 
     samples: Mapping[str, str]
-    left_out: Mapping[str, Sequence[str]] = MappingProxyType({})
-    unusable: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unusable: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     remarks: Sequence[str] = ()
 
 
