@@ -226,6 +226,7 @@ def test_workers_end_with_a_parent_that_is_killed(root):
     read, write = context.Pipe(duplex=False)
     parent = context.Process(target=load_and_tell, args=(str(root), write))
     parent.start()
+    write.close()  # or this would wait for ever for one that fails
     workers = read.recv()
     parent.kill()
     parent.join()
