@@ -1,6 +1,6 @@
 """Where the training stream is, by the trainer's count of training batches."""
 
-from lightning.pytorch import Trainer
+from typing import Any
 
 from mvsplat.data.loading.streams import StreamStart
 from mvsplat.private_names import batch_progress
@@ -9,8 +9,8 @@ from mvsplat.private_names import batch_progress
 class StreamPosition:
     """The position that the training stream has reached, over resumes and the ends of epochs.
 
-    Processed batches count, not those that loaders have made ahead. Without a trainer the stream
-    stays where it is.
+    Processed batches count, not those that loaders have made ahead. All methods take Lightning's
+    trainer; without one (None) the stream stays where it is.
 
     Args:
         batch_size: Samples a batch, in each process.
@@ -27,18 +27,18 @@ class StreamPosition:
         """Go on from a position, whatever batches the trainer says that led there."""
         self._resumed_position, self._resumed_batches = position, None
 
-    def start(self, trainer: Trainer | None) -> StreamStart:
+    def start(self, trainer: Any) -> StreamStart:
         """Where the stream begins or, after an epoch's end or a resume, goes on."""
         if self._resumed_batches is None:
             self._resumed_batches = _batches_done(trainer)
         step = 0 if trainer is None else trainer.global_step
         return StreamStart(self._reached(trainer), step, _batches_begun(trainer))
 
-    def after_whole_steps(self, trainer: Trainer | None) -> int:
+    def after_whole_steps(self, trainer: Any) -> int:
         """The position that whole optimizer steps have brought the stream to."""
         return self._reached(trainer, before=_batches_begun(trainer))
 
-    def _reached(self, trainer: Trainer | None, before: int = 0) -> int:
+    def _reached(self, trainer: Any, before: int = 0) -> int:
         """The position that the stream has reached, or had ``before`` so many batches."""
         if self._resumed_batches is None:
             return self._resumed_position
@@ -47,11 +47,11 @@ class StreamPosition:
         return self._resumed_position + batches * self.batch_size * world_size
 
 
-def _batches_done(trainer: Trainer | None) -> int:
+def _batches_done(trainer: Any) -> int:
     return 0 if trainer is None else batch_progress(trainer).total.processed
 
 
-def _batches_begun(trainer: Trainer | None) -> int:
+def _batches_begun(trainer: Any) -> int:
     """Batches that are done of an optimizer step that is not."""
     if trainer is None:
         return 0
