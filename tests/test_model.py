@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.data._utils.pin_memory import pin_memory
 
 import mvsplat
-from mvsplat.data.loading.loaders import Made
+from mvsplat.data.loading.loaders import LoadedBatch
 from mvsplat.types import Batch, Views
 
 TINY = Path(__file__).parent / "configs" / "tiny.yaml"
@@ -146,21 +146,21 @@ def test_copies_of_a_batch_to_an_accelerator_do_not_block(device, waits):
     assert moves.non_blocking == [not waits] * 14
 
 
-@pytest.mark.parametrize("loaded", [lambda batch: batch, Made])
+@pytest.mark.parametrize("loaded", [lambda batch: batch, LoadedBatch])
 def test_a_loader_pins_every_tensor_of_a_batch(loaded, monkeypatch):
     """As torch's DataLoader does it, whether the loader is ours or somebody's own."""
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(x) or x.clone())
     batch = complete_batch()
     result = pin_memory(loaded(batch))
-    found = result.batch if isinstance(result, Made) else result
+    found = result.batch if isinstance(result, LoadedBatch) else result
     assert len(pinned) == 14
     assert found.scene == ["a"] and torch.equal(found.target.depth, batch.target.depth)
     assert found.context.image is not batch.context.image
 
 
 def test_a_loader_pins_no_batch_where_all_scenes_were_skipped():
-    assert pin_memory(Made(None)).batch is None
+    assert pin_memory(LoadedBatch(None)).batch is None
 
 
 def test_bfloat16_training_stays_finite(program):

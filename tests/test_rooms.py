@@ -4,6 +4,8 @@ import ast
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import mvsplat
 
 PACKAGE = Path(mvsplat.__file__).parent
@@ -23,7 +25,28 @@ ROOMS = (
     ("cli",),
     ("__main__",),
 )
-LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+# The same for the rooms and modules of data.
+ROOMS_OF_DATA = (
+    (
+        "camera_checks",
+        "faults",
+        "left_out",
+        "picture_formats",
+        "scene",
+        "transforms",
+        "untrusted",
+        "wording",
+    ),
+    ("triangulation",),
+    ("bounds",),
+    ("scene_bounds",),
+    ("chunks",),
+    ("generated", "loading", "readers"),
+    ("evaluation_index",),
+    ("data_module",),
+)
+# What the trainer calls in these rooms knows what they compute, never the other way round.
+ROOMS_WITH_CALLBACKS = ("evaluation", "training")
 
 
 def modules() -> dict[str, ast.Module]:
@@ -47,18 +70,53 @@ def imports(name: str, tree: ast.AST, known: set[str]) -> set[str]:
     return {n for n in found if n in known and n not in ("mvsplat", name)}
 
 
-def test_no_room_knows_what_stands_above_it():
+@pytest.mark.parametrize(
+    ("building", "rooms"), [("mvsplat", ROOMS), ("mvsplat.data", ROOMS_OF_DATA)]
+)
+def test_no_room_knows_what_stands_above_it(building, rooms):
+    level = {room: floor for floor, rooms_of_floor in enumerate(rooms) for room in rooms_of_floor}
     trees = modules()
+    inside = [name for name in trees if name.startswith(f"{building}.")]
+    depth = building.count(".") + 1
     wrong = []
-    for name, tree in trees.items():
-        room = (name.split(".") + ["mvsplat"])[1]
-        if room == "mvsplat":
-            continue
-        for other in imports(name, tree, set(trees)):
-            other_room = other.split(".")[1]
-            if other_room != room and LEVEL[other_room] >= LEVEL[room]:
+    for name in inside:
+        room = name.split(".")[depth]
+        for other in imports(name, trees[name], set(inside)):
+            other_room = other.split(".")[depth]
+            if other_room != room and level[other_room] >= level[room]:
                 wrong.append(f"{name} -> {other}")
     assert not wrong, "\n".join(sorted(wrong))
+
+
+@pytest.mark.parametrize("room", ROOMS_WITH_CALLBACKS)
+def test_only_callbacks_know_callbacks(room):
+    trees = {name: tree for name, tree in modules().items() if name.startswith(f"mvsplat.{room}.")}
+    callbacks = {name for name, tree in trees.items() if defines_callback(tree)}
+    assert callbacks  # or this test looks for the wrong thing
+    wrong = [
+        f"{name} -> {other}"
+        for name in set(trees) - callbacks
+        for other in imports(name, trees[name], callbacks)
+    ]
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def defines_callback(tree: ast.Module) -> bool:
+    """Whether a class in it is derived from one of Lightning's callbacks."""
+    theirs = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == "lightning.pytorch.callbacks"
+        for alias in node.names
+    }
+    bases = {
+        base.id
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+        for base in node.bases
+        if isinstance(base, ast.Name)
+    }
+    return bool(theirs & bases)
 
 
 def test_no_module_imports_itself_through_others():

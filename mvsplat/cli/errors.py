@@ -8,7 +8,9 @@ from difflib import get_close_matches
 from typing import Any, ClassVar, NoReturn, get_args
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import SUPPRESS, ArgumentParser
+
+from mvsplat.private_names import options_of, type_of
 
 _NOISE = re.compile(
     r"^(Parser key |Does not validate|Subtypes:|Errors:|Given value|Problem with given class_path"
@@ -178,15 +180,15 @@ class _Given:
 
 
 def _options(parser: Any) -> set[str]:
-    shown = (action for action in parser._actions if action.help != "==SUPPRESS==")
-    return {action.dest for action in shown} - {"help", "==SUPPRESS=="}
+    shown = (option for option in options_of(parser) if option.help != SUPPRESS)
+    return {option.dest for option in shown} - {"help", SUPPRESS}
 
 
 def _innermost(parser: Any) -> Any:
     """The parser of the subcommand, if there is one: there is never more than one here."""
-    for action in parser._actions:
-        if isinstance(action.choices, dict) and action.choices:
-            return next(iter(action.choices.values()))
+    for option in options_of(parser):
+        if isinstance(option.choices, dict) and option.choices:
+            return next(iter(option.choices.values()))
     return parser
 
 
@@ -213,9 +215,11 @@ def _get(content: Any, key: str) -> Any:
 
 def _base(parser: Any, key: str) -> Any:
     """The type that an option takes."""
-    actions = _innermost(parser)._actions
-    fitting = [a for a in actions if a.dest and f"{key}.".startswith(a.dest + ".")]
-    return getattr(max(fitting, key=lambda a: len(a.dest)), "_typehint", None) if fitting else None
+    options = options_of(_innermost(parser))
+    fitting = [
+        option for option in options if option.dest and f"{key}.".startswith(option.dest + ".")
+    ]
+    return type_of(max(fitting, key=lambda option: len(option.dest))) if fitting else None
 
 
 def _subclasses(typehint: Any) -> set[type]:

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ActionConfigFile, Namespace
 from lightning.fabric.utilities.rank_zero import rank_zero_module
 from lightning.pytorch import Trainer
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mvsplat.cli import config_files
 from mvsplat.cli.errors import ShortErrors
-from mvsplat.cli.weights import add_old_name, follow_weights, take_old_name
+from mvsplat.cli.overlays import FOLLOWING, LOSSES, ConfigFile
+from mvsplat.cli.saved_config import SaveConfig, loggers_with_save_dir
+from mvsplat.cli.weights_option import add_old_name, follow_weights, take_old_name
 from mvsplat.data.data_module import SceneDataModule
 from mvsplat.evaluation.depth_bounds_warning import DepthBoundsWarning
 from mvsplat.evaluation.prediction_writer import PredictionWriter
@@ -35,28 +36,21 @@ from mvsplat.training.progress_bar import ProgressBar
 from mvsplat.training.progress_lines import ProgressLines
 from mvsplat.training.run_folder import after_setting_aside, find_checkpoint
 
-LOSSES = "model.losses"
-
 TRAINER_DEFAULTS = {
+    # Training is an endless stream: steps end it, and validations come by steps, not by epochs.
     "max_epochs": -1,
     "max_steps": 300_001,
     "gradient_clip_val": 0.5,
     "val_check_interval": 5000,
     "check_val_every_n_epoch": None,
     "num_sanity_val_steps": 2,
-    "use_distributed_sampler": False,
+    "use_distributed_sampler": False,  # the data module divides its streams itself
     "logger": {
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
         # An empty save_dir is the run folder, also of the loggers that a user names.
         "init_args": {"save_dir": "", "name": "logs", "version": ""},
     },
 }
-FOLLOWING = {
-    "model.max_steps": "trainer.max_steps",
-    "data.seed": "seed_everything",
-    "trainer.default_root_dir": "run_dir",
-}
-"""Options that cannot be set, and those whose value they get."""
 MODEL_DEFAULTS = {
     "model.encoder": {"class_path": "mvsplat.encoder.CostVolumeEncoder"},
     "model.decoder": {"class_path": "mvsplat.decoder.SplattingDecoder"},
@@ -68,91 +62,8 @@ MODEL_DEFAULTS = {
 }
 
 
-class ConfigFile(ActionConfigFile):
-    """``--config``: a path or a shipped name; losses are overlaid one at a time."""
-
-    def __call__(self, parser, cfg, values, option_string=None):
-        parser.config_files.append(path := str(config_files.find(values)))
-        before = _losses(cfg)
-        super().__call__(parser, cfg, path, option_string)
-        for option, source in FOLLOWING.items():
-            # jsonargparse refuses them on the command line, but would drop a file's without a word.
-            if cfg.get(option) is not None:
-                parser.error(f'Linked "{option}" must be given via "{source}".')
-        if (after := cfg.get(LOSSES)) is not None and before:
-            cfg[LOSSES] = _overlay(before, _as_dict(after))
-
-
-def _as_dict(value: Any) -> Any:
-    return value.as_dict() if isinstance(value, Namespace) else value
-
-
-def _losses(cfg: Namespace) -> dict[str, Any]:
-    return {name: _as_dict(loss) for name, loss in (_as_dict(cfg.get(LOSSES)) or {}).items()}
-
-
-def _overlay(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Losses of two files: a name in ``above`` is added, replaced, or changed in its arguments."""
-    merged = dict(below)
-    for name, loss in above.items():
-        loss, under = _as_dict(loss), _as_dict(below.get(name))
-        loss = {"class_path": loss} if isinstance(loss, str) else loss
-        if (
-            isinstance(loss, dict)
-            and isinstance(under, dict)
-            and _same_class(loss.get("class_path") or under["class_path"], under["class_path"])
-        ):
-            arguments = {**(under.get("init_args") or {}), **(loss.get("init_args") or {})}
-            loss = {"class_path": under["class_path"], "init_args": arguments}
-        merged[name] = loss
-    return merged
-
-
-def _same_class(path: str, other: str) -> bool:
-    """Whether two class paths, either of which may be a short name, mean the same class."""
-    if "." in path and "." in other:
-        return path == other
-    return path.rpartition(".")[2] == other.rpartition(".")[2]
-
-
-class Parser(ShortErrors, LightningArgumentParser):
+class TrainerParser(ShortErrors, LightningArgumentParser):
     """Lightning's parser; an unfinished option name is an error, not the option it may mean."""
-
-
-class SaveConfig(SaveConfigCallback):
-    """Writes the resolved configuration to the run folder, without what concerns one command only.
-
-    ``fit`` writes ``config.yaml``; ``test`` writes ``test/config.yaml``, and so on.
-    """
-
-    ONE_COMMAND_ONLY = ("config", "ckpt_path", "weights_only", "verbose", "return_predictions")
-
-    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        if self.already_saved or not trainer.is_global_zero:
-            return
-        self.already_saved = True
-        folder = Path(trainer.default_root_dir)
-        assert trainer.state.fn is not None  # what the trainer was called for
-        folder = folder if stage == "fit" else folder / str(trainer.state.fn.value)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = self.config.clone()
-        for key in self.ONE_COMMAND_ONLY:
-            config.pop(key, None)
-        for arguments in _with_save_dir(config):
-            if arguments["save_dir"] == config["run_dir"]:
-                arguments["save_dir"] = ""  # it moves with the run folder
-        text = self.parser.dump(config, skip_none=False)
-        temporary = folder / (self.config_filename + ".part")
-        temporary.write_text(text)
-        temporary.replace(folder / self.config_filename)
-
-
-def _with_save_dir(config: Namespace) -> list[Namespace]:
-    """The arguments of those loggers that take a ``save_dir``."""
-    loggers = config["trainer"]["logger"]
-    loggers = loggers if isinstance(loggers, list) else [loggers]
-    arguments = [logger.get("init_args") for logger in loggers if isinstance(logger, Namespace)]
-    return [each for each in arguments if each is not None and "save_dir" in each]
 
 
 class TrainerCLI(LightningCLI):
@@ -166,7 +77,7 @@ class TrainerCLI(LightningCLI):
             save_config_callback=SaveConfig,
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
-            parser_class=Parser,
+            parser_class=TrainerParser,
             parser_kwargs={"prog": "mvsplat"},
             args=argv,
             auto_configure_optimizers=False,
@@ -269,6 +180,7 @@ class TrainerCLI(LightningCLI):
         path = self.config[self.command].get("ckpt_path")
         fitting = self.command == "fit"
         if path is not None:
+            # Mapped, only what is looked at is read.
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             self.model.check_checkpoint(content, training=fitting)
         elif fitting:
@@ -276,7 +188,7 @@ class TrainerCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.command]
-        for arguments in _with_save_dir(config):
+        for arguments in loggers_with_save_dir(config):
             arguments["save_dir"] = arguments["save_dir"] or config["run_dir"]
 
     def fit(self, model: MVSplat, **kwargs: Any) -> None:

@@ -7,15 +7,15 @@ from .evaluation_index.index_file import (
     write_evaluation_index,
 )
 from .evaluation_index.making import make_index
+from .evaluation_index.view_sampler import EvaluationViewSampler
+from .faults import UnsuitableScene
 from .generated.generated_scenes import GeneratedScenes
 from .loading.loaders import LoaderSettings
 from .loading.view_samplers import (
     AllViewSampler,
     ArbitraryViewSampler,
     BoundedViewSampler,
-    EvaluationViewSampler,
     MiddleViewSampler,
-    UnsuitableScene,
     ViewSampler,
 )
 from .readers.colmap import ColmapScenes

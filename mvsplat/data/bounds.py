@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from mvsplat.data.chunks.fields import check_cameras
+from mvsplat.data.camera_checks import check_cameras
 from mvsplat.data.scene import Scene
 from mvsplat.data.triangulation import points_from_pictures
 from mvsplat.geometry.depth_bounds import bounds_from_cameras, bounds_from_points

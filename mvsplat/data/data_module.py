@@ -6,28 +6,32 @@ from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import Dataset, IterableDataset
 
+from mvsplat.data.evaluation_index import view_sampler  # noqa: F401  (a YAML file can name it)
 from mvsplat.data.loading.examples import Examples, ExampleSettings, SceneExamples
-from mvsplat.data.loading.loaders import BatchLoader, LoaderSettings, Maker, Skip, SkipReport
-from mvsplat.data.loading.streams import (
-    Endless,
-    Fixed,
-    InOrder,
-    Once,
-    Order,
-    Plan,
-    Share,
-    Shuffled,
-    Start,
-    mix,
+from mvsplat.data.loading.loaders import (
+    BatchLoader,
+    ExampleBatches,
+    LoaderSettings,
 )
-from mvsplat.data.loading.user_datasets import IterableMaker, MapExamples
+from mvsplat.data.loading.skips import SkippedScene, SkipReport
+from mvsplat.data.loading.stream_position import StreamPosition
+from mvsplat.data.loading.streams import (
+    BatchPlan,
+    EndlessPlan,
+    ExactlyOncePlan,
+    FixedPlan,
+    InOrder,
+    RankShare,
+    SampleOrder,
+    ShuffledOrder,
+    combined_seed,
+)
+from mvsplat.data.loading.user_datasets import IterableBatches, MapExamples
 from mvsplat.data.loading.view_samplers import BoundedViewSampler, MiddleViewSampler, ViewSampler
 from mvsplat.data.readers import opening  # noqa: F401  (a YAML file can name its classes)
 from mvsplat.data.scene import SceneSource
-from mvsplat.data.wording import few
 
 Stage = Literal["train", "val", "test", "predict"]
 _STAGES: tuple[Stage, ...] = ("train", "val", "test", "predict")
@@ -148,17 +152,14 @@ class SceneDataModule(LightningDataModule):
         self.seed = seed
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self._loaders_in_use: dict[Stage, BatchLoader] = {}
-        # The position in the training stream after so many training batches; these are known when
-        # the trainer has restored its counts.
-        self._resumed_position = 0
-        self._resumed_batches: int | None = 0
+        self._stream = StreamPosition(train_loader.batch_size)
 
     @property
     def skipped(self) -> dict[Stage, Counter[str]]:
         """How many scenes this process has skipped in each stage, by reason."""
         return {stage: loader.report.counts for stage, loader in self._loaders_in_use.items()}
 
-    def left_out(self, stage: Stage) -> list[Skip]:
+    def left_out(self, stage: Stage) -> list[SkippedScene]:
         """The scenes that this process was to use in a stage and could not, so far: which and why.
 
         Scenes that an evaluation index does not have, or has as null, are not among them.
@@ -205,11 +206,10 @@ class SceneDataModule(LightningDataModule):
         Batches that were only loaded ahead do not count, nor those of a step that is not complete:
         their gradients are in no checkpoint.
         """
-        return {"position": self._position(self._begun()), "seed": self.seed}
+        return {"position": self._stream.after_whole_steps(self.trainer), "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._resumed_position = state_dict["position"]
-        self._resumed_batches = None
+        self._stream.resume_at(state_dict["position"])
         if state_dict["seed"] != self.seed:
             _log.warning(
                 "the checkpoint was trained with data seed %s, this run goes on with seed %s: "
@@ -227,31 +227,34 @@ class SceneDataModule(LightningDataModule):
         rank, world = (
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         )
-        share = Share(settings.batch_size, rank, world)
+        share = RankShare(settings.batch_size, rank, world)
         report = SkipReport(stage if world == 1 else f"{stage} (rank {rank} of {world})")
         replace = stage == "train" or stage == "val" and not self._only_validates()
-        seed = mix(self.seed, _STAGES.index(stage))
+        seed = combined_seed(self.seed, _STAGES.index(stage))
         examples = self._examples(stage)
         if not isinstance(examples, Examples):
-            passes = IterableMaker(examples, seed, shuffle=stage == "train", repeat=fitting)
-            return BatchLoader(self._plan(stage, share, None), passes, settings, report)
-        _report_choice(examples, report, rank)
-        order: Order = InOrder(len(examples))
+            repeated = IterableBatches(examples, seed, shuffle=stage == "train", repeat=fitting)
+            return BatchLoader(self._plan(stage, share, None), repeated, settings, report)
+        if isinstance(examples, SceneExamples):
+            report.add_choice(examples.choice, is_first_process=rank == 0)
+        order: SampleOrder = InOrder(len(examples))
         if fitting:
-            order = Shuffled(examples.groups(), self.shuffle_groups, seed)
-        maker = Maker(examples, order, seed, replace_skipped=replace)
+            order = ShuffledOrder(examples.groups(), self.shuffle_groups, seed)
+        batches = ExampleBatches(examples, order, seed, replace_skipped=replace)
         plan = self._plan(stage, share, len(examples))
-        return BatchLoader(plan, maker, settings, report, require_some=world == 1)
+        return BatchLoader(plan, batches, settings, report, require_some=world == 1)
 
-    def _plan(self, stage: Stage, share: Share, size: int | None) -> Plan:
+    def _plan(self, stage: Stage, share: RankShare, size: int | None) -> BatchPlan:
         """Which batches of the stage this process takes; ``size`` is the number of samples."""
         if stage == "train":
             accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
-            return Endless(share, accumulate, self._start)
+            return EndlessPlan(share, accumulate, lambda: self._stream.start(self.trainer))
         if stage == "val":
             count = self.val_scenes if size is None else min(self.val_scenes, size)
-            return Fixed(share, count, lambda: 0 if self.val_same_scenes else self._step() * count)
-        return Once(share, size)
+            return FixedPlan(
+                share, count, lambda: 0 if self.val_same_scenes else self._step() * count
+            )
+        return ExactlyOncePlan(share, size)
 
     def _examples(self, stage: Stage) -> Examples | Dataset:
         """The stage's samples; those of a user's iterable dataset as they are."""
@@ -266,7 +269,7 @@ class SceneDataModule(LightningDataModule):
             self.settings,
             flip_probability=self.flip_probability if stage == "train" else 0.0,
             only=self.overfit if fitting else None,
-            seed=mix(self.seed, _STAGES.index(stage)),
+            seed=combined_seed(self.seed, _STAGES.index(stage)),
         )
 
     def _only_validates(self) -> bool:
@@ -283,55 +286,8 @@ class SceneDataModule(LightningDataModule):
         needed = _STAGES if function is None else _STAGES_OF.get(function.value, (function.value,))
         return [stage for stage in _STAGES if stage in needed and self.datasets[stage] is None]
 
-    def _start(self) -> Start:
-        """Where the training stream begins or, after an epoch's end or a resume, goes on."""
-        if self._resumed_batches is None:
-            self._resumed_batches = self._batches_done()
-        return Start(self._position(), self._step(), self._begun())
-
-    def _begun(self) -> int:
-        """Batches that are done of an optimizer step that is not."""
-        if self.trainer is None:
-            return 0
-        progress = self._progress()
-        if progress.is_last_batch and progress.current.processed == progress.current.ready:
-            # Lightning ends an epoch with an optimizer step, whether or not all its batches are in.
-            return 0
-        return progress.current.processed % self.trainer.accumulate_grad_batches
-
-    def _position(self, before: int = 0) -> int:
-        """The position that the stream has reached, or had ``before`` so many batches."""
-        if self._resumed_batches is None:
-            return self._resumed_position
-        batches = self._batches_done() - self._resumed_batches - before
-        world = self.trainer.world_size if self.trainer is not None else 1
-        return self._resumed_position + batches * self.loaders["train"].batch_size * world
-
-    def _batches_done(self) -> int:
-        return 0 if self.trainer is None else self._progress().total.processed
-
-    def _progress(self) -> Any:
-        """Lightning's count of training batches; processed ones only, so no prefetching in it."""
-        trainer: Any = self.trainer
-        return trainer.fit_loop.epoch_loop.batch_progress
-
     def _step(self) -> int:
         return self.trainer.global_step if self.trainer is not None else 0
-
-
-def _report_choice(examples: Examples, report: SkipReport, rank: int) -> None:
-    """Say which scenes the view sampler leaves out, and count those that it should not have to."""
-    if not isinstance(examples, SceneExamples):
-        return
-    choice = examples.choice
-    report.counts.update({reason: len(names) for reason, names in choice.left_out.items()})
-    if choice.left_out:
-        found = [f"{len(names)} {r} ({few(names)})" for r, names in choice.left_out.items()]
-        rank_zero_info(f"{report.stage}: left out {', '.join(found)}")
-    for remark in choice.remarks if rank == 0 else ():
-        _log.warning("%s: %s", report.stage, remark)
-    for reason, scenes in choice.unusable.items() if rank == 0 else ():
-        report.add(Skip(reason, name, detail) for name, detail in scenes.items())
 
 
 def _generated_scenes() -> SceneSource:

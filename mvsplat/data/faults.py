@@ -4,8 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from PIL import Image
 
-from mvsplat.data.loading.view_samplers import UnsuitableScene
+DECODING_ERRORS = (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError)
+"""What a damaged picture can raise."""
+
+
+class UnsuitableScene(Exception):
+    """A scene that cannot be used here; the message is the reason it is counted under."""
+
 
 # What a scene's data raise, and what only a mistake in a program does.
 _FAULTS = (ValueError, OSError, ArithmeticError, torch.linalg.LinAlgError)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from mvsplat.data.chunks.fields import DECODING_ERRORS
+from mvsplat.data.faults import DECODING_ERRORS
 from mvsplat.data.scene import Scene
 from mvsplat.geometry.depth_bounds import bounds_from_cameras, bounds_from_points, spread_cameras
 from mvsplat.geometry.overlap import compare_views, frustum_points

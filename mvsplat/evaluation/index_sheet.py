@@ -8,9 +8,9 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mvsplat.data.evaluation_index.index_file import IndexEntry
-from mvsplat.data.evaluation_index.survey import Survey
-from mvsplat.data.loading.transforms import Shape, crop_image
+from mvsplat.data.evaluation_index.scene_overlap import SceneOverlap
 from mvsplat.data.scene import Scene
+from mvsplat.data.transforms import Shape, crop_image
 from mvsplat.export.images import sheet
 from mvsplat.geometry.view_choice import context_problems
 
@@ -22,7 +22,7 @@ _DIMMED = 0.3  # brightness of what no other context view shows
 
 
 def contact_sheet(
-    rows: list[tuple[str, IndexEntry, Scene, Survey]], shape: Shape | None
+    rows: list[tuple[str, IndexEntry, Scene, SceneOverlap]], shape: Shape | None
 ) -> Image.Image:
     """A row an entry, under a line of words: its context views, then some of its target views.
 
@@ -30,7 +30,7 @@ def contact_sheet(
     in a target view.
 
     Args:
-        rows: Name, entry, scene and survey of the scene.
+        rows: Name, entry, scene and overlap of its views.
         shape: Height and width that views are cropped to; None: whole frames.
     """
     strips = [_row(*row, shape) for row in rows]
@@ -43,7 +43,7 @@ def contact_sheet(
     return page
 
 
-def describe(name: str, entry: IndexEntry, seen: Survey) -> list[str]:
+def describe(name: str, entry: IndexEntry, seen: SceneOverlap) -> list[str]:
     """An entry in words: overlap, distances and coverage in one line, what is wrong in others."""
     words, context = [], torch.tensor(entry.context)
     pairs = seen.subset(context).pairs
@@ -62,7 +62,7 @@ def describe(name: str, entry: IndexEntry, seen: Survey) -> list[str]:
 
 
 def _row(
-    name: str, entry: IndexEntry, scene: Scene, seen: Survey, shape: Shape | None
+    name: str, entry: IndexEntry, scene: Scene, seen: SceneOverlap, shape: Shape | None
 ) -> Image.Image:
     context = torch.tensor(entry.context)
     cells = []
@@ -91,7 +91,7 @@ def _printable(name: str) -> str:
 
 
 def _view(
-    scene: Scene, seen: Survey, frame: int, others: Tensor, shape: Shape | None
+    scene: Scene, seen: SceneOverlap, frame: int, others: Tensor, shape: Shape | None
 ) -> Float[Tensor, "3 h w"]:
     """A view, cropped and small, dark where the others do not see what it shows."""
     picture = scene.image(frame)

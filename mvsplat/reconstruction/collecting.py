@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mvsplat.data.picture_formats import NAMED_SUFFIXES
 from mvsplat.data.readers.clutter import entries
-from mvsplat.data.readers.picture_formats import NAMED_SUFFIXES
 from mvsplat.machine import usable_cores
 from mvsplat.reconstruction.pictures import LoadedPhoto, load_photo
 from mvsplat.reconstruction.quality import blur, fingerprint, same_picture

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mvsplat.data.loading.transforms import Shape, crop_image, crop_intrinsics, stack_images
 from mvsplat.data.scene import Scene
+from mvsplat.data.transforms import Shape, crop_image, crop_intrinsics, stack_images
 from mvsplat.reconstruction.pictures import any_size
 from mvsplat.reconstruction.quality import blur
 from mvsplat.types import Views

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mvsplat.data.loading.transforms import Shape
+from mvsplat.data.picture_formats import NAMED_SUFFIXES, SUFFIXES
 from mvsplat.data.readers import registry
 from mvsplat.data.readers.clutter import entries, folders_below
 from mvsplat.data.readers.opening import (
@@ -20,8 +20,8 @@ from mvsplat.data.readers.opening import (
     keys_or_none,
     open_scenes,
 )
-from mvsplat.data.readers.picture_formats import NAMED_SUFFIXES, SUFFIXES
 from mvsplat.data.scene import Scene, Split
+from mvsplat.data.transforms import Shape
 from mvsplat.reconstruction import collecting, pictures, video
 from mvsplat.reconstruction.cameras.structure_from_motion import CameraEstimate, estimate_cameras
 from mvsplat.reconstruction.collecting import LONGEST_SIDE, Collection, photo_paths

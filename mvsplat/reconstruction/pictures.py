@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mvsplat.data.readers.picture_formats import FORMATS, is_raw, why_unreadable
+from mvsplat.data.picture_formats import FORMATS, is_raw, why_unreadable
 
 # A gigapixel of RGB is 3 GB: more is a mistake, or an attack.
 MAX_PIXELS = 1_000_000_000

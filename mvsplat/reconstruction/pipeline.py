@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from mvsplat.data.bounds import Bounds
-from mvsplat.data.loading.transforms import Shape
 from mvsplat.data.scene import Scene
+from mvsplat.data.transforms import Shape
 from mvsplat.geometry.view_choice import choose_context
 from mvsplat.reconstruction.checkpoint import TrainedModel, load_trained
 from mvsplat.reconstruction.depth_range import DepthRange, depth_range

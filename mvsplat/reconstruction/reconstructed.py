@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvsplat.data.bounds import Bounds
-from mvsplat.data.loading.transforms import Shape
+from mvsplat.data.transforms import Shape
 from mvsplat.evaluation.metric_table import DESCRIPTIONS, STANDARD
 from mvsplat.export.cameras import Cameras, Frame
 from mvsplat.geometry.trajectories import CameraPath, through_cameras, visiting_order

@@ -11,7 +11,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -19,7 +18,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
 from mvsplat.files import replacing
-from mvsplat.training.complete_steps import CompleteSteps, is_finite
+from mvsplat.private_names import dump_checkpoint
+from mvsplat.training.checkpoint_io import AtomicCheckpointIO
+from mvsplat.training.complete_steps import CompleteSteps, has_finite_weights
 from mvsplat.training.end_together import saves_alone
 from mvsplat.training.run_folder import (
     CHECKPOINTS,
@@ -34,44 +35,17 @@ _log = logging.getLogger("mvsplat.checkpoints")
 _NOT_FINITE = "step %d is not saved: weights are not finite"
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint under a temporary name beside its own, which it gets once it is on disk.
-
-    Lightning's own goes through the system's temporary folder, which may be another disk: there,
-    the last move is a copy that can be interrupted.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        """Write ``checkpoint``.
-
-        Raises:
-            OSError: The disk is full, say; what was at ``path`` before is still there.
-        """
-        try:
-            with replacing(path) as temporary, open(temporary, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except RuntimeError as error:
-            # torch's writer raises its own error on top of the file's.
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
-        _sync_folder(Path(path).parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to disk, where the system can do that."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
+# Lightning's ModelCheckpoint with AtomicCheckpointIO would do for atomic files, not for the rest
+# (as read in lightning 2.6.6):
+# * It believes its own state, which travels in checkpoints, not the folder. Where a run goes on
+#   from an earlier step, or in a folder that was moved, files on disk are neither counted nor
+#   removed, and a step that is saved again gets another name, step-*-v1.ckpt.
+# * It changes this state before it writes. A full disk ends the run; were that error caught, a file
+#   would be counted that is not there, and the one that it was to replace never removed.
+# * `last` is written a second time, or is a link that is gone before the new one is made.
+# * The end of a run is saved only where its step is a multiple of every_n_train_steps.
+# * On an exception it saves whatever weights there are, in the middle of an optimizer step or not
+#   finite, and waits at a barrier for other processes, which may never come.
 class _RunCheckpoints(Checkpoint):
     """Writes and removes checkpoints in the run folder, in all processes alike."""
 
@@ -101,7 +75,7 @@ class _RunCheckpoints(Checkpoint):
         """Whether there is anything now that is worth saving; in every process the same."""
         if not _is_training(trainer):
             return False
-        finite = trainer.strategy.broadcast(is_finite(pl_module))
+        finite = trainer.strategy.broadcast(has_finite_weights(pl_module))
         if not finite:
             _log.warning(_NOT_FINITE, trainer.global_step)
         return finite
@@ -189,7 +163,7 @@ class LatestCheckpoint(_RunCheckpoints):
         try:
             if not self._steps.is_complete(trainer):
                 _log.warning("step %d is not saved: the next one has changed the weights", step)
-            elif not is_finite(pl_module):
+            elif not has_finite_weights(pl_module):
                 _log.warning(_NOT_FINITE, step)
             elif saves_alone(trainer, exception):
                 self._save_alone(trainer)
@@ -219,8 +193,7 @@ class LatestCheckpoint(_RunCheckpoints):
     def _save_alone(self, trainer: Trainer) -> None:
         """What ``_save`` does, by this process: the others may never come."""
         name = _name(trainer.global_step)
-        # trainer.save_checkpoint ends with a barrier.
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        checkpoint = dump_checkpoint(trainer)
         trainer.strategy.checkpoint_io.save_checkpoint(checkpoint, self.folder / name)
         if problem := self._make_last(name):
             raise OSError(problem)

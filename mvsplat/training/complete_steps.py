@@ -1,8 +1,8 @@
 """Whether the weights are those of a complete optimizer step, wherever an exception came from."""
 
-from typing import Any
-
 from lightning.pytorch import LightningModule, Trainer
+
+from mvsplat.private_names import batch_progress, schedule_progress
 
 
 class CompleteSteps:
@@ -21,17 +21,16 @@ class CompleteSteps:
 
     def is_complete(self, trainer: Trainer) -> bool:
         """Whether a checkpoint of this moment is one of the last complete step."""
-        schedule = trainer.fit_loop.epoch_loop.scheduler_progress.total
+        schedule = schedule_progress(trainer)
         changing = _processed(trainer) == self._changing_after
         return not changing and schedule.ready == schedule.completed
 
 
-def is_finite(pl_module: LightningModule) -> bool:
+def has_finite_weights(pl_module: LightningModule) -> bool:
     """Whether no weight is NaN or infinite."""
     return all(bool(p.isfinite().all()) for p in pl_module.parameters())
 
 
 def _processed(trainer: Trainer) -> int:
     """Training batches, with the optimizer's steps on them."""
-    progress: Any = trainer.fit_loop.epoch_loop.batch_progress
-    return progress.total.processed
+    return batch_progress(trainer).total.processed

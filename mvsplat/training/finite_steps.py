@@ -73,7 +73,7 @@ class FiniteSteps(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
         losses = torch.stack([loss.float() for loss in self._losses]).isfinite().tolist()
-        gradient = _is_finite([p.grad for p in pl_module.parameters() if p.grad is not None])
+        gradient = _are_finite([p.grad for p in pl_module.parameters() if p.grad is not None])
         good = all(losses) and (gradient or _is_overflow(trainer))
         good = trainer.strategy.reduce_boolean_decision(good)
         self._counted_at, self._before = trainer.global_step, self.state_dict()
@@ -119,7 +119,7 @@ class FiniteSteps(Callback):
         self._losses, self._scenes = [], []
 
 
-def _is_finite(gradients: list[Tensor]) -> bool:
+def _are_finite(gradients: list[Tensor]) -> bool:
     if not gradients:
         return True
     return bool(torch.stack([norm.float() for norm in norms(gradients)]).isfinite().all())

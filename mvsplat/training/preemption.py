@@ -12,6 +12,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from mvsplat.private_names import stop_after_batch
+
 _log = logging.getLogger("mvsplat.training")
 
 
@@ -52,7 +54,7 @@ class Preemption(Callback):
             launcher: Any = trainer.strategy.launcher
             if launcher is not None and trainer.is_global_zero:
                 launcher.kill(signal.SIGTERM)
-            _stop_soon(trainer)
+            stop_after_batch(trainer)
 
     def on_train_batch_end(
         self,
@@ -118,16 +120,11 @@ class Preemption(Callback):
         if trainer.world_size > 1:
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if stop:
-            _stop_soon(trainer)
+            stop_after_batch(trainer)
 
 
 def _of_several(trainer: Trainer) -> list[int]:
     return [signal.SIGTERM] if trainer.world_size > 1 else []
-
-
-def _stop_soon(trainer: Trainer) -> None:
-    # What Lightning's loops look at after every batch; there is no public way to say it.
-    trainer._signal_connector.received_sigterm = True
 
 
 def _fewest_batches(trainer: Trainer) -> int:

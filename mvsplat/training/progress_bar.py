@@ -40,6 +40,7 @@ class ProgressBar(RichProgressBar):
         batch_idx: int,
     ) -> None:
         done = trainer.global_step if self._counts_steps else batch_idx + 1
+        # Lightning's shows one more than the index that it is given.
         super().on_train_batch_end(trainer, pl_module, outputs, batch, done - 1)
 
     @property

@@ -21,8 +21,8 @@ from PIL import Image
 
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes, pack_cameras, write_chunks
 from mvsplat.data.loading.examples import ExampleSettings, SceneExamples
-from mvsplat.data.loading.loaders import Maker
-from mvsplat.data.loading.streams import Request, Shuffled
+from mvsplat.data.loading.loaders import ExampleBatches
+from mvsplat.data.loading.streams import SampleRequest, ShuffledOrder
 from mvsplat.data.loading.view_samplers import BoundedViewSampler
 
 FRAME, SHAPE, FRAMES = (360, 640), (256, 256), 60
@@ -87,12 +87,14 @@ def main() -> None:
         examples = SceneExamples(
             source, "train", BoundedViewSampler(), ExampleSettings(SHAPE, near=1, far=100), 0.5
         )
-        maker = Maker(examples, Shuffled(examples.groups(), 8, 0), 0, replace_skipped=True)
-        maker[[Request(0, 0)]]
+        batches = ExampleBatches(
+            examples, ShuffledOrder(examples.groups(), 8, 0), 0, replace_skipped=True
+        )
+        batches[[SampleRequest(0, 0)]]
         loader, alone, memory = [], [], []
         for position in range(arguments.samples):
             start = time.perf_counter()
-            made = maker[[Request(position, 0)]]
+            made = batches[[SampleRequest(position, 0)]]
             loader.append(time.perf_counter() - start)
             frames = {*made.batch.context.index[0].tolist(), *made.batch.target.index[0].tolist()}
             images = source.scene("train", made.batch.scene[0])._images

@@ -12,8 +12,9 @@ from tiny_scenes import make_entry, write_dataset
 
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
 from mvsplat.data.data_module import SceneDataModule
+from mvsplat.data.evaluation_index.view_sampler import EvaluationViewSampler
 from mvsplat.data.loading.loaders import LoaderSettings
-from mvsplat.data.loading.view_samplers import BoundedViewSampler, EvaluationViewSampler
+from mvsplat.data.loading.view_samplers import BoundedViewSampler
 
 TRAIN_VIEWS = BoundedViewSampler(
     min_gap=2, max_gap=6, initial_min_gap=1, initial_max_gap=1, warm_up_steps=8

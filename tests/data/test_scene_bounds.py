@@ -10,12 +10,13 @@ from test_examples import generator
 
 from mvsplat.data import scene_bounds
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
-from mvsplat.data.evaluation_index.survey import SurveySettings, survey
+from mvsplat.data.evaluation_index.scene_overlap import OverlapSettings, measure_overlap
 from mvsplat.data.generated.filming import film_scenes
 from mvsplat.data.generated.recipe import Recipe
 from mvsplat.data.loading.examples import ExampleSettings, SceneExamples
-from mvsplat.data.loading.loaders import BatchLoader, LoaderSettings, Maker, SkipReport
-from mvsplat.data.loading.streams import Once, Share, Shuffled
+from mvsplat.data.loading.loaders import BatchLoader, ExampleBatches, LoaderSettings
+from mvsplat.data.loading.skips import SkipReport
+from mvsplat.data.loading.streams import ExactlyOncePlan, RankShare, ShuffledOrder
 from mvsplat.data.loading.view_samplers import BoundedViewSampler, MiddleViewSampler
 from mvsplat.data.readers.opening import AnyScenes, GatheredScenes
 from mvsplat.data.scene_bounds import SceneBounds
@@ -86,10 +87,12 @@ def test_loader_workers_share_what_they_find(source, estimates):
     made = examples(source)
     found: dict[str, set] = {}
     for seed in range(3):
-        order = Shuffled(made.groups(), 1, seed)
-        maker = Maker(made, order, seed, replace_skipped=False)
+        order = ShuffledOrder(made.groups(), 1, seed)
+        batches = ExampleBatches(made, order, seed, replace_skipped=False)
         settings = LoaderSettings(num_workers=2, persistent_workers=False, pin_memory=False)
-        loader = BatchLoader(Once(Share(1, 0, 1), 3), maker, settings, SkipReport("train"))
+        loader = BatchLoader(
+            ExactlyOncePlan(RankShare(1, 0, 1), 3), batches, settings, SkipReport("train")
+        )
         for batch in loader:
             found.setdefault(batch.scene[0], set()).add(bounds_of(batch))
         loader.close()
@@ -117,7 +120,7 @@ def test_every_way_to_the_scenes_gives_the_same_bounds(source, tmp_path):
         made = examples(way)
         number = [made.name(index) for index in range(len(made))].index(name)
         assert bounds_of(made.sample(number, 0, generator())) == expected
-    frustum = survey(source.scene("train", key), SurveySettings(evidence="bounds"))
+    frustum = measure_overlap(source.scene("train", key), OverlapSettings(evidence="bounds"))
     depth = frustum.shown.position - frustum.extrinsics[:, None, :3, 3].double()
     depth = (depth * frustum.extrinsics[:, None, :3, 2]).sum(-1)
     assert expected[0] < float(depth.min()) < float(depth.max()) < expected[1]

@@ -229,7 +229,7 @@ def test_skew_is_drawn(decode):
 
 def test_a_flipped_camera_with_skew_sees_the_mirrored_scene_mirrored(decode):
     from mvsplat import Views
-    from mvsplat.data.loading.transforms import flip_views
+    from mvsplat.data.transforms import flip_views
 
     gaussians = random_gaussians(30, degree=0)
     gaussians.scales = gaussians.scales[..., :1].repeat(1, 1, 3)

@@ -2,7 +2,7 @@
 
 import torch
 
-from mvsplat.data.loading.transforms import crop_image, crop_intrinsics, stack_images
+from mvsplat.data.transforms import crop_image, crop_intrinsics, stack_images
 from mvsplat.geometry.matching import match_patches
 from mvsplat.reconstruction.moving import moved_share
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from mvsplat.training import checkpoints, run_folder
-from mvsplat.training.checkpoints import AtomicCheckpointIO
+from mvsplat.training import checkpoint_io, run_folder
+from mvsplat.training.checkpoint_io import AtomicCheckpointIO
 from mvsplat.training.resuming import rewind_to_step
 from mvsplat.training.run_folder import best_checkpoints, find_checkpoint, latest_checkpoints
 
@@ -136,7 +136,7 @@ def test_a_full_disk_is_named_although_torch_says_something_else(tmp_path, monke
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full, a disk that is always full")
     full = contextlib.nullcontext("/dev/full")
-    monkeypatch.setattr(checkpoints, "replacing", lambda path: full)
+    monkeypatch.setattr(checkpoint_io, "replacing", lambda path: full)
     with pytest.raises(OSError, match="No space left on device"):
         AtomicCheckpointIO().save_checkpoint(content(1), tmp_path / "last.ckpt")
 
@@ -147,7 +147,7 @@ class Disk:
     def __init__(self, monkeypatch):
         self.original = torch.save
         self.full_at = ()
-        monkeypatch.setattr(checkpoints.torch, "save", self.save)
+        monkeypatch.setattr(checkpoint_io.torch, "save", self.save)
 
     def save(self, checkpoint, file):
         if isinstance(checkpoint, dict) and checkpoint["global_step"] in self.full_at:

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from mvsplat import load_model
-from mvsplat.data.loading.loaders import Maker
+from mvsplat.data.loading.loaders import ExampleBatches
 from mvsplat.evaluation import evaluate, mean_scores
 from mvsplat.losses import Loss
 from mvsplat.training.preemption import Preemption
@@ -85,7 +85,7 @@ class Fails(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if batch_idx == 1 and trainer.global_rank == self.rank and self.where == "loader":
-            Maker.__getitem__ = self.fail
+            ExampleBatches.__getitem__ = self.fail
 
     def fail(self, *_):
         (self.folder / "failed").touch()

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from processes import assert_all_end
 from test_resume import Runs, assert_same_run, differences
 
-from mvsplat.data.loading.loaders import Maker
+from mvsplat.data.loading.loaders import ExampleBatches
 from mvsplat.losses import Loss
 
 
@@ -152,7 +152,7 @@ def whole(program, states):
 
 def break_loader(monkeypatch, after):
     """The loader fails after so many batches, in whatever process it runs."""
-    original, made = Maker.__getitem__, []
+    original, made = ExampleBatches.__getitem__, []
 
     def get(self, requests):
         made.append(requests)
@@ -160,7 +160,7 @@ def break_loader(monkeypatch, after):
             raise Broken("broken loader")
         return original(self, requests)
 
-    monkeypatch.setattr(Maker, "__getitem__", get)
+    monkeypatch.setattr(ExampleBatches, "__getitem__", get)
 
 
 def test_an_error_anywhere_saves_the_last_complete_step(program, whole):

@@ -9,7 +9,7 @@ from typing import Literal
 
 from mvsplat.cli.errors import CommandParser
 from mvsplat.data.chunks.conversion import REPORT, Conversion
-from mvsplat.data.chunks.conversion_workers import Job, Result
+from mvsplat.data.chunks.conversion_workers import ConversionJob, ConversionResult
 from mvsplat.data.chunks.scene_conversion import ConversionSettings
 from mvsplat.data.left_out import LeftOut, describe_left_out
 from mvsplat.data.readers.opening import Format, keys_or_none, open_scenes, scenes_for
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> None:
 
 def convert(
     paths: Sequence[str], options: ConvertOptions, settings: ConversionSettings
-) -> list[Result]:
+) -> list[ConversionResult]:
     """Convert what is at the paths, with a progress bar and a report.
 
     Raises:
@@ -106,13 +106,13 @@ def convert(
 
 def plan(
     sources: Sequence[tuple[str, SceneSource]], split: Split | None, test_every: int | None
-) -> list[Job]:
+) -> list[ConversionJob]:
     """The scenes to convert, in order.
 
     Raises:
         ValueError: A source has no scenes, or two scenes have the same key.
     """
-    jobs: list[Job] = []
+    jobs: list[ConversionJob] = []
     for number, (path, source) in enumerate(sources):
         if split is not None:
             chosen = [(theirs, key, split) for theirs, key in scenes_for(source, split)]
@@ -122,20 +122,20 @@ def plan(
             ]
         if not chosen:
             raise ValueError(f"{path} has no scenes{f' of the {split} split' if split else ''}")
-        jobs += [Job(number, theirs, key, new, key) for theirs, key, new in chosen]
+        jobs += [ConversionJob(number, theirs, key, new, key) for theirs, key, new in chosen]
     if test_every is not None:
         jobs = _hold_out(jobs, sources, test_every)
     return _with_unique_keys(jobs, sources)
 
 
 def _hold_out(
-    jobs: list[Job], sources: Sequence[tuple[str, SceneSource]], test_every: int
-) -> list[Job]:
+    jobs: list[ConversionJob], sources: Sequence[tuple[str, SceneSource]], test_every: int
+) -> list[ConversionJob]:
     """Every N-th scene of the sources without a train split to test, the others to train."""
     without = {
         number for number, (_, source) in enumerate(sources) if not keys_or_none(source, "train")
     }
-    result: list[Job] = []
+    result: list[ConversionJob] = []
     seen = 0
     for job in jobs:
         if job.source in without:
@@ -145,7 +145,9 @@ def _hold_out(
     return result
 
 
-def _with_unique_keys(jobs: list[Job], sources: Sequence[tuple[str, SceneSource]]) -> list[Job]:
+def _with_unique_keys(
+    jobs: list[ConversionJob], sources: Sequence[tuple[str, SceneSource]]
+) -> list[ConversionJob]:
     """Jobs whose new keys differ: where two are alike, with the names of their folders in front."""
     counts = Counter(job.new_key for job in jobs)
     renamed = []
@@ -165,7 +167,7 @@ def _with_unique_keys(jobs: list[Job], sources: Sequence[tuple[str, SceneSource]
     return renamed
 
 
-def _report(results: Sequence[Result], output: Path) -> None:
+def _report(results: Sequence[ConversionResult], output: Path) -> None:
     """What was written and what was left out, on the console."""
     from rich.console import Console
     from rich.table import Table
@@ -196,7 +198,7 @@ def _report(results: Sequence[Result], output: Path) -> None:
     console.print(f"report: {output / REPORT}", markup=False, soft_wrap=True)
 
 
-def _left_out(results: Sequence[Result]) -> list[str]:
+def _left_out(results: Sequence[ConversionResult]) -> list[str]:
     lines = []
     scenes = [result for result in results if result.reason is not None]
     if scenes:

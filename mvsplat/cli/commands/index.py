@@ -13,7 +13,7 @@ from mvsplat.data.evaluation_index.context_choice import ContextChoice
 from mvsplat.data.evaluation_index.context_stretches import OverlapTiers
 from mvsplat.data.evaluation_index.index_file import scene_of, write_evaluation_index
 from mvsplat.data.evaluation_index.making import IndexReport, make_index
-from mvsplat.data.evaluation_index.survey import Evidence, SurveySettings, survey
+from mvsplat.data.evaluation_index.scene_overlap import Evidence, OverlapSettings, measure_overlap
 from mvsplat.data.readers.opening import Format, open_scenes
 from mvsplat.data.scene import SceneSource, Split
 from mvsplat.evaluation.index_sheet import contact_sheet
@@ -92,7 +92,7 @@ def index(
     count = len(scenes.keys(split))
     if not count:
         raise ValueError(f"{source} has no {split} scenes; name the other --split?")
-    settings = SurveySettings(evidence, image_shape, near, far)
+    settings = OverlapSettings(evidence, image_shape, near, far)
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task(f"Looking at {_count(count, 'scene', 'scenes')}", total=count)
         report = make_index(
@@ -163,7 +163,7 @@ def _write_sheet(
     path: Path,
     source: SceneSource,
     split: Split,
-    settings: SurveySettings,
+    settings: OverlapSettings,
     report: IndexReport,
     rows: int,
 ) -> None:
@@ -173,5 +173,5 @@ def _write_sheet(
     strips: list[tuple] = []
     for name, entry in used[::step]:
         scene = source.scene(split, scene_of(name, entry, known) or name)
-        strips.append((name, entry, scene, survey(scene, settings)))
+        strips.append((name, entry, scene, measure_overlap(scene, settings)))
     save_png(contact_sheet(strips, settings.image_shape), path)

@@ -27,7 +27,6 @@ from PIL import Image
 from torch import Tensor
 
 from mvsplat.data.chunks.fields import (
-    DECODING_ERRORS,
     decode_depth,
     decode_picture,
     encode_depth,
@@ -35,6 +34,7 @@ from mvsplat.data.chunks.fields import (
     unpack_cameras,
 )
 from mvsplat.data.chunks.storage import build_index, load_chunk, read_index, save_chunk, save_index
+from mvsplat.data.faults import DECODING_ERRORS
 from mvsplat.data.scene import Scene, SceneSource, Split
 
 __all__ = [

@@ -18,7 +18,12 @@ from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
-from mvsplat.data.chunks.conversion_workers import Job, Result, Workers, write_json
+from mvsplat.data.chunks.conversion_workers import (
+    ConversionJob,
+    ConversionResult,
+    ConversionWorkers,
+    write_json,
+)
 from mvsplat.data.chunks.scene_conversion import ConversionSettings
 from mvsplat.data.chunks.storage import load_chunk, save_chunk, save_index
 from mvsplat.data.scene import SPLITS, SceneSource, Split
@@ -48,7 +53,7 @@ class Conversion:
     def __init__(
         self,
         sources: Sequence[tuple[str, SceneSource]],
-        jobs: Sequence[Job],
+        jobs: Sequence[ConversionJob],
         output: Path,
         settings: ConversionSettings,
         chunk_bytes: int = 100_000_000,
@@ -63,7 +68,7 @@ class Conversion:
         self.workers = min(usable_cores() if workers is None else workers, len(self.jobs))
         self.work = output / WORK_FOLDER
 
-    def run(self, progress: Any = None) -> list[Result]:
+    def run(self, progress: Any = None) -> list[ConversionResult]:
         """Do what is left to do, if anything; returns every job's result, in order.
 
         Args:
@@ -125,20 +130,20 @@ class Conversion:
         ]
         return hashlib.sha256(json.dumps(plan).encode()).hexdigest()[:16]
 
-    def _finished(self) -> list[Result] | None:
+    def _finished(self) -> list[ConversionResult] | None:
         """The results, if just this has been converted and nothing is left to do."""
         shutil.rmtree(self.work.with_name(_FINISHED), ignore_errors=True)
         report = _read_json(self.output / REPORT)
         if self.work.is_dir() or report is None or report.get("plan") != self._digest():
             return None
-        return [Result(**entry) for entry in [*report["converted"], *report["left_out"]]]
+        return [ConversionResult(**entry) for entry in [*report["converted"], *report["left_out"]]]
 
-    def _convert(self, progress: Any) -> list[Result]:
+    def _convert(self, progress: Any) -> list[ConversionResult]:
         """Convert what has no result yet, and pack what has, in order."""
-        results: list[Result] = []
+        results: list[ConversionResult] = []
         packers = {split: _Packer(self, split) for split in SPLITS}
-        with Workers(self.sources, self.settings, self.workers) as workers:
-            ahead: list[Future | Result] = []
+        with ConversionWorkers(self.sources, self.settings, self.workers) as workers:
+            ahead: list[Future | ConversionResult] = []
             # Some scenes ahead of the packing: enough to keep the workers busy, but little disk.
             window = 4 * max(self.workers, 1)
             for number in range(len(self.jobs)):
@@ -154,18 +159,18 @@ class Conversion:
             packer.close()
         return results
 
-    def _start(self, number: int, workers: "Workers") -> Future | Result:
+    def _start(self, number: int, workers: "ConversionWorkers") -> Future | ConversionResult:
         """A job's result, if it is there from before, or its start."""
         path = self.work / f"{number:06d}.json"
         if path.is_file():
             try:
-                return Result(**json.loads(path.read_text(encoding="utf-8")))
+                return ConversionResult(**json.loads(path.read_text(encoding="utf-8")))
             except (ValueError, TypeError):
                 pass  # another version's: do it again
         job = self.jobs[number]
         return workers.start(job, self.names[job.source], path)
 
-    def _finish(self, results: Sequence[Result]) -> None:
+    def _finish(self, results: Sequence[ConversionResult]) -> None:
         written = [result for result in results if result.reason is None]
         report = {
             "plan": self._digest(),
@@ -223,10 +228,10 @@ class _Packer:
         self.work = conversion.work
         self.chunk_bytes = conversion.chunk_bytes
         self.index: dict[str, str] = {}
-        self.waiting: list[tuple[int, Result]] = []
+        self.waiting: list[tuple[int, ConversionResult]] = []
         self.chunks = 0
 
-    def add(self, number: int, result: Result) -> None:
+    def add(self, number: int, result: ConversionResult) -> None:
         self.waiting.append((number, result))
         if sum(result.size for _, result in self.waiting) >= self.chunk_bytes:
             self._pack()

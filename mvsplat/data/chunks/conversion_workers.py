@@ -18,7 +18,7 @@ from mvsplat.files import replacing
 from mvsplat.machine import exit_once
 
 
-class Job(NamedTuple):
+class ConversionJob(NamedTuple):
     """One scene to convert: its source's number, its split and key there, and those to write."""
 
     source: int
@@ -29,7 +29,7 @@ class Job(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Result:
+class ConversionResult:
     """What became of a job: a scene in a chunk, or the reason why not."""
 
     key: str
@@ -44,7 +44,7 @@ class Result:
     reason: str | None = None
 
 
-class Workers:
+class ConversionWorkers:
     """Processes that convert scenes, or this one, if one is enough."""
 
     def __init__(
@@ -53,16 +53,17 @@ class Workers:
         self.state = (list(sources), settings)
         self.pool: ProcessPoolExecutor | None = None
         if count > 1:
+            # Spawned: a fork would copy locks that threads of this process (torch's) may hold.
             self.pool = ProcessPoolExecutor(
                 count, get_context("spawn"), initializer=_begin_worker, initargs=self.state
             )
 
-    def start(self, job: Job, source_name: str, path: Path) -> Future | Result:
+    def start(self, job: ConversionJob, source_name: str, path: Path) -> Future | ConversionResult:
         if self.pool is None:
-            return _do(self.state, job, source_name, path)
-        return self.pool.submit(_do_here, job, source_name, path)
+            return _convert_and_write(self.state, job, source_name, path)
+        return self.pool.submit(_convert_in_worker, job, source_name, path)
 
-    def __enter__(self) -> "Workers":
+    def __enter__(self) -> "ConversionWorkers":
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -87,14 +88,17 @@ def _begin_worker(sources: list[SceneSource], settings: ConversionSettings) -> N
     begin_worker()
 
 
-def _do_here(job: Job, source_name: str, path: Path) -> Result:
+def _convert_in_worker(job: ConversionJob, source_name: str, path: Path) -> ConversionResult:
     assert _state is not None  # the initializer has run
-    return _do(_state, job, source_name, path)
+    return _convert_and_write(_state, job, source_name, path)
 
 
-def _do(
-    state: tuple[list[SceneSource], ConversionSettings], job: Job, source_name: str, path: Path
-) -> Result:
+def _convert_and_write(
+    state: tuple[list[SceneSource], ConversionSettings],
+    job: ConversionJob,
+    source_name: str,
+    path: Path,
+) -> ConversionResult:
     """Convert a scene and leave it at ``path`` (.torch), then its result (.json)."""
     sources, settings = state
     about = {"key": job.new_key, "split": job.new_split, "source": source_name}
@@ -102,11 +106,11 @@ def _do(
         scene = sources[job.source].scene(job.split, job.key)
         converted = convert_scene(scene, job.new_key, settings)
     except (ValueError, OSError) as error:
-        result = Result(**about, reason=str(error)[:1000])  # type: ignore[arg-type]
+        result = ConversionResult(**about, reason=str(error)[:1000])  # type: ignore[arg-type]
     else:
         save_chunk(path.with_suffix(".torch"), [converted.entry])
         bounds = converted.bounds
-        result = Result(
+        result = ConversionResult(
             **about,  # type: ignore[arg-type]
             frames=len(converted.entry["images"]),
             size=converted.size,

@@ -1,7 +1,6 @@
 """How a chunk stores cameras, pictures and depth; the inverse functions side by side."""
 
 import io
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,16 +8,12 @@ from jaxtyping import Float, UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from mvsplat.data.readers.picture_formats import FORMATS, why_unreadable
-
-# What a damaged picture can raise.
-DECODING_ERRORS = (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError)
+from mvsplat.data.camera_checks import check_cameras
+from mvsplat.data.picture_formats import FORMATS, why_unreadable
 
 _DEPTH_LEVELS = 65535
-# A rotation stored in float32 is orthogonal to 1e-6; data sets with rounded text reach 1e-3.
 # In image widths; less moves no point by a tenth of a pixel.
 _LARGEST_SKEW = 1e-4
-_ROTATION_TOLERANCE = 1e-2
 _LEAST_DEGREES, _MOST_AWAY = 1.0, 5.0
 
 
@@ -59,55 +54,6 @@ def unpack_cameras(
     check_cameras(world_to_camera, intrinsics)
     _check_normalized(intrinsics)
     return torch.linalg.inv(world_to_camera).float(), intrinsics
-
-
-def check_cameras(
-    extrinsics: Float[Tensor, "n 4 4"],
-    intrinsics: Float[Tensor, "n 3 3"],
-    names: Sequence[str] | None = None,
-) -> None:
-    """Check that every matrix is a rotation and translation, every focal length positive.
-
-    Args:
-        extrinsics: Camera-to-world or world-to-camera matrices.
-        intrinsics: Intrinsics, normalised or in pixels.
-        names: What to call the frames; by default their numbers.
-
-    Raises:
-        ValueError: Names the first frame that is wrong, and what is wrong with it.
-    """
-
-    for number, problem in camera_problems(extrinsics, intrinsics).items():
-        frame = number if names is None else repr(names[number])
-        raise ValueError(f"the camera of frame {frame} {problem}")
-
-
-def camera_problems(
-    extrinsics: Float[Tensor, "n 4 4"], intrinsics: Float[Tensor, "n 3 3"]
-) -> dict[int, str]:
-    """What is wrong with cameras, by frame number; frames in order, only those that are wrong.
-
-    Args:
-        extrinsics: Camera-to-world or world-to-camera matrices.
-        intrinsics: Intrinsics, normalised or in pixels.
-    """
-    numbers = torch.cat([extrinsics.flatten(1).double(), intrinsics.flatten(1).double()], 1)
-    focal = intrinsics[:, [0, 1], [0, 1]]
-    rotation = extrinsics[:, :3, :3].double()
-    skew = (rotation @ rotation.mT - torch.eye(3, dtype=torch.float64)).abs().amax((1, 2))
-    proper = (skew < _ROTATION_TOLERANCE) & (torch.linalg.det(rotation) > 0)
-    last_row = extrinsics.new_tensor([0.0, 0.0, 0.0, 1.0])
-    proper &= (extrinsics[:, 3] - last_row).abs().amax(-1) < _ROTATION_TOLERANCE
-    checks = (
-        (numbers.isfinite().all(-1), "has a number that is not finite"),
-        ((focal > 0).all(-1), "has a focal length that is not positive"),
-        (proper, "is no rotation and translation"),
-    )
-    problems: dict[int, str] = {}
-    for good, problem in checks:
-        for number in (~good).nonzero()[:, 0].tolist():
-            problems.setdefault(number, problem)
-    return dict(sorted(problems.items()))
 
 
 def _check_normalized(intrinsics: Float[Tensor, "n 3 3"]) -> None:

@@ -15,11 +15,11 @@ from mvsplat.data.bounds import Bounds, find_bounds
 from mvsplat.data.chunks.fields import encode_depth, pack_cameras
 from mvsplat.data.chunks.jpeg import first_picture
 from mvsplat.data.left_out import MISSING, LeftOut, describe_left_out
-from mvsplat.data.loading.transforms import Shape, crop_depth, crop_image, crop_intrinsics
 from mvsplat.data.scene import Scene
+from mvsplat.data.transforms import Shape, crop_depth, crop_image, crop_intrinsics
 
 _FEWEST_FRAMES = 2
-_MOST_POINTS = 20_000
+_MOST_POINTS = 20_000  # they tell depth bounds and overlap, for which more are of no use
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def convert_scene(scene: Scene, key: str, settings: ConversionSettings) -> Conve
         ValueError: Fewer than two frames can be used, or the scene has no depth bounds.
     """
     left_out = LeftOut.of(scene.left_out)
-    frames: list[_Frame] = []
+    frames: list[_ConvertedFrame] = []
     for index in range(len(scene)):
         try:
             frames.append(_convert_frame(scene, index, settings))
@@ -118,13 +118,14 @@ def convert_scene(scene: Scene, key: str, settings: ConversionSettings) -> Conve
     entry |= _depths(frames, bounds)
     if scene.points is not None and len(scene.points):
         count = min(len(scene.points), _MOST_POINTS)
+        # In float64, because float32 counts to 16 million only.
         chosen = torch.linspace(0, len(scene.points) - 1, count, dtype=torch.float64).long()
         entry["points"] = scene.points[chosen].float()
     return ConvertedScene(entry, bounds, left_out)
 
 
 @dataclass
-class _Frame:
+class _ConvertedFrame:
     """A converted frame; ``picture`` are the bytes of its file."""
 
     number: int
@@ -133,7 +134,7 @@ class _Frame:
     depth: np.ndarray | None
 
 
-def _convert_frame(scene: Scene, index: int, settings: ConversionSettings) -> _Frame:
+def _convert_frame(scene: Scene, index: int, settings: ConversionSettings) -> _ConvertedFrame:
     picture = scene.image(index)  # also where its file is copied: what is written can be decoded
     depth = scene.depth(index)
     size = (picture.height, picture.width)
@@ -145,11 +146,12 @@ def _convert_frame(scene: Scene, index: int, settings: ConversionSettings) -> _F
         if shape != size:
             picture = Image.fromarray(crop_image(picture, shape).permute(1, 2, 0).numpy())
         buffer = io.BytesIO()
+        # Without subsampling: it would halve the colours' resolution.
         picture.save(buffer, "JPEG", quality=settings.quality, subsampling=0)
         data = buffer.getvalue()
     if depth is not None and shape != size:
         depth = crop_depth(depth, shape).numpy()
-    return _Frame(
+    return _ConvertedFrame(
         index,
         torch.frombuffer(bytearray(data), dtype=torch.uint8),
         crop_intrinsics(scene.intrinsics[index], size, shape),
@@ -175,7 +177,7 @@ def _bounds(scene: Scene, settings: ConversionSettings) -> Bounds | None:
     return find_bounds(scene, near, far)
 
 
-def _depths(frames: Sequence[_Frame], bounds: Bounds | None) -> Mapping[str, Any]:
+def _depths(frames: Sequence[_ConvertedFrame], bounds: Bounds | None) -> Mapping[str, Any]:
     """Depth as chunks store it, where every frame has it and there is a bound to scale it by."""
     depths = [frame.depth for frame in frames]
     if bounds is None or any(depth is None for depth in depths):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mvsplat.data.readers.untrusted import is_file, read_json
+from mvsplat.data.untrusted import is_file, read_json
 from mvsplat.files import replacing
 
 

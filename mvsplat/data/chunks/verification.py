@@ -221,6 +221,7 @@ def _checked(
     if count <= 1:
         yield from (check_chunk(*job) for job in jobs)
         return
+    # Spawned for the same reason as the workers of a conversion.
     pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=begin_worker)
     try:
         yield from pool.map(check_chunk, *zip(*jobs, strict=True))

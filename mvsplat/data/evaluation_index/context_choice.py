@@ -13,15 +13,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mvsplat.configurable import Configurable
-from mvsplat.data.evaluation_index.survey import Survey
-from mvsplat.data.loading.view_samplers import UnsuitableScene
+from mvsplat.data.evaluation_index.scene_overlap import SceneOverlap
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.geometry.view_choice import best_context
 
 Targets = int | Literal["all"]
 
 
 @dataclass(frozen=True)
-class Run:
+class EvaluationRun:
     """One evaluation of a scene: frame numbers in ascending order, and the group it belongs to."""
 
     context: list[int]
@@ -34,11 +34,11 @@ class ContextChoice(Configurable, ABC):
 
     @property
     @abstractmethod
-    def several(self) -> bool:
+    def has_several_runs(self) -> bool:
         """Whether a scene may have several runs; if not, a run is called what the scene is."""
 
     @abstractmethod
-    def runs(self, scene: Survey, generator: torch.Generator) -> list[Run]:
+    def runs(self, scene: SceneOverlap, generator: torch.Generator) -> list[EvaluationRun]:
         """The runs of a scene.
 
         Args:
@@ -76,10 +76,10 @@ class WholeScene(ContextChoice):
         self.min_coverage = min_coverage
 
     @property
-    def several(self) -> bool:
+    def has_several_runs(self) -> bool:
         return False
 
-    def runs(self, scene: Survey, generator: torch.Generator) -> list[Run]:
+    def runs(self, scene: SceneOverlap, generator: torch.Generator) -> list[EvaluationRun]:
         if len(scene) < self.context_views + (1 if self.targets == "all" else self.targets):
             raise UnsuitableScene("too few frames for the context and target views")
         context = best_context(scene.pairs, self.context_views)
@@ -87,7 +87,7 @@ class WholeScene(ContextChoice):
         target = draw_covered(scene, context, others, self.targets, self.min_coverage, generator)
         if target is None:
             raise UnsuitableScene("the context views cover too few other views")
-        return [Run(context.tolist(), target)]
+        return [EvaluationRun(context.tolist(), target)]
 
 
 class NearestViews(ContextChoice):
@@ -120,15 +120,16 @@ class NearestViews(ContextChoice):
         self.max_angle = max_angle
 
     @property
-    def several(self) -> bool:
+    def has_several_runs(self) -> bool:
         return self.targets != 1
 
-    def runs(self, scene: Survey, generator: torch.Generator) -> list[Run]:
+    def runs(self, scene: SceneOverlap, generator: torch.Generator) -> list[EvaluationRun]:
         count = len(scene) if self.targets == "all" else min(self.targets, len(scene))
         if len(scene) <= self.context_views:
             raise UnsuitableScene("too few frames for the context and target views")
         near = (scene.pairs.overlap >= self.min_overlap) & (scene.pairs.angle <= self.max_angle)
         distance = scene.pairs.baseline.where(near, torch.inf).fill_diagonal_(torch.inf)
+        # Stable: where cameras are evenly spaced, of two at the same distance the earlier is taken.
         order = distance.sort(dim=1, stable=True)
         reached = order.values[:, self.context_views - 1].isfinite()
         of_context: dict[tuple[int, ...], list[int]] = {}
@@ -136,16 +137,16 @@ class NearestViews(ContextChoice):
         for first, end in zip(parts[:-1].tolist(), parts[1:].tolist(), strict=True):
             # One of each part of the scene, so that targets are random and yet spread over it.
             choices = (first + reached[first:end].nonzero()[:, 0]).tolist()
-            for target in draw(choices, 1, generator) or []:
+            for target in draw_frames(choices, 1, generator) or []:
                 nearest = sorted(order.indices[target, : self.context_views].tolist())
                 of_context.setdefault(tuple(nearest), []).append(target)
         if not of_context:
             raise UnsuitableScene("no frame has enough other views that show the same")
-        return [Run(list(context), target) for context, target in of_context.items()]
+        return [EvaluationRun(list(context), target) for context, target in of_context.items()]
 
 
 def draw_covered(
-    scene: Survey,
+    scene: SceneOverlap,
     context: Int[Tensor, " v"],
     frames: list[int],
     targets: Targets,
@@ -155,10 +156,10 @@ def draw_covered(
     """So many of the frames that the context views cover; None if there are too few."""
     coverage = scene.coverage(torch.tensor(frames, dtype=torch.long), by=context).tolist()
     enough = [f for f, share in zip(frames, coverage, strict=True) if share >= min_coverage]
-    return draw(enough, targets, generator)
+    return draw_frames(enough, targets, generator)
 
 
-def draw(frames: list[int], count: Targets, generator: torch.Generator) -> list[int] | None:
+def draw_frames(frames: list[int], count: Targets, generator: torch.Generator) -> list[int] | None:
     """So many of the frames, none twice, in ascending order; None if there are too few."""
     if not frames or (count != "all" and len(frames) < count):
         return None

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from mvsplat.data.evaluation_index.context_choice import (
     ContextChoice,
-    Run,
+    EvaluationRun,
     Targets,
     check_angle,
     check_counts,
     check_share,
     draw_covered,
 )
-from mvsplat.data.evaluation_index.survey import Survey
-from mvsplat.data.loading.view_samplers import UnsuitableScene
+from mvsplat.data.evaluation_index.scene_overlap import SceneOverlap
+from mvsplat.data.faults import UnsuitableScene
 
 _MOST_TRIES = 100  # stretches of a tier whose targets are looked at
 
@@ -76,10 +76,10 @@ class OverlapTiers(ContextChoice):
         self.min_coverage = min_coverage
 
     @property
-    def several(self) -> bool:
+    def has_several_runs(self) -> bool:
         return len(self.tiers) * self.runs_a_tier > 1
 
-    def runs(self, scene: Survey, generator: torch.Generator) -> list[Run]:
+    def runs(self, scene: SceneOverlap, generator: torch.Generator) -> list[EvaluationRun]:
         low = max(self.min_gap, _least_gap(self.context_views, self.targets))
         high = min(len(scene) - 1, self.max_gap or len(scene))
         if high < low:
@@ -94,7 +94,7 @@ class OverlapTiers(ContextChoice):
             drawn = _draw_stretches(
                 scene, within, self.targets, self.min_coverage, self.runs_a_tier, generator
             )
-            found += [Run(context, target, name) for context, target in drawn]
+            found += [EvaluationRun(context, target, name) for context, target in drawn]
         if not found:
             raise UnsuitableScene("no stretch overlaps as the tiers ask") from _spread_of(overlap)
         return found
@@ -139,10 +139,10 @@ class FrameGaps(ContextChoice):
         self.min_coverage = min_coverage
 
     @property
-    def several(self) -> bool:
+    def has_several_runs(self) -> bool:
         return len(self.gaps) * self.runs_a_gap > 1
 
-    def runs(self, scene: Survey, generator: torch.Generator) -> list[Run]:
+    def runs(self, scene: SceneOverlap, generator: torch.Generator) -> list[EvaluationRun]:
         gaps = [gap for gap in self.gaps if gap < len(scene)]
         if not gaps:
             raise UnsuitableScene("too few frames for the context and target views")
@@ -153,7 +153,7 @@ class FrameGaps(ContextChoice):
             drawn = _draw_stretches(
                 scene, within, self.targets, self.min_coverage, self.runs_a_gap, generator
             )
-            found += [Run(context, target, f"gap {gap}") for context, target in drawn]
+            found += [EvaluationRun(context, target, f"gap {gap}") for context, target in drawn]
         if not found:
             overlap = scene.overlap(torch.cat(list(stretches.values())))
             raise UnsuitableScene("no stretch overlaps enough") from _spread_of(overlap)
@@ -174,7 +174,7 @@ def _least_gap(views: int, targets: Targets) -> int:
 
 
 def _draw_stretches(
-    scene: Survey,
+    scene: SceneOverlap,
     stretches: Int[Tensor, "s v"],
     targets: Targets,
     min_coverage: float,

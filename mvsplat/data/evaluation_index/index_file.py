@@ -202,6 +202,7 @@ def _is_frame_list(numbers: object) -> bool:
     return (
         isinstance(numbers, list)
         and len(numbers) > 0
+        # Not isinstance: true and false are integers to it.
         and all(type(number) is int and 0 <= number < _MOST_FRAMES for number in numbers)
     )
 

@@ -8,11 +8,15 @@ from dataclasses import dataclass, field
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mvsplat.data.evaluation_index.context_choice import ContextChoice, Run
+from mvsplat.data.evaluation_index.context_choice import ContextChoice, EvaluationRun
 from mvsplat.data.evaluation_index.index_file import IndexEntry
-from mvsplat.data.evaluation_index.survey import Survey, SurveySettings, survey
+from mvsplat.data.evaluation_index.scene_overlap import (
+    OverlapSettings,
+    SceneOverlap,
+    measure_overlap,
+)
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.loading.streams import make_generator
-from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.data.scene import Scene, SceneSource, Split
 from mvsplat.geometry.view_choice import NO_ANGLE
 from mvsplat.machine import usable_cores
@@ -36,11 +40,11 @@ class IndexReport:
 
 
 @dataclass(frozen=True)
-class _Chosen:
+class _SceneRuns:
     """A scene's runs with their overlap, or the reason why it has none."""
 
     key: str
-    runs: list[tuple[Run, float]] = field(default_factory=list)
+    runs: list[tuple[EvaluationRun, float]] = field(default_factory=list)
     reason: str = ""
     detail: str = ""
 
@@ -49,7 +53,7 @@ def make_index(
     source: SceneSource,
     split: Split,
     choice: ContextChoice,
-    settings: SurveySettings = SurveySettings(),
+    settings: OverlapSettings = OverlapSettings(),
     seed: int = 0,
     workers: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
@@ -70,23 +74,23 @@ def make_index(
     Raises:
         ValueError: Two entries get the same name.
     """
-    chooser = _Chooser(source, split, choice, settings, seed)
+    chooser = _RunsOfScenes(source, split, choice, settings, seed)
     cores = usable_cores()
     count = min(cores if workers is None else workers, cores, len(chooser))
     loader = DataLoader(chooser, batch_size=None, num_workers=count)
-    of_scene: dict[str, _Chosen] = {}
+    of_scene: dict[str, _SceneRuns] = {}
     for part in loader:
         of_scene |= {chosen.key: chosen for chosen in part}
         progress(len(part))
     report = IndexReport()
     for key in source.keys(split):
-        _add(report, of_scene[key], choice.several)
+        _add(report, of_scene[key], choice.has_several_runs)
     return report
 
 
 def choose_runs(
-    scene: Scene, seen: Survey, choice: ContextChoice, seed: int = 0
-) -> list[tuple[Run, float]]:
+    scene: Scene, seen: SceneOverlap, choice: ContextChoice, seed: int = 0
+) -> list[tuple[EvaluationRun, float]]:
     """A scene's runs, each with the overlap of its context views.
 
     Raises:
@@ -94,12 +98,13 @@ def choose_runs(
     """
     if len(seen) > 1 and bool((seen.pairs.angle.nan_to_num(180.0) < NO_ANGLE).all()):
         raise UnsuitableScene("no parallax: the camera stays in one place")
+    # Not hash(), which is another number in every process.
     generator = make_generator(seed, zlib.crc32(scene.key.encode("utf-8", "replace")))
     runs = choice.runs(seen, generator)
     return [(run, float(seen.overlap(torch.tensor(run.context)))) for run in runs]
 
 
-class _Chooser(Dataset):
+class _RunsOfScenes(Dataset):
     """Some scenes an item, those of an item from the same file; made in worker processes."""
 
     def __init__(
@@ -107,7 +112,7 @@ class _Chooser(Dataset):
         source: SceneSource,
         split: Split,
         choice: ContextChoice,
-        settings: SurveySettings,
+        settings: OverlapSettings,
         seed: int,
     ) -> None:
         self.source, self.split, self.choice = source, split, choice
@@ -117,18 +122,18 @@ class _Chooser(Dataset):
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, index: int) -> list[_Chosen]:
+    def __getitem__(self, index: int) -> list[_SceneRuns]:
         return [self._choose(key) for key in self.parts[index]]
 
-    def _choose(self, key: str) -> _Chosen:
+    def _choose(self, key: str) -> _SceneRuns:
         try:
             scene = self.source.scene(self.split, key)
-            runs = choose_runs(scene, survey(scene, self.settings), self.choice, self.seed)
-            return _Chosen(key, runs)
+            runs = choose_runs(scene, measure_overlap(scene, self.settings), self.choice, self.seed)
+            return _SceneRuns(key, runs)
         except UnsuitableScene as error:
-            return _Chosen(key, reason=str(error), detail=_detail(key, error))
+            return _SceneRuns(key, reason=str(error), detail=_detail(key, error))
         except (ValueError, OSError) as error:
-            return _Chosen(key, reason="damaged", detail=str(error))
+            return _SceneRuns(key, reason="damaged", detail=str(error))
 
 
 def _detail(key: str, error: Exception) -> str:
@@ -140,15 +145,15 @@ def _parts(group: Sequence[str]) -> Iterator[Sequence[str]]:
         yield group[start : start + _SCENES_AT_A_TIME]
 
 
-def _add(report: IndexReport, chosen: _Chosen, several: bool) -> None:
+def _add(report: IndexReport, chosen: _SceneRuns, numbered: bool) -> None:
     if not chosen.runs:
         report.left_out[chosen.reason] += 1
         if chosen.detail:
             report.details.append(chosen.detail)
     named: dict[str, IndexEntry | None] = {} if chosen.runs else {chosen.key: None}
     for number, (run, overlap) in enumerate(chosen.runs):
-        name = f"{chosen.key}_{number:02d}" if several else chosen.key
-        scene = chosen.key if several else None
+        name = f"{chosen.key}_{number:02d}" if numbered else chosen.key
+        scene = chosen.key if numbered else None
         target, rounded = tuple(run.target), round(overlap, 4)
         named[name] = IndexEntry(tuple(run.context), target, scene, rounded, run.tier)
     for name, entry in named.items():

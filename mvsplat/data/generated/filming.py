@@ -30,7 +30,7 @@ _JPEG = {"quality": 95, "subsampling": 0}
 
 
 @dataclass
-class _Frame:
+class _FilmedFrame:
     image: UInt8[Tensor, " image_bytes"]
     depth: UInt8[Tensor, " depth_bytes"]
     nearest: float
@@ -88,15 +88,15 @@ class _Take:
         self._attempt += 1
         seeds = [self._recipe.seed, _SPLIT_SEEDS[self._split], self._number, self._attempt]
         self._shot = draw_shot(np.random.default_rng(seeds), self._recipe)
-        self._frames: list[Future[_Frame]] = [
+        self._frames: list[Future[_FilmedFrame]] = [
             self._pool.submit(_render, self._shot, pose, self._recipe.shape)
             for pose in self._shot.poses
         ]
 
 
-def _render(shot: Shot, pose: np.ndarray, shape: tuple[int, int]) -> _Frame:
+def _render(shot: Shot, pose: np.ndarray, shape: tuple[int, int]) -> _FilmedFrame:
     picture, depth = take_picture(shot.world, pose, shot.focal, shape)
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", **_JPEG)
     image = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
-    return _Frame(image, encode_depth(np.maximum(depth, NEAR), NEAR), float(depth.min()))
+    return _FilmedFrame(image, encode_depth(np.maximum(depth, NEAR), NEAR), float(depth.min()))

@@ -1,11 +1,11 @@
-"""Samples of one scene: chosen views, cropped pictures, cameras, bounds; and their batches."""
+"""Samples of one scene: chosen views, cropped pictures, cameras, bounds."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -13,10 +13,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mvsplat.data.bounds import Bounds, UnknownBounds
-from mvsplat.data.chunks.fields import check_cameras
-from mvsplat.data.faults import faults_are
+from mvsplat.data.camera_checks import check_cameras
+from mvsplat.data.faults import UnsuitableScene, faults_are
 from mvsplat.data.loading.streams import make_generator
-from mvsplat.data.loading.transforms import (
+from mvsplat.data.loading.view_samplers import SampleChoice, ViewSampler
+from mvsplat.data.scene import Scene, SceneSource, Split
+from mvsplat.data.scene_bounds import SceneBounds
+from mvsplat.data.transforms import (
     Shape,
     crop_depth,
     crop_image,
@@ -24,9 +27,6 @@ from mvsplat.data.loading.transforms import (
     flip_batch,
     stack_images,
 )
-from mvsplat.data.loading.view_samplers import Choice, UnsuitableScene, ViewSampler
-from mvsplat.data.scene import Scene, SceneSource, Split
-from mvsplat.data.scene_bounds import SceneBounds
 from mvsplat.data.wording import few
 from mvsplat.types import Batch, Views
 
@@ -83,7 +83,7 @@ class ExampleSettings:
             raise ValueError(f"near is {self.near} and far is {self.far}; expected near < far")
 
 
-class _Frame(NamedTuple):
+class _CroppedFrame(NamedTuple):
     """A cropped frame."""
 
     pixels: UInt8[Tensor, "3 h w"]
@@ -158,7 +158,7 @@ class SceneExamples(Examples):
         with faults_are("damaged", reading=True):
             scene = self.source.scene(self.split, key)
         if name != key:
-            scene = copy(scene)
+            scene = copy(scene)  # a source may hand out the same object again
             scene.key = name
         with faults_are("unusable cameras"):
             context, target = self._choose_views(scene, step, generator)
@@ -189,7 +189,7 @@ class SceneExamples(Examples):
         self._check_baseline(scene, context)
         return context, target
 
-    def _frame(self, scene: Scene, index: int) -> "_Frame":
+    def _frame(self, scene: Scene, index: int) -> _CroppedFrame:
         """Read and crop a frame."""
         shape = self.settings.image_shape
         with faults_are("damaged", reading=True):
@@ -198,7 +198,7 @@ class SceneExamples(Examples):
         if self.settings.frame_shape not in (None, size):
             height, width = self.settings.frame_shape
             raise UnsuitableScene(f"frames are not {height} pixels high and {width} wide")
-        return _Frame(
+        return _CroppedFrame(
             crop_image(image, shape),
             crop_intrinsics(scene.intrinsics[index], size, shape),
             None if depth is None else crop_depth(depth, shape),
@@ -208,7 +208,7 @@ class SceneExamples(Examples):
         self,
         scene: Scene,
         index: Int[Tensor, " v"],
-        frames: Mapping[int, "_Frame"],
+        frames: Mapping[int, _CroppedFrame],
         bounds: Bounds,
     ) -> Views:
         chosen = [frames[frame] for frame in index.tolist()]
@@ -254,43 +254,7 @@ def field_of_view(intrinsics: Float[Tensor, "*n 3 3"]) -> Float[Tensor, "*n 2"]:
     return torch.rad2deg(torch.atan2(centre, focal) + torch.atan2(1 - centre, focal))
 
 
-def collate(samples: Sequence[Batch]) -> Batch:
-    """One batch of several; scenes without depth get 0 (unknown) where others have it.
-
-    Raises:
-        ValueError: Their numbers of views or picture sizes differ.
-    """
-    return Batch(
-        _join([sample.context for sample in samples], "context", samples),
-        _join([sample.target for sample in samples], "target", samples),
-        [key for sample in samples for key in sample.scene],
-    )
-
-
-def _join(parts: list[Views], kind: str, samples: Sequence[Batch]) -> Views:
-    shapes = {tuple(views.image.shape[1:]) for views in parts}
-    if len(shapes) > 1:
-        found = ", ".join(
-            f"{sample.scene[0]!r} {views.image.shape[1]} of {tuple(views.image.shape[-2:])}"
-            for sample, views in zip(samples, parts, strict=True)
-        )
-        raise ValueError(
-            f"scenes with different numbers or sizes of {kind} views cannot share a batch "
-            f"({found}); set this stage's batch_size to 1"
-        )
-    joined: dict[str, Any] = {}
-    for field in fields(Views):
-        values = [getattr(views, field.name) for views in parts]
-        if field.name == "depth" and any(value is not None for value in values):
-            values = [
-                torch.zeros_like(views.image[:, :, 0]) if value is None else value
-                for views, value in zip(parts, values, strict=True)
-            ]
-        joined[field.name] = None if any(value is None for value in values) else torch.cat(values)
-    return Views(**joined)
-
-
-def _nothing_chosen(choice: Choice, count: int, split: Split) -> str:
+def _nothing_chosen(choice: SampleChoice, count: int, split: Split) -> str:
     reasons = {**choice.left_out, **choice.unusable}
     found = ", ".join(f"{len(names)} {r} ({few(list(names))})" for r, names in reasons.items())
     return f"none of the {count} {split} scenes can be used: {found or 'the sampler chose none'}"

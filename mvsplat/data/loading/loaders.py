@@ -1,32 +1,28 @@
-"""Loaders: requests in, batches out, made in worker processes; and the counting of skips."""
+"""Loaders: requests in, batches out, made in worker processes."""
 
-import logging
 import multiprocessing
 import os
 import signal
 import threading
-from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mvsplat.data.loading.examples import Examples, collate
-from mvsplat.data.loading.streams import Order, Plan, Request, make_generator
-from mvsplat.data.loading.view_samplers import UnsuitableScene
-from mvsplat.data.wording import few
+from mvsplat.data.faults import UnsuitableScene
+from mvsplat.data.loading.collation import collate
+from mvsplat.data.loading.examples import Examples
+from mvsplat.data.loading.skips import SkippedScene, SkipReport, no_usable_scenes
+from mvsplat.data.loading.streams import BatchPlan, SampleOrder, SampleRequest, make_generator
 from mvsplat.machine import exit_once, usable_cores
+from mvsplat.private_names import stop_workers
 from mvsplat.types import Batch
-
-_log = logging.getLogger("mvsplat.data")
 
 # A stream with fewer usable scenes than one in 1000 is taken to have none; a single scene may be
 # unsuitable with some views (too close together, say) and suitable with others.
 _LEAST_TRIES, _MOST_TRIES = 20, 1000
-_SHOWN_DETAILS = 5
-_SHOWN_NAMES = 3
 _PATIENCE = 30.0
 """Seconds that a worker goes on after SIGTERM."""
 
@@ -58,29 +54,20 @@ class LoaderSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
 
-@dataclass(frozen=True)
-class Skip:
-    """A scene that was left out: why, which, and what exactly is wrong with it, where known."""
-
-    reason: str
-    name: str
-    detail: str = ""
-
-
 @dataclass
-class Made:
+class LoadedBatch:
     """What a worker returns: a batch, unless nothing of it could be used, and what was skipped."""
 
     batch: Batch | None
-    skipped: list[Skip] = field(default_factory=list)
+    skipped: list[SkippedScene] = field(default_factory=list)
     ended: bool = False
 
-    def pin_memory(self) -> "Made":
+    def pin_memory(self) -> "LoadedBatch":
         """Called by torch's DataLoader."""
         return replace(self, batch=self.batch and self.batch.pin_memory())
 
 
-class Maker(Dataset):
+class ExampleBatches(Dataset):
     """Makes requested batches, in whatever process it finds itself.
 
     Args:
@@ -90,7 +77,9 @@ class Maker(Dataset):
         replace_skipped: Take the next suitable sample in the order for one that is skipped.
     """
 
-    def __init__(self, examples: Examples, order: Order, seed: int, replace_skipped: bool) -> None:
+    def __init__(
+        self, examples: Examples, order: SampleOrder, seed: int, replace_skipped: bool
+    ) -> None:
         self.examples = examples
         self.order = order
         self.seed = seed
@@ -98,13 +87,13 @@ class Maker(Dataset):
         self.tries = tries if replace_skipped else 1
         self.replace_skipped = replace_skipped
 
-    def __getitem__(self, requests: list[Request]) -> Made:
-        skipped: list[Skip] = []
+    def __getitem__(self, requests: list[SampleRequest]) -> LoadedBatch:
+        skipped: list[SkippedScene] = []
         samples = [self._sample(request, skipped) for request in requests]
         usable = [sample for sample in samples if sample is not None]
-        return Made(collate(usable) if usable else None, skipped)
+        return LoadedBatch(collate(usable) if usable else None, skipped)
 
-    def _sample(self, request: Request, skipped: list[Skip]) -> Batch | None:
+    def _sample(self, request: SampleRequest, skipped: list[SkippedScene]) -> Batch | None:
         before = len(skipped)
         for ahead in range(self.tries):
             index = self.order.at(request.position, ahead)
@@ -113,45 +102,10 @@ class Maker(Dataset):
                 return self.examples.sample(index, request.step, generator)
             except UnsuitableScene as error:
                 detail = str(error.__cause__ or "")
-                skipped.append(Skip(str(error), self.examples.name(index), detail))
+                skipped.append(SkippedScene(str(error), self.examples.name(index), detail))
         if self.replace_skipped:
             raise ValueError(no_usable_scenes(skipped[before:]))
         return None
-
-
-class SkipReport:
-    """Counts skipped scenes by reason, and says so: some in detail, all in summaries with names.
-
-    Args:
-        stage: What to call the stage in messages.
-    """
-
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
-        self.counts: Counter[str] = Counter()
-        self.skipped: dict[tuple[str, str], Skip] = {}
-        self._details = 0
-        self._next_summary = 100
-
-    def add(self, skipped: Iterable[Skip]) -> None:
-        for skip in skipped:
-            if skip.detail and self._details < _SHOWN_DETAILS:
-                self._details += 1
-                what = (skip.name, skip.reason, skip.detail)
-                _log.warning("%s: skipped %s: %s: %s", self.stage, *what)
-            elif skip.reason not in self.counts:
-                _log.warning("%s: skipped %s: %s", self.stage, skip.name, skip.reason)
-            self.counts[skip.reason] += 1
-            self.skipped.setdefault((skip.reason, skip.name), skip)
-        if self.counts.total() >= self._next_summary:
-            self.summarize()
-            self._next_summary *= 10
-
-    def summarize(self) -> None:
-        """Say how many scenes have been skipped so far, by reason, and name some."""
-        if self.counts:
-            found = describe(self.counts, self.skipped.values())
-            _log.warning("%s: skipped so far: %s", self.stage, found)
 
 
 class BatchLoader:
@@ -162,7 +116,7 @@ class BatchLoader:
 
     Args:
         plan: Which batches.
-        maker: What makes them.
+        batches: The batch of every list of requests, made where it is asked for.
         settings: Workers and the like.
         report: Told what was skipped.
         require_some: Raise if all scenes of an iteration were skipped.
@@ -170,8 +124,8 @@ class BatchLoader:
 
     def __init__(
         self,
-        plan: Plan,
-        maker: Dataset,
+        plan: BatchPlan,
+        batches: Dataset,
         settings: LoaderSettings,
         report: SkipReport,
         require_some: bool = False,
@@ -183,8 +137,8 @@ class BatchLoader:
         workers = min(settings.num_workers, usable_cores())
         parallel = workers > 0
         self._loader = DataLoader(
-            maker,
-            batch_size=None,
+            batches,
+            batch_size=None,  # items are whole batches: torch is not to collate them
             sampler=plan,  # type: ignore[arg-type]
             num_workers=workers,
             prefetch_factor=settings.prefetch_factor if parallel else None,
@@ -217,23 +171,19 @@ class BatchLoader:
         if self._running is not None:
             self._running.close()
             self._running = None
-        # torch has no public name for it; Lightning does the same to DataLoaders.
-        iterator: Any = self._loader._iterator
-        self._loader._iterator = None
-        if hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()
+        stop_workers(self._loader)
 
     def _batches(self) -> Generator[Batch, None, None]:
-        skipped: list[Skip] = []
+        skipped: list[SkippedScene] = []
         some = False
-        for made in self._loader:
-            self.report.add(made.skipped)
-            if made.batch is not None:
+        for loaded in self._loader:
+            self.report.add(loaded.skipped)
+            if loaded.batch is not None:
                 some = True
-                yield made.batch
+                yield loaded.batch
             if not some:
-                skipped += made.skipped
-            if made.ended:
+                skipped += loaded.skipped
+            if loaded.ended:
                 break
         if self.require_some and skipped and not some:
             raise ValueError(no_usable_scenes(skipped))
@@ -251,24 +201,3 @@ def _leave_with_parent(worker: int) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     exit_once(parent.join)
-
-
-def no_usable_scenes(skipped: Sequence[Skip]) -> str:
-    """The message that no scene can be used: the reasons, some names, an example of each."""
-    counts = Counter(skip.reason for skip in skipped)
-    first = {skip.reason: skip for skip in reversed(skipped) if skip.detail}
-    lines = [
-        f"no usable scene in {len(skipped)} tries: {describe(counts, skipped)}; "
-        "change the data's filters or view sampler, or mend the data",
-        *(f"{first[r].name}: {first[r].detail}" for r, _ in counts.most_common() if r in first),
-    ]
-    return "\n".join(lines)
-
-
-def describe(counts: Counter[str], skipped: Iterable[Skip]) -> str:
-    """``12 too few frames (a, b, ...), 3 damaged (c)``."""
-    names: dict[str, dict[str, None]] = {}
-    for skip in skipped:
-        names.setdefault(skip.reason, {})[skip.name] = None
-    named = {r: f" ({few(list(found), _SHOWN_NAMES)})" for r, found in names.items()}
-    return ", ".join(f"{n} {reason}{named.get(reason, '')}" for reason, n in counts.most_common())

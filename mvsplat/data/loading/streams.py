@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 
-class Request(NamedTuple):
+class SampleRequest(NamedTuple):
     """A sample to make: its place in the stream and the optimizer step it will be used in."""
 
     position: int
@@ -25,7 +25,7 @@ class Request(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Share:
+class RankShare:
     """What part of a stream a process takes: its rank among how many, and its batch size."""
 
     batch_size: int
@@ -38,7 +38,7 @@ class Share:
         return range(first, first + self.batch_size)
 
 
-class Start(NamedTuple):
+class StreamStart(NamedTuple):
     """Where an endless stream begins.
 
     Args:
@@ -52,15 +52,15 @@ class Start(NamedTuple):
     accumulated: int = 0
 
 
-class Plan(ABC):
+class BatchPlan(ABC):
     """Hands out one rank's batches, as lists of requests."""
 
     @abstractmethod
-    def __iter__(self) -> Iterator[list[Request]]:
+    def __iter__(self) -> Iterator[list[SampleRequest]]:
         """A list of requests for each batch."""
 
 
-class Endless(Plan):
+class EndlessPlan(BatchPlan):
     """Training: batches without end.
 
     Args:
@@ -70,23 +70,23 @@ class Endless(Plan):
     """
 
     def __init__(
-        self, share: Share, accumulate: int = 1, start: Callable[[], Start] = Start
+        self, share: RankShare, accumulate: int = 1, start: Callable[[], StreamStart] = StreamStart
     ) -> None:
         self.share = share
         self.accumulate = accumulate
         self.start = start
 
-    def __iter__(self) -> Iterator[list[Request]]:
+    def __iter__(self) -> Iterator[list[SampleRequest]]:
         start = self.start()
         number = 0
         while True:
             step = start.step + (start.accumulated + number) // self.accumulate
             positions = self.share.batch(start.position, number)
-            yield [Request(position, step) for position in positions]
+            yield [SampleRequest(position, step) for position in positions]
             number += 1
 
 
-class Fixed(Plan):
+class FixedPlan(BatchPlan):
     """Validation: the same number of batches on every rank, every time.
 
     Where ``count`` does not divide, other samples follow, so that no rank is left with fewer
@@ -98,7 +98,7 @@ class Fixed(Plan):
         start: First position; asked again at every iteration.
     """
 
-    def __init__(self, share: Share, count: int, start: Callable[[], int] = int) -> None:
+    def __init__(self, share: RankShare, count: int, start: Callable[[], int] = int) -> None:
         self.share = share
         self.count = count
         self.start = start
@@ -106,16 +106,16 @@ class Fixed(Plan):
     def __len__(self) -> int:
         return math.ceil(self.count / (self.share.batch_size * self.share.world_size))
 
-    def __iter__(self) -> Iterator[list[Request]]:
+    def __iter__(self) -> Iterator[list[SampleRequest]]:
         start = self.start()
         # Alone, the last batch may be smaller; with several ranks all are full.
         end = start + self.count if self.share.world_size == 1 else float("inf")
         for number in range(len(self)):
             positions = self.share.batch(start, number)
-            yield [Request(position, 0) for position in positions if position < end]
+            yield [SampleRequest(position, 0) for position in positions if position < end]
 
 
-class Once(Plan):
+class ExactlyOncePlan(BatchPlan):
     """Test and prediction: every position exactly once over all ranks, none repeated to pad.
 
     Args:
@@ -123,7 +123,7 @@ class Once(Plan):
         count: Samples over all ranks; None: until the loader finds that there are no more.
     """
 
-    def __init__(self, share: Share, count: int | None) -> None:
+    def __init__(self, share: RankShare, count: int | None) -> None:
         self.share = share
         self.count = count
 
@@ -135,15 +135,15 @@ class Once(Plan):
         # Lightning leaves a loop over nothing at once, and the other processes would wait for it.
         return max(mine, 1) if self.share.world_size > 1 else mine
 
-    def __iter__(self) -> Iterator[list[Request]]:
+    def __iter__(self) -> Iterator[list[SampleRequest]]:
         end = float("inf") if self.count is None else self.count
         number = 0
         while (positions := self.share.batch(0, number)).start < end:
-            yield [Request(position, 0) for position in positions if position < end]
+            yield [SampleRequest(position, 0) for position in positions if position < end]
             number += 1
 
 
-class Order(ABC):
+class SampleOrder(ABC):
     """Which sample each position of a stream is."""
 
     @abstractmethod
@@ -155,7 +155,7 @@ class Order(ABC):
         """Index of the sample at ``position``, or the one ``ahead`` of it in the same epoch."""
 
 
-class InOrder(Order):
+class InOrder(SampleOrder):
     """Samples as they are numbered."""
 
     def __init__(self, count: int) -> None:
@@ -168,7 +168,7 @@ class InOrder(Order):
         return (position + ahead) % self.count
 
 
-class Shuffled(Order):
+class ShuffledOrder(SampleOrder):
     """Samples in an order of its own every epoch, near each other where they lie together.
 
     Groups (the scenes of a chunk, say) are shuffled; then samples are shuffled within windows of a
@@ -203,7 +203,7 @@ class Shuffled(Order):
         return torch.cat([part[torch.randperm(len(part), generator=generator)] for part in windows])
 
 
-def mix(*numbers: int) -> int:
+def combined_seed(*numbers: int) -> int:
     """A seed that depends on all the numbers (each at least 0) and on their order."""
     # With their number, because SeedSequence takes (1,) and (1, 0) for the same.
     sequence = np.random.SeedSequence([len(numbers), *numbers])
@@ -211,5 +211,5 @@ def mix(*numbers: int) -> int:
 
 
 def make_generator(*numbers: int) -> torch.Generator:
-    """A random generator seeded by :func:`mix`."""
-    return torch.Generator().manual_seed(mix(*numbers))
+    """A random generator seeded by :func:`combined_seed`."""
+    return torch.Generator().manual_seed(combined_seed(*numbers))

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from mvsplat.data.loading.examples import Examples, collate
-from mvsplat.data.loading.loaders import Made
-from mvsplat.data.loading.streams import Request, make_generator
+from mvsplat.data.loading.collation import collate
+from mvsplat.data.loading.examples import Examples
+from mvsplat.data.loading.loaders import LoadedBatch
+from mvsplat.data.loading.streams import SampleRequest, make_generator
 from mvsplat.types import Batch
 
 _SHUFFLE_BUFFER = 32
@@ -47,7 +48,7 @@ class MapExamples(Examples):
         return _checked(item, self.dataset)
 
 
-class IterableMaker(Dataset):
+class IterableBatches(Dataset):
     """Makes requested batches from an iterable dataset by going on to the requested positions.
 
     Every worker passes over all samples and keeps those it was asked for. Requests come in
@@ -71,10 +72,10 @@ class IterableMaker(Dataset):
         self._next = 0
         self._length = 0  # samples a pass, when that is known
 
-    def __getitem__(self, requests: list[Request]) -> Made:
+    def __getitem__(self, requests: list[SampleRequest]) -> LoadedBatch:
         samples = [self._at(request.position) for request in requests]
         found = [sample for sample in samples if sample is not None]
-        return Made(collate(found) if found else None, ended=len(found) < len(samples))
+        return LoadedBatch(collate(found) if found else None, ended=len(found) < len(samples))
 
     def _at(self, position: int) -> Batch | None:
         if self._items is None or position < self._next:

@@ -3,29 +3,19 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
-from types import MappingProxyType
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from mvsplat.configurable import Configurable
-from mvsplat.data.evaluation_index.index_file import (
-    IndexEntry,
-    odd_views,
-    read_usable_entries,
-    scene_of,
-)
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.scene import Scene
-from mvsplat.data.wording import frames
 
 
-class UnsuitableScene(Exception):
-    """A scene that cannot be used here; the message is the reason it is counted under."""
-
-
-class Choice(NamedTuple):
+@dataclass(frozen=True)
+class SampleChoice:
     """Which samples there are, judged by the scenes' keys alone.
 
     Args:
@@ -38,8 +28,8 @@ class Choice(NamedTuple):
     """
 
     samples: Mapping[str, str]
-    left_out: Mapping[str, Sequence[str]] = MappingProxyType({})
-    unusable: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unusable: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     remarks: Sequence[str] = ()
 
 
@@ -72,13 +62,13 @@ class ViewSampler(Configurable, ABC):
         """
         return self
 
-    def choose(self, keys: Sequence[str]) -> Choice:
+    def choose(self, keys: Sequence[str]) -> SampleChoice:
         """Which samples there are; most samplers take every scene once, under its own key.
 
         Args:
             keys: The scenes there are.
         """
-        return Choice({key: key for key in keys})
+        return SampleChoice({key: key for key in keys})
 
     def notes(self, name: str) -> dict[str, float | str]:
         """What is known of a sample's views beforehand; results are kept and grouped with it.
@@ -241,6 +231,7 @@ class MiddleViewSampler(ViewSampler):
         if gap < self.context_views - 1:
             raise UnsuitableScene("too few frames for the context views")
         first = (len(scene) - 1 - gap) // 2
+        # In float32, what is exactly half a frame could be rounded either way.
         context = torch.linspace(first, first + gap, self.context_views, dtype=torch.float64)
         target = torch.linspace(first, first + gap, self.target_views + 2, dtype=torch.float64)
         return context.round().long(), target[1:-1].round().long()
@@ -295,90 +286,6 @@ class AllViewSampler(ViewSampler):
         if not target or len(set(context)) < len(context):
             raise UnsuitableScene("too few frames for the chosen context views")
         return torch.tensor(context), torch.tensor(target)
-
-
-class EvaluationViewSampler(ViewSampler):
-    """The views that an evaluation index lists for each scene.
-
-    The index is a JSON object from scene key to {"context": [frames], "target": [frames]}, or to
-    null for a scene that is left out. Scenes that are not in it are left out, too. With names like
-    scan1_00, scan1_01 there are several runs of the scene scan1, each with its own views. The
-    number of context views may differ from entry to entry if batches are of one scene. Indices for
-    your data are made by the command ``mvsplat index``; the format is described in
-    mvsplat.data.evaluation_index.index_file.
-
-    Args:
-        index_path: The index file.
-    """
-
-    def __init__(self, index_path: str) -> None:
-        self.index_path = index_path
-        self._read: tuple[dict[str, IndexEntry | None], dict[str, str]] | None = None
-
-    @property
-    def index(self) -> Mapping[str, IndexEntry | None]:
-        """The file's entries, read on first use, without those that cannot be read.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: It is no evaluation index, or has bad entries only; names the first one.
-        """
-        return self._content()[0]
-
-    def _content(self) -> tuple[dict[str, IndexEntry | None], dict[str, str]]:
-        if self._read is None:
-            self._read = read_usable_entries(self.index_path)
-        return self._read
-
-    def choose(self, keys: Sequence[str]) -> Choice:
-        known = dict.fromkeys(keys)
-        entries, problems = self._content()
-        scenes = {name: scene_of(name, entry, known) for name, entry in entries.items()}
-        chosen = {
-            name: scene
-            for name, scene in scenes.items()
-            if scene is not None and entries[name] is not None
-        }
-        named = {*scenes.values(), *(scene_of(name, None, known) for name in problems)}
-        nulls = [name for name, entry in entries.items() if entry is None]
-        left_out = {
-            "not in the evaluation index": [key for key in known if key not in named],
-            "null in the evaluation index": nulls,
-        }
-        absent = {n: "" for n, entry in entries.items() if entry is not None and n not in chosen}
-        unusable = {
-            "in the evaluation index, but not in the data": absent,
-            "bad entry in the evaluation index": {
-                name: f"{self.index_path}: {problem}" for name, problem in problems.items()
-            },
-        }
-        return Choice(
-            chosen,
-            {reason: names for reason, names in left_out.items() if names},
-            {reason: names for reason, names in unusable.items() if names},
-            [f"{self.index_path}: {remark}" for remark in odd_views(entries, chosen)],
-        )
-
-    def sample(
-        self, scene: Scene, step: int, generator: torch.Generator
-    ) -> tuple[Int[Tensor, " context"], Int[Tensor, " target"]]:
-        if scene.key not in self.index:
-            raise UnsuitableScene("not in the evaluation index")
-        entry = self.index[scene.key]
-        if entry is None:
-            raise UnsuitableScene("null in the evaluation index")
-        beyond = [f for f in (*entry.context, *entry.target) if f >= len(scene)]
-        if beyond:
-            problem = ValueError(
-                f"{self.index_path} names {frames(beyond)} of {scene.key!r}, which has "
-                f"{len(scene)} frames (0 to {len(scene) - 1})"
-            )
-            raise UnsuitableScene("has fewer frames than the evaluation index names") from problem
-        return torch.tensor(entry.context), torch.tensor(list(dict.fromkeys(entry.target)))
-
-    def notes(self, name: str) -> dict[str, float | str]:
-        entry = self.index.get(name)
-        return {} if entry is None else entry.notes()
 
 
 def _draw(low: int, high: int, generator: torch.Generator) -> int:

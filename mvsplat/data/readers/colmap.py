@@ -11,8 +11,8 @@ from mvsplat.data.readers.photos import Photo, PhotoScene
 from mvsplat.data.readers.picture_names import Form
 from mvsplat.data.readers.picture_search import SMALLER, other_places
 from mvsplat.data.readers.single import SingleScene
-from mvsplat.data.readers.untrusted import is_folder
 from mvsplat.data.scene import Split
+from mvsplat.data.untrusted import is_folder
 
 _MODEL_FOLDERS = ("sparse", "colmap/sparse", "colmap", ".")
 _IMAGE_FOLDERS = ("images", *SMALLER)

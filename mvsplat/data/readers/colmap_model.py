@@ -28,7 +28,7 @@ from mvsplat.data.readers.colmap_records import (
 )
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.picture_names import decode_name
-from mvsplat.data.readers.untrusted import is_file
+from mvsplat.data.untrusted import is_file
 
 _LONGEST_NAME = 4096
 

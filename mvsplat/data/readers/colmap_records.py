@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mvsplat.data.readers.colmap_cameras import colmap_lens
 from mvsplat.data.readers.lens import Lens
-from mvsplat.data.readers.untrusted import read_text
+from mvsplat.data.untrusted import read_text
 from mvsplat.geometry.rotations import quaternion_to_matrix
 
 Words = tuple[float | int | str, ...]

@@ -22,8 +22,8 @@ from mvsplat.data.readers.finding import find_pictures
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
 from mvsplat.data.readers.photos import Photo, PhotoScene, picture_size
-from mvsplat.data.readers.untrusted import in_natural_order, is_folder, read_text
 from mvsplat.data.scene import Split
+from mvsplat.data.untrusted import in_natural_order, is_folder, read_text
 
 # The test scans of pixelNeRF (Yu et al. 2021), on which MVSplat is evaluated, too.
 TEST_SCANS = (8, 21, 30, 31, 34, 38, 40, 41, 45, 55, 63, 82, 103, 110, 114)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mvsplat.data.readers.clutter import entries
-from mvsplat.data.readers.untrusted import is_file
+from mvsplat.data.untrusted import is_file
 
 _HEAD = 4096
 _COLMAP = "export a COLMAP model from there"

@@ -13,8 +13,8 @@ from mvsplat.data.readers.dtu import DTUScenes
 from mvsplat.data.readers.reader import Reader
 from mvsplat.data.readers.realestate10k import RealEstate10KScenes
 from mvsplat.data.readers.transforms_json import TransformsScenes
-from mvsplat.data.readers.untrusted import is_file, is_folder
 from mvsplat.data.scene import SPLITS, SceneSource, Split
+from mvsplat.data.untrusted import is_file, is_folder
 
 _HEAD = 1 << 16
 _LOOKED_AT = 50

@@ -13,8 +13,8 @@ from mvsplat.data.readers.foreign import foreign_cameras
 from mvsplat.data.readers.reader import OneScene
 from mvsplat.data.readers.registry import NamedReader
 from mvsplat.data.readers.single import SingleScene
-from mvsplat.data.readers.untrusted import is_file, is_folder
 from mvsplat.data.scene import SPLITS, Scene, SceneSource, Split
+from mvsplat.data.untrusted import is_file, is_folder
 
 Format = str
 """The name of a reader (chunks, transforms, colmap, ...), a reader's import path, or auto."""

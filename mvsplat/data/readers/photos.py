@@ -16,13 +16,14 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mvsplat.data.chunks.fields import DECODING_ERRORS, camera_problems
+from mvsplat.data.camera_checks import camera_problems
+from mvsplat.data.faults import DECODING_ERRORS
 from mvsplat.data.left_out import LeftOut, describe_left_out
+from mvsplat.data.picture_formats import FORMATS, why_unreadable
 from mvsplat.data.readers.finding import Found
 from mvsplat.data.readers.lens import Lens
-from mvsplat.data.readers.picture_formats import FORMATS, why_unreadable
-from mvsplat.data.readers.untrusted import in_natural_order, is_file
 from mvsplat.data.scene import Scene
+from mvsplat.data.untrusted import in_natural_order, is_file
 
 _ORIENTATION = 0x0112
 _log = logging.getLogger("mvsplat.data")

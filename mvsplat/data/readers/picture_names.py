@@ -11,7 +11,7 @@ from enum import IntEnum
 from functools import lru_cache
 from urllib.parse import unquote
 
-from mvsplat.data.readers.picture_formats import NAMED_SUFFIXES, SUFFIXES
+from mvsplat.data.picture_formats import NAMED_SUFFIXES, SUFFIXES
 
 # What a name without a suffix stands for (Blender's scripts write such names).
 UNSAID = (".png", ".jpg", ".jpeg")

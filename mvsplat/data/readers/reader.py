@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mvsplat.data.chunks.fields import check_cameras
+from mvsplat.data.camera_checks import check_cameras
 from mvsplat.data.scene import Scene, SceneSource, Split
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mvsplat.data.chunks.fields import camera_problems
+from mvsplat.data.camera_checks import camera_problems
 from mvsplat.data.left_out import MISSING, LeftOut
 from mvsplat.data.readers.clutter import entries
 from mvsplat.data.readers.finding import Found, find_pictures
@@ -23,8 +23,8 @@ from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
 from mvsplat.data.readers.photos import Photo, PhotoScene
 from mvsplat.data.readers.picture_search import TwoFit
-from mvsplat.data.readers.untrusted import is_folder, read_text
 from mvsplat.data.scene import Split
+from mvsplat.data.untrusted import is_folder, read_text
 
 # The published files' names; those are not opened to see what they are.
 _KEY = re.compile("[0-9a-f]{16}")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mvsplat.data.readers.photos import PhotoScene
-from mvsplat.data.readers.untrusted import is_folder
 from mvsplat.data.scene import SceneSource, Split
+from mvsplat.data.untrusted import is_folder
 
 
 class SingleScene(SceneSource):

@@ -21,8 +21,8 @@ from mvsplat.data.readers.photos import Photo, PhotoScene, picture_size
 from mvsplat.data.readers.picture_search import SMALLER
 from mvsplat.data.readers.single import SingleScene
 from mvsplat.data.readers.transforms_lens import frame_lens, frame_size
-from mvsplat.data.readers.untrusted import is_file, read_json
 from mvsplat.data.scene import Split
+from mvsplat.data.untrusted import is_file, read_json
 
 _SINGLE = "transforms.json"
 _PARTS = ("transforms_train.json", "transforms_val.json", "transforms_test.json")

@@ -7,8 +7,8 @@ import torch
 
 from mvsplat.data.evaluation_index.context_choice import NearestViews, WholeScene
 from mvsplat.data.evaluation_index.context_stretches import FrameGaps, OverlapTiers
-from mvsplat.data.evaluation_index.survey import Survey
-from mvsplat.data.loading.view_samplers import UnsuitableScene
+from mvsplat.data.evaluation_index.scene_overlap import SceneOverlap
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.geometry.overlap import frustum_points
 
 DEPTH = 2.0
@@ -21,7 +21,7 @@ def sideways(frames=60, step=0.05):
     extrinsics[:, 0, 3] = step * torch.arange(frames)
     intrinsics = torch.eye(3).repeat(frames, 1, 1)
     intrinsics[:, :2, 2] = 0.5
-    return Survey(
+    return SceneOverlap(
         frustum_points(extrinsics, intrinsics, DEPTH, DEPTH, grid=40, depths=1),
         extrinsics,
         intrinsics,
@@ -41,7 +41,7 @@ def runs(choice, scene=None, seed=0):
 def test_overlap_tiers(count):
     choice = OverlapTiers(context_views=count, runs=3)
     found = runs(choice)
-    assert choice.several
+    assert choice.has_several_runs
     limits = {"small": (0.05, 0.3), "medium": (0.3, 0.55), "large": (0.55, 0.8)}
     assert {run.tier for run in found} <= set(limits) and "large" in {run.tier for run in found}
     if count == 2:
@@ -63,7 +63,7 @@ def test_stretches_differ_from_run_to_run_and_from_seed_to_seed():
     assert len(found) == len(set(found)) == 100  # as many as are looked at
     assert len({first for first, _ in found}) > 25
     one = OverlapTiers(tiers={"large": (0.5, 1.0)})
-    assert not one.several and runs(one) == runs(one)
+    assert not one.has_several_runs and runs(one) == runs(one)
     assert len({tuple(runs(one, seed=seed)[0].context) for seed in range(20)}) > 15
 
 
@@ -136,7 +136,7 @@ def test_scenes_that_do_not_fit_the_tiers_say_what_they_are_like():
 def test_the_whole_scene(count):
     choice = WholeScene(context_views=count, targets=5)
     (run,) = runs(choice)
-    assert not choice.several and run.tier is None
+    assert not choice.has_several_runs and run.tier is None
     assert len({*run.context, *run.target}) == count + 5
     nearest = [min(abs(frame - view) for view in run.context) for frame in run.target]
     assert max(nearest) <= 16  # at least 0.6 of it is covered

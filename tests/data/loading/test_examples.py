@@ -12,13 +12,14 @@ from PIL import Image
 from tiny_scenes import encoded, make_entry, write_dataset
 
 from mvsplat.data.chunks.chunk_scenes import ChunkScene, ChunkScenes, encode_depth, write_chunks
-from mvsplat.data.loading.examples import ExampleSettings, SceneExamples, collate, field_of_view
+from mvsplat.data.evaluation_index.view_sampler import EvaluationViewSampler
+from mvsplat.data.faults import UnsuitableScene
+from mvsplat.data.loading.collation import collate
+from mvsplat.data.loading.examples import ExampleSettings, SceneExamples, field_of_view
 from mvsplat.data.loading.view_samplers import (
     AllViewSampler,
     BoundedViewSampler,
-    EvaluationViewSampler,
     MiddleViewSampler,
-    UnsuitableScene,
 )
 from mvsplat.data.scene import Scene, SceneSource
 

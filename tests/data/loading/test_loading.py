@@ -13,10 +13,20 @@ from processes import assert_all_end
 from tiny_scenes import make_entry, open_files, write_dataset
 
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.loading.examples import Examples, ExampleSettings, SceneExamples
-from mvsplat.data.loading.loaders import BatchLoader, LoaderSettings, Maker, SkipReport
-from mvsplat.data.loading.streams import Endless, Fixed, InOrder, Once, Request, Share, Shuffled
-from mvsplat.data.loading.view_samplers import BoundedViewSampler, UnsuitableScene
+from mvsplat.data.loading.loaders import BatchLoader, ExampleBatches, LoaderSettings
+from mvsplat.data.loading.skips import SkipReport
+from mvsplat.data.loading.streams import (
+    EndlessPlan,
+    ExactlyOncePlan,
+    FixedPlan,
+    InOrder,
+    RankShare,
+    SampleRequest,
+    ShuffledOrder,
+)
+from mvsplat.data.loading.view_samplers import BoundedViewSampler
 from mvsplat.types import Batch, Views
 
 VIEWS = BoundedViewSampler(2, 2, min_gap=2, max_gap=6, warm_up_steps=0)
@@ -27,10 +37,10 @@ def scene_examples(source):
 
 
 def loader(examples, plan, workers=0, replace=True, order=None, **options):
-    order = order or Shuffled(examples.groups(), 2, 0)
+    order = order or ShuffledOrder(examples.groups(), 2, 0)
     settings = LoaderSettings(1, workers, persistent_workers=options.pop("persistent", False))
-    return BatchLoader(plan, Maker(examples, order, 0, replace), settings, SkipReport("train"),
-                       **options)  # fmt: skip
+    batches = ExampleBatches(examples, order, 0, replace)
+    return BatchLoader(plan, batches, settings, SkipReport("train"), **options)
 
 
 class Numbered(Examples):
@@ -57,7 +67,7 @@ def scenes(batches):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_batches_do_not_depend_on_workers(root, workers):
-    plan = Endless(Share(3))
+    plan = EndlessPlan(RankShare(3))
     alone = list(islice(loader(scene_examples(ChunkScenes(str(root))), plan), 6))
     parallel = loader(scene_examples(ChunkScenes(str(root))), plan, workers)
     together = list(islice(parallel, 6))
@@ -70,10 +80,12 @@ def test_batches_do_not_depend_on_workers(root, workers):
 
 
 def test_workers_may_be_spawned(root):
-    plan = Once(Share(2), 3)
+    plan = ExactlyOncePlan(RankShare(2), 3)
     examples = scene_examples(ChunkScenes(str(root)))
     settings = LoaderSettings(num_workers=1, multiprocessing_context="spawn")
-    made = BatchLoader(plan, Maker(examples, InOrder(3), 0, False), settings, SkipReport("test"))
+    made = BatchLoader(
+        plan, ExampleBatches(examples, InOrder(3), 0, False), settings, SkipReport("test")
+    )
     assert scenes(made) == ["a00", "a01", "a02"]
     made.close()
 
@@ -81,7 +93,7 @@ def test_workers_may_be_spawned(root):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_skipped_scenes_are_replaced_and_counted(workers):
     examples = Numbered(10, unsuitable=[2, 3, 7])
-    made = loader(examples, Fixed(Share(2), 10), workers, order=InOrder(10))
+    made = loader(examples, FixedPlan(RankShare(2), 10), workers, order=InOrder(10))
     assert scenes(made) == ["0", "1", "4", "4", "4", "5", "6", "8", "8", "9"]
     # 2 meets 2 and 3; 3 meets 3; 7 meets 7.
     assert made.report.counts == {"remainder 0": 1, "remainder 1": 3}
@@ -90,7 +102,9 @@ def test_skipped_scenes_are_replaced_and_counted(workers):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_without_replacement_every_scene_comes_once_or_is_counted(workers):
     examples = Numbered(10, unsuitable=[2, 3, 7, 9])
-    made = loader(examples, Once(Share(2), 10), workers, replace=False, order=InOrder(10))
+    made = loader(
+        examples, ExactlyOncePlan(RankShare(2), 10), workers, replace=False, order=InOrder(10)
+    )
     assert [batch.scene for batch in made] == [["0", "1"], ["4", "5"], ["6"], ["8"]]
     assert made.report.counts == {"remainder 0": 1, "remainder 1": 3}
     assert len(made) == 5
@@ -104,8 +118,10 @@ def test_no_usable_scene_is_an_error_with_the_reasons(workers):
         r".*\nsample (\d): broken \1\nsample (\d): broken \2"
     )
     with pytest.raises(ValueError, match=message):
-        next(iter(loader(examples, Endless(Share(2)), workers)))
-    once = loader(examples, Once(Share(2), 5), workers, replace=False, require_some=True)
+        next(iter(loader(examples, EndlessPlan(RankShare(2)), workers)))
+    once = loader(
+        examples, ExactlyOncePlan(RankShare(2), 5), workers, replace=False, require_some=True
+    )
     with pytest.raises(
         ValueError,
         match=r"in 5 tries: 3 remainder 0 \(sample .*\), 2 remainder 1 \(sample \d, sample \d\)",
@@ -116,7 +132,7 @@ def test_no_usable_scene_is_an_error_with_the_reasons(workers):
 def test_the_search_for_a_usable_scene_is_bounded():
     examples = Numbered(3000, unsuitable=range(3000))
     with pytest.raises(ValueError, match="no usable scene in 1000 tries"):
-        next(iter(loader(examples, Endless(Share(1)), order=InOrder(3000))))
+        next(iter(loader(examples, EndlessPlan(RankShare(1)), order=InOrder(3000))))
 
 
 def test_a_scene_is_tried_again_with_other_views():
@@ -126,7 +142,7 @@ def test_a_scene_is_tried_again_with_other_views():
                 raise UnsuitableScene("views too close together")
             return super().sample(index, step, generator)
 
-    made = loader(Moody(1), Fixed(Share(1), 30))
+    made = loader(Moody(1), FixedPlan(RankShare(1), 30))
     assert scenes(made) == ["0"] * 30
     assert 10 < made.report.counts["views too close together"] < 60
 
@@ -134,7 +150,7 @@ def test_a_scene_is_tried_again_with_other_views():
 def test_real_scenes_that_are_too_short_are_counted(tmp_path):
     entries = [make_entry(f"s{n}", frames=2 if n % 3 == 0 else 7) for n in range(9)]
     write_chunks(tmp_path / "train", entries)
-    made = loader(scene_examples(ChunkScenes(str(tmp_path))), Fixed(Share(1), 9))
+    made = loader(scene_examples(ChunkScenes(str(tmp_path))), FixedPlan(RankShare(1), 9))
     found = scenes(made)
     assert len(found) == 9 and set(found) == {f"s{n}" for n in range(9) if n % 3}
     assert made.report.counts["too few frames for the gap between context views"] >= 3
@@ -143,7 +159,9 @@ def test_real_scenes_that_are_too_short_are_counted(tmp_path):
 def test_reasons_are_said_once_and_summed_up(caplog):
     examples = Numbered(400, unsuitable=range(1, 400, 2))
     with caplog.at_level(logging.WARNING, "mvsplat.data"):
-        made = loader(examples, Once(Share(1), 400), replace=False, order=InOrder(400))
+        made = loader(
+            examples, ExactlyOncePlan(RankShare(1), 400), replace=False, order=InOrder(400)
+        )
         assert len(list(made)) == 200
         made.report.summarize()
     messages = [record.getMessage() for record in caplog.records]
@@ -158,7 +176,7 @@ def test_reasons_are_said_once_and_summed_up(caplog):
 @pytest.mark.parametrize("persistent", [False, True])
 def test_a_fixed_loader_gives_the_same_again_and_again(root, persistent):
     made = loader(
-        scene_examples(ChunkScenes(str(root))), Fixed(Share(2), 5), 2, persistent=persistent
+        scene_examples(ChunkScenes(str(root))), FixedPlan(RankShare(2), 5), 2, persistent=persistent
     )
     first, second = list(made), list(made)
     next(iter(made))  # one that is broken off
@@ -175,7 +193,7 @@ def test_a_fixed_loader_gives_the_same_again_and_again(root, persistent):
 def test_damage_in_training_is_skipped_with_its_cause(tmp_path, caplog):
     root = write_dataset(tmp_path, 4, 1)
     (root / "train/000001.torch").write_bytes(b"nonsense")
-    made = loader(scene_examples(ChunkScenes(str(root))), Fixed(Share(1), 4))
+    made = loader(scene_examples(ChunkScenes(str(root))), FixedPlan(RankShare(1), 4))
     with caplog.at_level(logging.WARNING, "mvsplat.data"):
         assert set(scenes(made)) <= {"a00", "a01", "a02"}
     assert made.report.counts == {"damaged": 1}
@@ -187,11 +205,13 @@ def test_a_workers_memory_stays_flat(tmp_path):
     write_chunks(tmp_path / "train", (make_entry(f"s{n}") for n in range(40)), chunk_bytes=4000)
     source = ChunkScenes(str(tmp_path), open_chunks=4)
     examples = scene_examples(source)
-    maker = Maker(examples, Shuffled(examples.groups(), 4, 0), 0, replace_skipped=True)
+    batches = ExampleBatches(
+        examples, ShuffledOrder(examples.groups(), 4, 0), 0, replace_skipped=True
+    )
     used = []
     tracemalloc.start()
     for position in range(250):
-        maker[[Request(position, position)]]
+        batches[[SampleRequest(position, position)]]
         if position % 50 == 49:
             gc.collect()
             used.append(tracemalloc.get_traced_memory()[0])
@@ -215,7 +235,7 @@ def test_workers_end_with_a_parent_that_is_killed(root):
 
 def load_and_tell(root, pipe):
     """Start loading, say which processes do it, and take no more."""
-    made = loader(scene_examples(ChunkScenes(root)), Endless(Share(64)), 2)
+    made = loader(scene_examples(ChunkScenes(root)), EndlessPlan(RankShare(64)), 2)
     next(iter(made))
     pipe.send([process.pid for process in multiprocessing.active_children()])
     time.sleep(60)
@@ -223,7 +243,7 @@ def load_and_tell(root, pipe):
 
 def test_endless_loaders_have_no_length():
     with pytest.raises(TypeError):
-        len(loader(Numbered(3), Endless(Share(1))))
+        len(loader(Numbered(3), EndlessPlan(RankShare(1))))
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvsplat.data.loading.streams import (
-    Endless,
-    Fixed,
+    EndlessPlan,
+    ExactlyOncePlan,
+    FixedPlan,
     InOrder,
-    Once,
-    Share,
-    Shuffled,
-    Start,
+    RankShare,
+    ShuffledOrder,
+    StreamStart,
+    combined_seed,
     make_generator,
-    mix,
 )
 
 worlds = st.integers(1, 5)
@@ -30,7 +30,7 @@ def positions(batches):
 def test_training_is_split_without_overlap_or_gap(world, size, start):
     taken = []
     for rank in range(world):
-        plan = Endless(Share(size, rank, world), start=lambda: Start(start))
+        plan = EndlessPlan(RankShare(size, rank, world), start=lambda: StreamStart(start))
         taken += positions(islice(plan, 7))
     assert sorted(taken) == list(range(start, start + 7 * size * world))
 
@@ -38,17 +38,17 @@ def test_training_is_split_without_overlap_or_gap(world, size, start):
 @given(worlds, batch_sizes, st.integers(1, 4), st.integers(0, 30))
 def test_training_goes_on_where_it_was(world, size, accumulate, done):
     for rank in range(world):
-        share = Share(size, rank, world)
-        whole = list(islice(Endless(share, accumulate), done + 9))
-        start = Start(done * size * world, done // accumulate, done % accumulate)
-        assert list(islice(Endless(share, accumulate, lambda: start), 9)) == whole[done:]
+        share = RankShare(size, rank, world)
+        whole = list(islice(EndlessPlan(share, accumulate), done + 9))
+        start = StreamStart(done * size * world, done // accumulate, done % accumulate)
+        assert list(islice(EndlessPlan(share, accumulate, lambda: start), 9)) == whole[done:]
 
 
 def test_steps_follow_the_optimizer():
-    steps = [batch[0].step for batch in islice(Endless(Share(3, 1, 2), 4), 10)]
+    steps = [batch[0].step for batch in islice(EndlessPlan(RankShare(3, 1, 2), 4), 10)]
     assert steps == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
     # Position // (batch size x ranks x accumulation), as long as nothing changes.
-    for batch in islice(Endless(Share(3, 1, 2), 4), 10):
+    for batch in islice(EndlessPlan(RankShare(3, 1, 2), 4), 10):
         assert all(request.step == request.position // (3 * 2 * 4) for request in batch)
 
 
@@ -56,7 +56,7 @@ def test_steps_follow_the_optimizer():
 def test_testing_takes_everything_exactly_once(world, size, count):
     taken, lengths = [], []
     for rank in range(world):
-        plan = Once(Share(size, rank, world), count)
+        plan = ExactlyOncePlan(RankShare(size, rank, world), count)
         batches = list(plan)
         # Among several ranks none claims to have nothing: it would leave before the others meet.
         assert len(plan) == max(len(batches), 1 if world > 1 else 0)
@@ -69,7 +69,7 @@ def test_testing_takes_everything_exactly_once(world, size, count):
 
 @given(worlds, batch_sizes, st.integers(1, 40))
 def test_validation_has_equally_many_batches_on_every_rank(world, size, count):
-    plans = [Fixed(Share(size, rank, world), count) for rank in range(world)]
+    plans = [FixedPlan(RankShare(size, rank, world), count) for rank in range(world)]
     assert len({len(plan) for plan in plans}) == 1
     taken = positions(batch for plan in plans for batch in plan)
     assert len(set(taken)) == len(taken) and set(range(count)) <= set(taken)
@@ -81,7 +81,7 @@ def test_validation_has_equally_many_batches_on_every_rank(world, size, count):
 
 def test_validation_can_move_on():
     start = iter([0, 10])
-    plan = Fixed(Share(2), 4, lambda: next(start))
+    plan = FixedPlan(RankShare(2), 4, lambda: next(start))
     assert positions(plan) == [0, 1, 2, 3] and positions(plan) == [10, 11, 12, 13]
 
 
@@ -92,19 +92,19 @@ def test_every_epoch_is_another_permutation(sizes, window, seed):
     for size in sizes:
         groups.append(list(range(count, count + size)))
         count += size
-    order = Shuffled(groups, window, seed)
+    order = ShuffledOrder(groups, window, seed)
     epochs = [[order.at(epoch * count + place) for place in range(count)] for epoch in range(3)]
     assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
     if count > 12:
         assert len({tuple(epoch) for epoch in epochs}) == 3
-    again = Shuffled(groups, window, seed)
+    again = ShuffledOrder(groups, window, seed)
     assert [again.at(2 * count + place) for place in range(count)] == epochs[2]
     assert [order.at(place, 1) for place in range(count)] == epochs[0][1:] + epochs[0][:1]
 
 
 def test_only_a_window_of_groups_is_open_at_a_time():
     groups = [list(range(10 * number, 10 * number + 10)) for number in range(20)]
-    order = Shuffled(groups, 4, 0)
+    order = ShuffledOrder(groups, 4, 0)
     for window in range(5):
         opened = {order.at(40 * window + place) // 10 for place in range(40)}
         assert len(opened) == 4
@@ -113,13 +113,13 @@ def test_only_a_window_of_groups_is_open_at_a_time():
 
 
 def test_orders_depend_on_the_seed():
-    orders = [Shuffled([list(range(50))], 1, seed) for seed in (0, 1)]
+    orders = [ShuffledOrder([list(range(50))], 1, seed) for seed in (0, 1)]
     assert orders[0].at(0) != orders[1].at(0) or orders[0].at(1) != orders[1].at(1)
     assert [InOrder(3).at(position) for position in range(5)] == [0, 1, 2, 0, 1]
 
 
 def test_seeds_are_told_apart():
-    seeds = [mix(*numbers) for numbers in [(0,), (1,), (0, 1), (1, 0), (0, 0), (0, 1, 0)]]
+    seeds = [combined_seed(*numbers) for numbers in [(0,), (1,), (0, 1), (1, 0), (0, 0), (0, 1, 0)]]
     assert len(set(seeds)) == len(seeds)
     draws = Counter(int(make_generator(0, n).initial_seed() % 10) for n in range(1000))
     assert min(draws.values()) > 60

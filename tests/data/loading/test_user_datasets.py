@@ -9,10 +9,10 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from mvsplat.data.data_module import SceneDataModule
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.loading.loaders import LoaderSettings
-from mvsplat.data.loading.streams import Request
-from mvsplat.data.loading.user_datasets import IterableMaker, MapExamples
-from mvsplat.data.loading.view_samplers import UnsuitableScene
+from mvsplat.data.loading.streams import SampleRequest
+from mvsplat.data.loading.user_datasets import IterableBatches, MapExamples
 from mvsplat.types import Batch, Views
 
 
@@ -76,18 +76,18 @@ def test_training_is_endless_shuffled_and_repeatable(kind, workers):
         assert torch.equal(one.context.image, two.context.image)
 
 
-def made_from(maker, positions):
-    """The scenes that a maker gives for requests of one sample each."""
-    return [maker[[Request(position, 0)]].batch.scene[0] for position in positions]
+def made_from(batches, positions):
+    """The scenes of batches requested with positions of one sample each."""
+    return [batches[[SampleRequest(position, 0)]].batch.scene[0] for position in positions]
 
 
 def test_an_iterable_epoch_has_every_sample_once_and_epochs_differ():
-    maker = IterableMaker(Streamed(100), seed=0, shuffle=True, repeat=True)
-    stream = made_from(maker, range(200))
+    batches = IterableBatches(Streamed(100), seed=0, shuffle=True, repeat=True)
+    stream = made_from(batches, range(200))
     assert sorted(stream[:100]) == sorted(stream[100:]) == sorted(map(str, range(100)))
     assert stream[:100] != stream[100:]
     # Fewer samples than are shuffled at a time.
-    few = IterableMaker(Streamed(7), seed=0, shuffle=True, repeat=True)
+    few = IterableBatches(Streamed(7), seed=0, shuffle=True, repeat=True)
     assert sorted(made_from(few, range(7))) == sorted(map(str, range(7)))
 
 
@@ -101,8 +101,8 @@ def test_a_resumed_iterable_leaves_out_the_passes_between():
                 yield item
 
     def positions(*numbers):
-        maker = IterableMaker(Counting(100), seed=0, shuffle=True, repeat=True)
-        return made_from(maker, numbers), maker.dataset.given
+        batches = IterableBatches(Counting(100), seed=0, shuffle=True, repeat=True)
+        return made_from(batches, numbers), batches.dataset.given
 
     whole, given = positions(*range(1000))
     assert given <= 1000 + 33  # the buffer

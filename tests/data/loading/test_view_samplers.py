@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 
+from mvsplat.data.evaluation_index.view_sampler import EvaluationViewSampler
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.loading.streams import make_generator
 from mvsplat.data.loading.view_samplers import (
     AllViewSampler,
     ArbitraryViewSampler,
     BoundedViewSampler,
-    EvaluationViewSampler,
     MiddleViewSampler,
-    UnsuitableScene,
 )
 from mvsplat.data.scene import Scene
 

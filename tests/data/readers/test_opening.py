@@ -19,9 +19,9 @@ from tiny_scenes import make_entry
 from mvsplat.data import AnyScenes, ChunkScenes, MiddleViewSampler, open_scenes, write_chunks
 from mvsplat.data.chunks import chunk_scenes as chunks
 from mvsplat.data.loading.examples import ExampleSettings, SceneExamples
-from mvsplat.data.loading.streams import Shuffled
+from mvsplat.data.loading.streams import ShuffledOrder
 from mvsplat.data.readers.opening import GatheredScenes, scenes_for
-from mvsplat.data.readers.untrusted import in_natural_order
+from mvsplat.data.untrusted import in_natural_order
 
 POSES = [pose(seed) for seed in range(2)]
 
@@ -108,7 +108,7 @@ def stream(source, monkeypatch, split="train"):
         chunks.ChunkScenes, "keys", lambda self, split: asked.append(self) or keys(self, split)
     )
     made = SceneExamples(source, split, MiddleViewSampler(2, 1), ExampleSettings((8, 8)))
-    order = Shuffled(made.groups(), 4, seed=0)
+    order = ShuffledOrder(made.groups(), 4, seed=0)
     names = []
     for position in range(len(made)):
         index = order.at(position)

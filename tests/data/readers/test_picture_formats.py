@@ -9,7 +9,7 @@ from tiny_scenes import encoded, make_entry
 from mvsplat.data import open_scenes
 from mvsplat.data.chunks.chunk_scenes import ChunkScene
 from mvsplat.data.chunks.scene_conversion import ConversionSettings, convert_scene
-from mvsplat.data.readers.picture_formats import FORMATS, SUFFIXES
+from mvsplat.data.picture_formats import FORMATS, SUFFIXES
 from mvsplat.reconstruction.pictures import load_photo
 
 SUFFIX = {

@@ -24,8 +24,8 @@ from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
 from mvsplat.data.readers.photos import PhotoScene
 from mvsplat.data.readers.reader import Reader
-from mvsplat.data.readers.untrusted import is_file, is_folder
 from mvsplat.data.scene import SceneSource, Split
+from mvsplat.data.untrusted import is_file, is_folder
 
 _NAME = "frame_annotations.jgz"
 _LARGEST = 2 << 30

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvsplat.data.chunks.fields import check_cameras
+from mvsplat.data.camera_checks import check_cameras
 from mvsplat.data.left_out import MISSING, LeftOut
+from mvsplat.data.picture_formats import SUFFIXES
 from mvsplat.data.readers.clutter import entries
 from mvsplat.data.readers.colmap_model import ColmapImage
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.photos import Photo, PhotoScene
-from mvsplat.data.readers.picture_formats import SUFFIXES
-from mvsplat.data.readers.untrusted import in_natural_order
+from mvsplat.data.untrusted import in_natural_order
 
 Pose = Float[Tensor, "4 4"]
 

@@ -26,8 +26,8 @@ from mvsplat.data.readers.colmap import ColmapScenes
 from mvsplat.data.readers.colmap_model import ColmapModel
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.reader import Reader
-from mvsplat.data.readers.untrusted import is_file, is_folder
 from mvsplat.data.scene import Scene
+from mvsplat.data.untrusted import is_file, is_folder
 
 _MODELS = ("sparse/0", "sparse")
 _FOLDERS = ("images", "images_2", "images_4", "images_8")

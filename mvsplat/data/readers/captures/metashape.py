@@ -20,8 +20,8 @@ from mvsplat.data.readers.clutter import entries
 from mvsplat.data.readers.distortion import Brown, Distortion, Fisheye
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.reader import Reader
-from mvsplat.data.readers.untrusted import is_file, is_folder, read_text
 from mvsplat.data.scene import Scene
+from mvsplat.data.untrusted import is_file, is_folder, read_text
 
 _WAY_OUT = "export the cameras as COLMAP instead (File > Export > Export Cameras > COLMAP)"
 _FOLDERS = (".", "images", "photos", "Images", "Photos")

@@ -28,8 +28,8 @@ from mvsplat.data.readers.clutter import entries
 from mvsplat.data.readers.distortion import Brown
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.reader import Reader
-from mvsplat.data.readers.untrusted import is_file, is_folder, read_json
 from mvsplat.data.scene import Scene
+from mvsplat.data.untrusted import is_file, is_folder, read_json
 
 
 class NerfiesReader(Reader):

@@ -21,8 +21,8 @@ from mvsplat.data.readers.clutter import entries
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.photos import picture_size
 from mvsplat.data.readers.reader import Reader
-from mvsplat.data.readers.untrusted import is_file, is_folder, read_text
 from mvsplat.data.scene import Scene
+from mvsplat.data.untrusted import is_file, is_folder, read_text
 
 _PICTURES = ("rgb", "color", "images")
 _SHARED = ("intrinsics.txt", "intrinsic.txt", "intrinsic/intrinsic_color.txt")

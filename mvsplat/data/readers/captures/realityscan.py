@@ -26,8 +26,8 @@ from mvsplat.data.readers.distortion import Brown
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.photos import picture_size
 from mvsplat.data.readers.reader import Reader
-from mvsplat.data.readers.untrusted import read_text
 from mvsplat.data.scene import Scene
+from mvsplat.data.untrusted import read_text
 
 _NAMESPACE = "{http://www.capturingreality.com/ns/xcr/1.1#}"
 _WAY_OUT = "export the registration as COLMAP instead"

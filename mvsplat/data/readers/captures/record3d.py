@@ -23,8 +23,8 @@ from mvsplat.data.readers.captures.frames import (
 )
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.reader import Reader
-from mvsplat.data.readers.untrusted import is_file, is_folder, read_json
 from mvsplat.data.scene import Scene
+from mvsplat.data.untrusted import is_file, is_folder, read_json
 from mvsplat.geometry.rotations import quaternion_to_matrix
 
 _PICTURES = ("rgb", "rgbd")

@@ -24,8 +24,8 @@ from mvsplat.data.readers.colmap_model import ColmapModel
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.photos import PhotoScene
 from mvsplat.data.readers.reader import Reader
-from mvsplat.data.readers.untrusted import is_file, is_folder, read_json
 from mvsplat.data.scene import Scene
+from mvsplat.data.untrusted import is_file, is_folder, read_json
 
 _PICTURES = {"dslr": ("resized_images", "original_images"), "iphone": ("rgb",)}
 

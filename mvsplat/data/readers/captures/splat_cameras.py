@@ -13,8 +13,8 @@ from mvsplat.data.readers.captures.frames import Frames, Pose, number, numbers, 
 from mvsplat.data.readers.finding import find_file
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.reader import Reader
-from mvsplat.data.readers.untrusted import is_file, read_json
 from mvsplat.data.scene import Scene
+from mvsplat.data.untrusted import is_file, read_json
 
 _NAME = "cameras.json"
 

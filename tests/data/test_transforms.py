@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from noise import noise
 from PIL import Image
 
-from mvsplat.data.loading.transforms import (
+from mvsplat.data.transforms import (
     cover,
     crop_depth,
     crop_image,

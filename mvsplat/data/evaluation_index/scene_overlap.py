@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from mvsplat.data.bounds import find_bounds
-from mvsplat.data.loading.transforms import Shape, crop_depth, crop_intrinsics
-from mvsplat.data.loading.view_samplers import UnsuitableScene
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.scene import Scene
+from mvsplat.data.transforms import Shape, crop_depth, crop_intrinsics
 from mvsplat.geometry.overlap import (
     SamplePoints,
     ViewPairs,
@@ -29,13 +29,14 @@ from mvsplat.geometry.overlap import (
 
 Evidence = Literal["auto", "depth", "points", "bounds"]
 
+# 12 x 12 x 4 points of a view's frustum tell a share to 2 %, the standard error of as many draws.
 _GRID, _DEPTHS = 12, 4
 _DEPTH_SIDE = 128  # exact depth is looked at in maps of at most this size
 _ASPECT_STEPS = 100  # frames whose aspect ratios differ by less than 1 / this have the same size
 
 
 @dataclass(frozen=True)
-class SurveySettings:
+class OverlapSettings:
     """How overlap is measured.
 
     Args:
@@ -63,7 +64,7 @@ class SurveySettings:
 
 
 @dataclass(frozen=True)
-class Survey:
+class SceneOverlap:
     """The views of a scene: cameras (of the cropped frames) and what they show.
 
     Args:
@@ -87,10 +88,12 @@ class Survey:
         """Overlap, angle and baseline of every two views."""
         return compare_views(self.shown, self.extrinsics, self.intrinsics, self.depth)
 
-    def subset(self, views: Int[Tensor, " v"]) -> "Survey":
+    def subset(self, views: Int[Tensor, " v"]) -> "SceneOverlap":
         """Some of the views."""
         depth = None if self.depth is None else self.depth[views]
-        return Survey(self.shown[views], self.extrinsics[views], self.intrinsics[views], depth)
+        return SceneOverlap(
+            self.shown[views], self.extrinsics[views], self.intrinsics[views], depth
+        )
 
     def overlap(self, views: Int[Tensor, "*batch v"]) -> Float[Tensor, "*batch"]:
         """How much sets of views show of the same: the weakest link that connects them all."""
@@ -119,7 +122,7 @@ class Survey:
         return (both / total).view(size, size)
 
 
-def survey(scene: Scene, settings: SurveySettings) -> Survey:
+def measure_overlap(scene: Scene, settings: OverlapSettings) -> SceneOverlap:
     """Look at a scene's cameras, and at its depth, points or bounds.
 
     Raises:
@@ -130,7 +133,7 @@ def survey(scene: Scene, settings: SurveySettings) -> Survey:
     if settings.evidence in ("auto", "depth") and scene.depth(0) is not None:
         depth = _depths(scene, settings.image_shape)
         shown = surface_points(depth, scene.extrinsics, intrinsics)
-        return Survey(shown, scene.extrinsics, intrinsics, depth)
+        return SceneOverlap(shown, scene.extrinsics, intrinsics, depth)
     has_points = scene.points is not None and len(scene.points) > 0
     if settings.evidence == "depth" or (settings.evidence == "points" and not has_points):
         raise UnsuitableScene(f"has no {settings.evidence} to tell the overlap by")
@@ -140,7 +143,7 @@ def survey(scene: Scene, settings: SurveySettings) -> Survey:
         bounds = find_bounds(scene, settings.near, settings.far)
         size = {"grid": _GRID, "depths": _DEPTHS}
         shown = frustum_points(scene.extrinsics, intrinsics, bounds.near, bounds.far, **size)
-    return Survey(shown, scene.extrinsics, intrinsics)
+    return SceneOverlap(shown, scene.extrinsics, intrinsics)
 
 
 def frame_size(scene: Scene, index: int) -> Shape:

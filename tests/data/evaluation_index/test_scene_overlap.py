@@ -9,14 +9,14 @@ import wall
 from PIL import Image
 
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes
-from mvsplat.data.evaluation_index.survey import SurveySettings, frame_size, survey
+from mvsplat.data.evaluation_index.scene_overlap import OverlapSettings, frame_size, measure_overlap
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.generated.generated_scenes import GeneratedScenes
-from mvsplat.data.loading.transforms import crop_intrinsics
-from mvsplat.data.loading.view_samplers import UnsuitableScene
 from mvsplat.data.scene import Scene
+from mvsplat.data.transforms import crop_intrinsics
 from mvsplat.geometry.overlap import compare_views, frustum_points
 
-WHOLE = SurveySettings(image_shape=None)
+WHOLE = OverlapSettings(image_shape=None)
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def true_covisibility(scene, i, j):
 def test_exact_depth_gives_the_true_covisibility(rooms):
     errors, hidden = [], []
     for scene in rooms:
-        pairs = survey(scene, WHOLE).pairs
-        through = survey(scene, SurveySettings(image_shape=None, evidence="bounds")).pairs
+        pairs = measure_overlap(scene, WHOLE).pairs
+        through = measure_overlap(scene, OverlapSettings(image_shape=None, evidence="bounds")).pairs
         for i in range(4):
             for j in range(4):
                 truth = true_covisibility(scene, i, j)
@@ -59,7 +59,7 @@ def test_exact_depth_gives_the_true_covisibility(rooms):
 
 
 def test_coverage_is_the_union(rooms):
-    seen = survey(rooms[0], WHOLE)
+    seen = measure_overlap(rooms[0], WHOLE)
     views = torch.tensor([0, 3])
     both = seen.coverage(torch.arange(4), by=views)
     single = torch.stack([seen.pairs.overlap[:, view] for view in (0, 3)])
@@ -69,7 +69,7 @@ def test_coverage_is_the_union(rooms):
 
 
 def test_the_map_of_what_others_show(rooms):
-    seen = survey(rooms[0], WHOLE)
+    seen = measure_overlap(rooms[0], WHOLE)
     others = torch.tensor([3])
     parts = seen.seen_map(0, others, size=8)
     assert parts.shape == (8, 8) and 0 <= parts.min() and parts.max() <= 1
@@ -107,7 +107,7 @@ class Photos(Scene):
 def test_views_are_those_of_the_crop():
     # Six landscape and two portrait photos: one of each is decoded, for its size.
     scene = Photos([(360, 640)] * 3 + [(640, 360)] * 2 + [(360, 640)] * 3)
-    seen = survey(scene, SurveySettings(near=2.0, far=4.0, image_shape=(256, 256)))
+    seen = measure_overlap(scene, OverlapSettings(near=2.0, far=4.0, image_shape=(256, 256)))
     assert sorted(scene.asked) == [0, 3]
     for frame, size in enumerate(scene.sizes):
         cropped = crop_intrinsics(scene.intrinsics[frame], size, (256, 256))
@@ -118,7 +118,7 @@ def test_views_are_those_of_the_crop():
         seen.intrinsics,
     )
     torch.testing.assert_close(seen.pairs.overlap, truth.overlap)
-    whole = survey(scene, SurveySettings(near=2.0, far=4.0, image_shape=None))
+    whole = measure_overlap(scene, OverlapSettings(near=2.0, far=4.0, image_shape=None))
     assert whole.pairs.mutual[0, 2] > seen.pairs.mutual[0, 2]
 
 
@@ -132,14 +132,14 @@ def test_the_best_evidence_there_is():
     size = [(100, 100)] * 3
     points = torch.rand(50, 3) + torch.tensor([-0.5, -0.5, 12.0])
     with_points, without = Photos(size, points), Photos(size)
-    assert survey(with_points, WHOLE).shown.weight.shape[1] == 50
+    assert measure_overlap(with_points, WHOLE).shown.weight.shape[1] == 50
     # Bounds are estimated from the cameras where nothing else is known.
-    assert survey(without, WHOLE).shown.weight.shape[1] == 12 * 12 * 4
+    assert measure_overlap(without, WHOLE).shown.weight.shape[1] == 12 * 12 * 4
     for evidence in ("points", "depth"):
         with pytest.raises(UnsuitableScene, match=f"has no {evidence}"):
-            survey(without, SurveySettings(evidence=evidence))
-    bounds = SurveySettings(evidence="bounds", image_shape=None, near=10.0, far=10.0001)
-    depths = survey(with_points, bounds).shown.position[0, :, 2]
+            measure_overlap(without, OverlapSettings(evidence=evidence))
+    bounds = OverlapSettings(evidence="bounds", image_shape=None, near=10.0, far=10.0001)
+    depths = measure_overlap(with_points, bounds).shown.position[0, :, 2]
     assert depths.min() > 9.99 and depths.max() < 10.01
 
 
@@ -154,12 +154,12 @@ def test_the_best_evidence_there_is():
 )
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        SurveySettings(**settings)
+        OverlapSettings(**settings)
 
 
 def test_overlap_and_coverage_of_a_wall(tmp_path):
     scene = ChunkScenes(str(wall.write_chunk(tmp_path, 14, (160, 90)))).scene("test", "wall")
-    seen = survey(scene, SurveySettings(near=0.99 * wall.DEPTH, far=1.01 * wall.DEPTH))
+    seen = measure_overlap(scene, OverlapSettings(near=0.99 * wall.DEPTH, far=1.01 * wall.DEPTH))
     # The square crop is 90 pixels wide.
     for gap in range(12):
         assert seen.pairs.mutual[2, 2 + gap] == pytest.approx(wall.overlap(gap, 90), abs=0.05)
