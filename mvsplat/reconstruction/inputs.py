@@ -20,7 +20,7 @@ from mvsplat.data.readers.opening import (
     keys_or_none,
     open_scenes,
 )
-from mvsplat.data.scene import Scene, Split
+from mvsplat.data.scene import Scene, SceneSource, Split
 from mvsplat.data.transforms import Shape
 from mvsplat.reconstruction import collecting, pictures, video
 from mvsplat.reconstruction.cameras.structure_from_motion import CameraEstimate, estimate_cameras
@@ -160,18 +160,13 @@ def _from_data(path: Path, wanted: str | None, format: Format) -> SceneInput:
     keys = [(split, key) for split in _SPLITS for key in keys_or_none(source, split)]
     if not keys:
         raise ValueError(f"{path} holds no scenes")
-    notes = []
-    if wanted is None:
-        split, key = keys[0]
-        if len(keys) > 1:
-            notes.append(f"{path} holds {len(keys)} scenes; this is {key} (--scene chooses)")
-    else:
-        found = [(split, key) for split, key in keys if key == wanted]
-        if not found:
+    if wanted is not None:
+        chosen = [(split, key) for split, key in keys if key == wanted]
+        if not chosen:
             known = ", ".join(key for _, key in keys[:5])
             raise ValueError(f"{path} has no scene {wanted!r}; it has {known}, {len(keys)} in all")
-        split, key = found[0]
-    result = _with_cameras(source.scene(split, key), f"{path.name}, with cameras")
+        keys = chosen[:1]
+    result, notes = _first_usable(source, keys, path)
     if isinstance(source, GatheredScenes) and (beside := len(photo_paths(path))):
         notes.append(
             f"{path} holds {beside} photos, too, which are not looked at (--format {PHOTOS} takes "
@@ -179,6 +174,27 @@ def _from_data(path: Path, wanted: str | None, format: Format) -> SceneInput:
         )
     result.notes += notes
     return result
+
+
+def _first_usable(
+    source: SceneSource, keys: list[tuple[Split, str]], path: Path
+) -> tuple[SceneInput, list[str]]:
+    """The first of some scenes that can be used, and what is to be said of the choice."""
+    problems: list[Exception] = []
+    for split, key in keys:
+        try:
+            found = _with_cameras(source.scene(split, key), f"{path.name}, with cameras")
+        except (ValueError, OSError) as error:
+            problems.append(error)
+            continue
+        notes = [f"left out: {problem}" for problem in problems]
+        if len(keys) > 1:
+            notes.append(f"{path} holds {len(keys)} scenes; this is {key} (--scene chooses)")
+        return found, notes
+    if len(problems) == 1:
+        raise problems[0]
+    lines = [f"  {problem}" for problem in problems[:_NAMED]]
+    raise ValueError("\n".join([f"{path}: none of its {len(keys)} scenes can be used", *lines]))
 
 
 def _with_cameras(scene: Scene, kind: str) -> SceneInput:

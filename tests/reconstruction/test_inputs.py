@@ -244,6 +244,20 @@ def test_photos_beside_their_cameras_say_so(posed, room, tmp_path, monkeypatch):
     assert open_input(plain, tmp_path) is found
 
 
+def test_scenes_that_cannot_be_used_do_not_hide_the_others(posed, tmp_path):
+    folder = tmp_path / "captures"
+    shutil.copytree(posed, folder / "b")
+    for name in ("a", "c"):
+        (folder / name).mkdir()
+        (folder / name / "transforms.json").write_text('{"frames": ')
+    found = open_input(folder, tmp_path)
+    assert len(found.names) == 8
+    assert any("a/transforms.json is no valid JSON" in note for note in found.notes)
+    shutil.rmtree(folder / "b")
+    with pytest.raises(ValueError, match="none of its 2 scenes can be used"):
+        open_input(folder, tmp_path)
+
+
 def test_photos_beside_scenes_in_subfolders_say_so(posed, photos, tmp_path, no_estimation):
     folder = tmp_path / "trip"
     shutil.copytree(photos, folder)
