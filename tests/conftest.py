@@ -2,6 +2,7 @@
 
 import logging
 import random
+import signal
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from hypothesis import settings
 from lightning.pytorch import Trainer
 
 from mvsplat.__main__ import main
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells start what goes into the background so; tests of Ctrl-C are to hear it all the same.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Lightning's log handlers keep the stream of the test that imported them.
 logging.raiseExceptions = False
