@@ -120,9 +120,11 @@ def page(browser, tmp_path_factory):
         write_run(folder / "first", {"one": 1, "two": 2}),
         write_run(folder / "second", {"two": 3}),
     ]
-    broken = runs[0] / "predictions" / "three.ply"
-    broken.write_bytes(b"ply\nnothing else")
+    predictions = runs[0] / "predictions"
+    shutil.copy(predictions / "one.ply", predictions / "three.ply")
     with Viewer(runs, port=0) as viewer:
+        # What was damaged before would not be listed.
+        (predictions / "three.ply").write_bytes(b"ply\nnothing else")
         yield Page(browser, viewer)
 
 
