@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mvsplat.data.left_out import LeftOut, describe_left_out
 from mvsplat.data.picture_formats import NAMED_SUFFIXES, SUFFIXES
 from mvsplat.data.readers import registry
 from mvsplat.data.readers.clutter import entries, folders_below
@@ -205,11 +206,16 @@ def _with_cameras(scene: Scene, kind: str) -> SceneInput:
 
 
 def _check_enough(kind: str, usable: int, dropped: dict[str, str]) -> None:
-    if usable < 2:
-        lines = [f"  {name}: {reason}" for name, reason in list(dropped.items())[:_NAMED]]
-        lines += [f"  ... and {len(dropped) - _NAMED} more"] if len(dropped) > _NAMED else []
-        first = f"{kind}: of {usable + len(dropped)} photos {usable or 'none'} can be used"
-        raise ValueError("\n".join([f"{first}, at least two are needed", *lines]))
+    if usable >= 2:
+        return
+    left_out = LeftOut()
+    for name, reason in dropped.items():
+        left_out.add(reason, name)
+    reasons = f"; left out: {describe_left_out(left_out)}" if left_out else ""
+    raise ValueError(
+        f"{kind}: of {usable + len(dropped)} photos {usable or 'none'} can be used, at least two "
+        f"are needed{reasons}"
+    )
 
 
 def _from_folder(path: Path, work: Path, seed: int, progress: Progress) -> SceneInput:

@@ -109,11 +109,9 @@ def test_too_few_are_an_error_that_lists_the_others(folder, checkpoint, program,
         (truncate, empty, turn)[number % 3](folder / f"{number}.png")
     options = ["--checkpoint", checkpoint, "--output", tmp_path / "out"]
     assert program("reconstruct", folder, *options, config=False) == 2
-    lines = program.err.partition("error: ")[2].splitlines()
-    assert "of 5 photos 1 can be used, at least two are needed" in lines[0]
-    named = {line.partition(":")[0].strip() for line in lines[1:-1]}
-    assert len(named) == 3 and named < {f"{number}.png" for number in range(4)}
-    assert lines[-1].strip() == "... and 1 more"
+    assert "of 5 photos 1 can be used, at least two are needed; left out: " in program.err
+    for number in range(4):
+        assert f"{number}.png" in program.err.partition("left out: ")[2]
     assert not (tmp_path / "out").exists()
 
 

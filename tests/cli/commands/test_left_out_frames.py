@@ -90,6 +90,6 @@ def test_reconstruct(door, tmp_path, caplog):
 
 def test_reconstruct_with_too_little_left_lists_what_was_left_out(door, tmp_path):
     keep(door, 1)
-    with pytest.raises(ValueError, match="at least two are needed .left out: ") as error:
+    with pytest.raises(ValueError, match="at least two are needed; left out: ") as error:
         open_input(door, tmp_path)
     assert all(f"images/{number}.jpg" in str(error.value) for number in (2, 3))
