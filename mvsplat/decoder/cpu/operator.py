@@ -9,7 +9,7 @@ from torch import Tensor
 from mvsplat.decoder.cpu.checks import check_operands
 from mvsplat.decoder.cpu.footprint import RECORD
 from mvsplat.decoder.cpu.rasterizer import (
-    Scene,
+    SplatArrays,
     TileLists,
     build_lists,
     render,
@@ -18,7 +18,9 @@ from mvsplat.decoder.cpu.rasterizer import (
 from mvsplat.decoder.cpu.tiles import TILE
 
 
-def _scene(tensors: list[Tensor], height: int, width: int, degree: int, antialiased: bool) -> Scene:
+def _scene(
+    tensors: list[Tensor], height: int, width: int, degree: int, antialiased: bool
+) -> SplatArrays:
     means, scales, rotations, harmonics, opacities = (
         t.detach().float().contiguous().numpy() for t in tensors[:5]
     )
@@ -30,7 +32,7 @@ def _scene(tensors: list[Tensor], height: int, width: int, degree: int, antialia
     least, greatest = (-principal - 0.15 * size) / focal, (1.15 * size - principal) / focal
     bounds = np.stack([least, greatest], axis=-1).reshape(*lenses.shape[:2], 4)
     lenses = np.concatenate([lenses, bounds], axis=-1)
-    return Scene(
+    return SplatArrays(
         means, scales, rotations, harmonics, opacities, cameras, centers, lenses,
         height, width, degree, antialiased,
     )  # fmt: skip

@@ -20,7 +20,7 @@ CHUNK, PIECE = 4096, 8192
 PIECES = 64
 
 
-class Scene(NamedTuple):
+class SplatArrays(NamedTuple):
     """Gaussians (float32) and cameras (float64) as arrays; see ``kernel project``."""
 
     means: np.ndarray
@@ -46,7 +46,7 @@ class TileLists(NamedTuple):
     tile_starts: np.ndarray  # [scenes * views * tiles + 1], int64
 
 
-def build_lists(scene: Scene) -> TileLists:
+def build_lists(scene: SplatArrays) -> TileLists:
     """Project all Gaussians into all views and list them by tile, sorted by depth."""
     (scenes, gaussians), views = scene.means.shape[:2], scene.cameras.shape[1]
     tiles = -(-scene.height // TILE) * -(-scene.width // TILE)
@@ -138,7 +138,7 @@ def render(
 
 
 def render_backward(
-    scene: Scene, lists: TileLists, background: np.ndarray, outputs: tuple[np.ndarray, ...]
+    scene: SplatArrays, lists: TileLists, background: np.ndarray, outputs: tuple[np.ndarray, ...]
 ) -> tuple[np.ndarray, ...]:
     """Gradients of means, scales, rotations, harmonics, opacities, cameras and centres.
 

@@ -14,7 +14,7 @@ from mvsplat.encoder.cpu.sequences import norm_silu, norm_silu_conv
 HEAD_CHANNELS = 32
 
 
-class ResidualBlock(nn.Module):
+class UNetBlock(nn.Module):
     """Convolution, norm, SiLU, convolution, norm (starting at zero), SiLU, plus the input."""
 
     def __init__(self, channels: int, out_channels: int):
@@ -70,7 +70,7 @@ class Stage(nn.Module):
 
     def __init__(self, channels: int, out_channels: int, attention: bool):
         super().__init__()
-        self.residual = ResidualBlock(channels, out_channels)
+        self.residual = UNetBlock(channels, out_channels)
         self.attention = MultiViewAttention(out_channels) if attention else None
 
     def forward(self, views: int, *parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n d h w"]:
@@ -103,9 +103,7 @@ class UNet(nn.Module):
             self.down.append(Stage(current, width, attends[level]))
             skips.append(width)
             current = width
-        self.middle = nn.Sequential(
-            ResidualBlock(current, current), ResidualBlock(current, current)
-        )
+        self.middle = nn.Sequential(UNetBlock(current, current), UNetBlock(current, current))
         self.up, self.expand = nn.ModuleList(), nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             for _ in range(2):
