@@ -1,6 +1,7 @@
 """The parts that the README shows, in the files it shows, used as it says."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,9 @@ def files(tmp_path, monkeypatch):
     (about / "entry_points.txt").write_text(points)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    monkeypatch.delitem(sys.modules, "my_parts", raising=False)  # another test's
+    yield tmp_path
+    sys.modules.pop("my_parts", None)
 
 
 def test_each_part_is_short():
