@@ -128,12 +128,12 @@ def measure_memory(number: int, size: int, device: str) -> float:
 
 def measure_anchor(number: int, size: int, threads: int, repeats: int) -> float:
     """Best seconds of the plain renderer on the same projected Gaussians."""
-    from mvsplat.decoder.cpu.operator import _scene
+    from mvsplat.decoder.cpu.operator import scene_arrays
 
     gaussians, (extrinsics, _, _) = mvsplat_like(number, size), cameras(1)
     lens = size * torch.tensor([[[FOCAL, FOCAL, 0.5, 0.5]]])
     fields = [getattr(gaussians, name) for name in FIELDS]
-    scene = _scene(
+    scene = scene_arrays(
         [*fields, extrinsics[..., :3, :], extrinsics[..., :3, 3], lens], size, size, 3, False
     )
     records = rasterizer.build_lists(scene).records[0, 0]

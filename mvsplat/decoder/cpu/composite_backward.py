@@ -28,6 +28,7 @@ from mvsplat.decoder.cpu.simd import (
     fma,
     lane_columns,
     lane_rows,
+    larger,
     load,
     prefetch,
     select,
@@ -45,6 +46,8 @@ PLANES = LAST + 6
 
 # Gradients of a (Gaussian, tile) pair, in the order of the first ten fields of a record.
 PAIR = 10
+
+# An output that is not asked for is None: numba then compiles the kernel without its branches.
 
 
 @inlined
@@ -117,8 +120,17 @@ def _write_pair(grads, record, color, moments):
 
 
 @inlined
-def _draw_backward(record, state, position, tile_x, tile_y, grads):
-    """Undo one Gaussian's blending and write the ten gradients of its record."""
+def _size(values):
+    return larger(values, 0.0 - values)
+
+
+@inlined
+def _draw_backward(record, state, position, tile_x, tile_y, grads, absolute):
+    """Undo one Gaussian's blending and write the ten gradients of its record.
+
+    ``absolute`` [2], unless it is None, receives the sums over pixels of the absolute values of
+    what pixels contribute to the gradients of x and y.
+    """
     left, right, top, bottom = block_range(record, tile_x, tile_y)
     line, below = tile_frame(record, tile_x, tile_y)
     slope, spread_x, spread_y = record[fp.SLOPE], record[fp.SPREAD_X], record[fp.SPREAD_Y]
@@ -127,6 +139,7 @@ def _draw_backward(record, state, position, tile_x, tile_y, grads):
     to_red, to_green, to_blue, to_depth = spread(0.0), spread(0.0), spread(0.0), spread(0.0)
     sum_1, sum_x, sum_y = spread(0.0), spread(0.0), spread(0.0)
     sum_xx, sum_xy, sum_yy = spread(0.0), spread(0.0), spread(0.0)
+    size_x, size_y = spread(0.0), spread(0.0)
     for row in range(top, bottom):
         dy = lane_y + (below + np.float32(BLOCK * row))
         shift = line + slope * np.float32(BLOCK * row)
@@ -150,18 +163,27 @@ def _draw_backward(record, state, position, tile_x, tile_y, grads):
             sum_1, sum_x, sum_y = sum_1 + pull, sum_x + pull_x, sum_y + pull_y
             sum_xx, sum_xy = fma(pull_x, dx, sum_xx), fma(pull_x, dy, sum_xy)
             sum_yy = fma(pull_y, dy, sum_yy)
+            if absolute is not None:
+                size_x = size_x + _size(pull_x)
+                leaning = spread_y * pull_y - slope * spread_x * pull_x
+                size_y = size_y + _size(leaning)
     color = to_red, to_green, to_blue, to_depth
     _write_pair(grads, record, color, (sum_1, sum_x, sum_y, sum_xx, sum_xy, sum_yy))
+    if absolute is not None:
+        absolute[0] = 2 * spread_x * total(size_x)
+        absolute[1] = 2 * total(size_y)
 
 
 @kernel
 def composite_backward(
     records, words, tile_starts, first, last_tile, state, background, grad_color, grad_depth,
-    grad_transmittance, transmittance, last, pair_grads,
+    grad_transmittance, transmittance, last, pair_grads, pair_sizes,
 ):  # fmt: skip
     """Write the gradients of every (Gaussian, tile) pair of tiles first..last_tile.
 
-    ``pair_grads`` [pairs, 10] is indexed by slot; each slot is written exactly once.
+    ``pair_grads`` [pairs, 10] is indexed by slot; each slot is written exactly once. So is
+    ``pair_sizes`` [pairs, 2], unless it is None: sums over pixels of the absolute gradients of x
+    and y (AbsGS, Ye et al. 2024).
     """
     height, width = transmittance.shape[1:]
     columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
@@ -179,10 +201,13 @@ def composite_backward(
         # Behind each pixel's last contribution nothing was drawn.
         for i in range(start + farthest, tile_starts[tile + 1]):
             pair_grads[words[i] & lower] = 0.0
+            if pair_sizes is not None:
+                pair_sizes[words[i] & lower] = 0.0
         for i in range(start + farthest - 1, start - 1, -1):
             ahead = max(i - AHEAD, 0)
             prefetch(flat, (base + (words[ahead] >> np.uint64(32))) * np.uint64(fp.RECORD))
             record = records[view, words[i] >> np.uint64(32)]
             grads = pair_grads[words[i] & lower]
             position = np.float32(i - start + 1)
-            _draw_backward(record, state, position, tile_x, tile_y, grads)
+            sizes = None if pair_sizes is None else pair_sizes[words[i] & lower]
+            _draw_backward(record, state, position, tile_x, tile_y, grads, sizes)

@@ -18,9 +18,10 @@ from mvsplat.decoder.cpu.rasterizer import (
 from mvsplat.decoder.cpu.tiles import TILE
 
 
-def _scene(
+def scene_arrays(
     tensors: list[Tensor], height: int, width: int, degree: int, antialiased: bool
 ) -> SplatArrays:
+    """What the kernels read, from the operator's first arguments."""
     means, scales, rotations, harmonics, opacities = (
         t.detach().float().contiguous().numpy() for t in tensors[:5]
     )
@@ -59,7 +60,7 @@ def splat(
     """
     tensors = [means, scales, rotations, harmonics, opacities, cameras, centers, lenses]
     check_operands(tensors, degree)
-    lists = build_lists(_scene(tensors, height, width, degree, antialiased))
+    lists = build_lists(scene_arrays(tensors, height, width, degree, antialiased))
     images = render(lists, np.array(background, dtype=np.float32), height, width)
     words = lists.words.view(np.int64)  # torch knows few operations on uint64
     arrays = (*images, lists.records, lists.slots, words, lists.tile_starts)
@@ -99,7 +100,7 @@ def splat_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of ``splat`` with respect to its first seven arguments."""
     tensors = [means, scales, rotations, harmonics, opacities, cameras, centers, lenses]
-    scene = _scene(tensors, height, width, degree, antialiased)
+    scene = scene_arrays(tensors, height, width, degree, antialiased)
     images = [grad_color, grad_depth, grad_transmittance, transmittance, last]
     outputs = tuple(t.detach().contiguous().numpy() for t in images)
     arrays = [t.detach().numpy() for t in (records, slots, words, tile_starts)]

@@ -11,6 +11,8 @@ from mvsplat.kernels import inlined, kernel
 
 # Gradients of a camera: world-to-camera rows (12), camera centre (3).
 CAMERA = 15
+# What flows to a projected mean: gradients of x and y, sums of their pixels' absolute values.
+SCREEN = 4
 
 
 @inlined
@@ -150,7 +152,7 @@ def _geometry_backward(
 
 
 @inlined
-def _rotation_backward(rotation, scale, g, grad_rotation, grad_scale):
+def rotation_backward(rotation, scale, g, grad_rotation, grad_scale):
     """From the gradients of R diag(s), row by row, to those of the quaternion and of s."""
     w, x, y, z = (
         float(rotation[0]), float(rotation[1]), float(rotation[2]), float(rotation[3]),
@@ -181,46 +183,79 @@ def _rotation_backward(rotation, scale, g, grad_rotation, grad_scale):
     grad_rotation[3] = (gz - along * z) * inverse
 
 
+@inlined
+def _sum_pairs(first, last, pair_grads, pair_sizes, grads, screen_grads):
+    """Sum a Gaussian's pairs in a view, in the order of their slots."""
+    grads[:] = 0.0
+    for slot in range(first, last):
+        for i in range(PAIR):
+            grads[i] += pair_grads[slot, i]
+    if pair_sizes is not None:
+        screen_grads[0], screen_grads[1] = grads[fp.X], grads[fp.Y]
+        screen_grads[2] = screen_grads[3] = 0.0
+        for slot in range(first, last):
+            screen_grads[2] += pair_sizes[slot, 0]
+            screen_grads[3] += pair_sizes[slot, 1]
+
+
+@inlined
+def gaussian_backward(
+    g, mean, axes, harmonics, opacity, cameras, centers, lenses, degree, antialiased,
+    records, slots, pair_grads, pair_sizes,
+    grad_mean, grad_axes, grad_harmonics, grad_cameras, screen_grads, basis, weights, grads,
+):  # fmt: skip
+    """Write one Gaussian's gradients, summed over the views of its scene; returns the opacity's.
+
+    Arguments are those of ``kernel project_backward`` for one scene, and one Gaussian's own:
+    ``axes`` and ``grad_axes`` are R diag(s), row by row; ``grads`` [10] is scratch.
+    """
+    grad_mean[:], grad_axes[:], grad_harmonics[:], grad_opacity = 0.0, 0.0, 0.0, 0.0
+    for view in range(cameras.shape[0]):
+        screen = None if screen_grads is None else screen_grads[view, g]
+        first, last = slots[view, g], slots[view, g + 1]
+        if first == last:
+            if screen is not None:
+                screen[:] = 0.0
+            continue
+        _sum_pairs(first, last, pair_grads, pair_sizes, grads, screen)
+        _color_backward(
+            mean, harmonics, centers[view], grads, records[view, g],
+            degree, basis, weights, grad_harmonics, grad_mean, grad_cameras[view],
+        )  # fmt: skip
+        grad_opacity += _geometry_backward(
+            mean, axes, opacity, cameras[view], lenses[view], antialiased, grads,
+            grad_mean, grad_axes, grad_cameras[view],
+        )  # fmt: skip
+    return grad_opacity
+
+
 @kernel
 def project_backward(
     means, scales, rotations, harmonics, opacities, cameras, centers, lenses, height, width,
-    degree, antialiased, scene, start, stop, records, slots, pair_grads,
+    degree, antialiased, scene, start, stop, records, slots, pair_grads, pair_sizes,
     grad_means, grad_scales, grad_rotations, grad_harmonics, grad_opacities, grad_cameras,
-    basis, weights, scratch,
+    screen_grads, basis, weights, scratch,
 ):  # fmt: skip
     """Write all gradients of Gaussians start..stop of a scene, summed over its views.
 
-    Each Gaussian's pairs are summed in the order of their slots.  ``grad_cameras`` [views, 15]
-    is this chunk's own share, to be summed over chunks; ``basis`` [25], ``weights`` [25] (float32)
-    and ``scratch`` [22] (float64) are scratch.
+    ``grad_cameras`` [views, 15] is this chunk's own share, to be summed over chunks.
+    ``screen_grads`` [scenes, views, gaussians, 4], None where ``pair_sizes`` is, receives what
+    flows to the projected means: gradients of x and y, and sums of their pixels' absolute values.
+    ``basis`` [25], ``weights`` [25] (float32) and ``scratch`` [22] (float64) are scratch.
     """
     grads, grad_mean, grad_axes = scratch[:PAIR], scratch[PAIR : PAIR + 3], scratch[PAIR + 3 :]
     for g in range(start, stop):
-        mean = means[scene, g]
         axes = fp.principal_axes(rotations[scene, g], scales[scene, g])
-        opacity = float(opacities[scene, g])
-        grad_mean[:], grad_axes[:], grad_opacity = 0.0, 0.0, 0.0
-        grad_harmonics[scene, g] = 0.0
-        for view in range(cameras.shape[1]):
-            first, last = slots[scene, view, g], slots[scene, view, g + 1]
-            if first == last:
-                continue
-            grads[:] = 0.0
-            for slot in range(first, last):
-                for i in range(PAIR):
-                    grads[i] += pair_grads[slot, i]
-            _color_backward(
-                mean, harmonics[scene, g], centers[scene, view], grads, records[scene, view, g],
-                degree, basis, weights, grad_harmonics[scene, g], grad_mean, grad_cameras[view],
-            )  # fmt: skip
-            grad_opacity += _geometry_backward(
-                mean, axes, opacity, cameras[scene, view], lenses[scene, view], antialiased, grads,
-                grad_mean, grad_axes, grad_cameras[view],
-            )  # fmt: skip
-        grad_opacities[scene, g] = grad_opacity
+        grad_opacities[scene, g] = gaussian_backward(
+            g, means[scene, g], axes, harmonics[scene, g], float(opacities[scene, g]),
+            cameras[scene], centers[scene], lenses[scene], degree, antialiased,
+            records[scene], slots[scene], pair_grads, pair_sizes,
+            grad_mean, grad_axes, grad_harmonics[scene, g], grad_cameras,
+            None if screen_grads is None else screen_grads[scene], basis, weights, grads,
+        )  # fmt: skip
         for i in range(3):
             grad_means[scene, g, i] = grad_mean[i]
-        _rotation_backward(
+        rotation_backward(
             rotations[scene, g], scales[scene, g], grad_axes,
             grad_rotations[scene, g], grad_scales[scene, g],
         )  # fmt: skip

@@ -1,16 +1,16 @@
 """Runs the kernels: projection, tile lists and compositing of a batch of views."""
 
-import math
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from mvsplat.decoder.cpu import footprint as fp
+from mvsplat.decoder.cpu.buffers import Allocate, fresh
 from mvsplat.decoder.cpu.composite import PLANE, composite
 from mvsplat.decoder.cpu.composite_backward import PAIR, PLANES, composite_backward
 from mvsplat.decoder.cpu.project import project
-from mvsplat.decoder.cpu.project_backward import CAMERA, project_backward
+from mvsplat.decoder.cpu.project_backward import CAMERA, SCREEN, project_backward
 from mvsplat.decoder.cpu.threads import run_all
 from mvsplat.decoder.cpu.tiles import TILE, fill_tiles, sort_tiles
 
@@ -46,13 +46,14 @@ class TileLists(NamedTuple):
     tile_starts: np.ndarray  # [scenes * views * tiles + 1], int64
 
 
-def build_lists(scene: SplatArrays) -> TileLists:
+def build_lists(scene: SplatArrays, allocate: Allocate = fresh) -> TileLists:
     """Project all Gaussians into all views and list them by tile, sorted by depth."""
     (scenes, gaussians), views = scene.means.shape[:2], scene.cameras.shape[1]
     tiles = -(-scene.height // TILE) * -(-scene.width // TILE)
-    chunks = _chunks(gaussians)
-    records = _aligned((scenes, views, gaussians, fp.RECORD))
-    counts = np.zeros((scenes, len(chunks), views, tiles), dtype=np.int32)
+    chunks = chunks_of(gaussians)
+    records = allocate("records", (scenes, views, gaussians, fp.RECORD), np.float32)
+    counts = allocate("counts", (scenes, len(chunks), views, tiles), np.int32)
+    counts[:] = 0
     run_all(
         project,
         [
@@ -62,9 +63,10 @@ def build_lists(scene: SplatArrays) -> TileLists:
         ],
     )
     places, first_slots, tile_starts = _arrange(counts)
-    pairs = tile_starts[-1]
-    words, owner = np.empty(pairs, dtype=np.uint64), np.empty(pairs, dtype=np.int32)
-    slots = np.zeros((scenes, views, gaussians + 1), dtype=np.int32)
+    pairs = (int(tile_starts[-1]),)
+    words = allocate("words", pairs, np.uint64)
+    owner = allocate("owner", pairs, np.int32)
+    slots = allocate("slots", (scenes, views, gaussians + 1), np.int32)
     run_all(
         fill_tiles,
         [
@@ -118,14 +120,18 @@ def _arrange(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def render(
-    lists: TileLists, background: np.ndarray, height: int, width: int
+    lists: TileLists,
+    background: np.ndarray,
+    height: int,
+    width: int,
+    allocate: Allocate = fresh,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Color, depth, transmittance and last position, each [scenes, views, ...]."""
     leading = lists.records.shape[:2]
-    color = np.empty((*leading, 3, height, width), dtype=np.float32)
-    depth = np.empty((*leading, height, width), dtype=np.float32)
-    transmittance = np.empty_like(depth)
-    last = np.empty(depth.shape, dtype=np.int32)
+    color = allocate("color", (*leading, 3, height, width), np.float32)
+    depth = allocate("depth", (*leading, height, width), np.float32)
+    transmittance = allocate("transmittance", depth.shape, np.float32)
+    last = allocate("last", depth.shape, np.int32)
     views = _merge(lists.records, color, depth, transmittance, last)
     run_all(
         composite,
@@ -137,40 +143,78 @@ def render(
     return color, depth, transmittance, last
 
 
+class PairGradients(NamedTuple):
+    """What flows to every (Gaussian, tile) pair, by slot."""
+
+    grads: np.ndarray  # [pairs, 10]: of the first ten fields of a record
+    sizes: np.ndarray | None  # [pairs, 2]: sums over pixels of the absolute gradients of x and y
+
+
 def render_backward(
-    scene: SplatArrays, lists: TileLists, background: np.ndarray, outputs: tuple[np.ndarray, ...]
+    scene: SplatArrays,
+    lists: TileLists,
+    background: np.ndarray,
+    outputs: tuple[np.ndarray, ...],
+    on_screen: bool = False,
 ) -> tuple[np.ndarray, ...]:
     """Gradients of means, scales, rotations, harmonics, opacities, cameras and centres.
 
+    With ``on_screen`` also what flows to the projected means, in pixels, which growing a scene
+    needs: [scenes, views, gaussians, 4], the gradients of x and y, then the sums over pixels of
+    their absolute values (AbsGS, Ye et al. 2024).
+
     ``outputs``: gradients of color, depth and transmittance, then transmittance and last position.
     """
-    records, slots, words, tile_starts = lists
-    pair_grads = np.empty((len(words), PAIR), dtype=np.float32)
-    views = _merge(records, *outputs)
-    run_all(
-        composite_backward,
-        [
-            (views[0], words, tile_starts, *piece, _state(), background, *views[1:], pair_grads)
-            for piece in _pieces(tile_starts)
-        ],
-    )
-    (scenes, gaussians), count = scene.means.shape[:2], records.shape[1]
-    chunks = _chunks(gaussians)
+    pairs = composite_gradients(lists, background, outputs, on_screen)
+    (scenes, gaussians), count = scene.means.shape[:2], lists.records.shape[1]
+    chunks = chunks_of(gaussians)
     grads = tuple(np.empty_like(array) for array in scene[:5])
     grad_cameras = np.zeros((scenes, len(chunks), count, CAMERA))
+    screen = np.empty((scenes, count, gaussians, SCREEN), np.float32) if on_screen else None
     run_all(
         project_backward,
         [
             (
-                *scene, s, *chunk, records, slots, pair_grads, *grads, grad_cameras[s, c],
-                np.empty(25, np.float32), np.empty(25, np.float32), np.empty(PAIR + 12),
+                *scene, s, *chunk, lists.records, lists.slots, *pairs, *grads, grad_cameras[s, c],
+                screen, np.empty(25, np.float32), np.empty(25, np.float32), np.empty(PAIR + 12),
             )
             for s in range(scenes)
             for c, chunk in enumerate(chunks)
         ],
     )  # fmt: skip
-    summed = grad_cameras.sum(axis=1)
-    return (*grads, summed[..., :12].reshape(scenes, count, 3, 4), summed[..., 12:])
+    of_cameras = camera_gradients(grad_cameras)
+    return (*grads, *of_cameras) if screen is None else (*grads, *of_cameras, screen)
+
+
+def composite_gradients(
+    lists: TileLists,
+    background: np.ndarray,
+    outputs: tuple[np.ndarray, ...],
+    sizes: bool = False,
+    allocate: Allocate = fresh,
+) -> PairGradients:
+    """Gradients of the pairs; ``outputs`` as in :func:`render_backward`."""
+    records, _, words, tile_starts = lists
+    pair_grads = allocate("pair gradients", (len(words), PAIR), np.float32)
+    pair_sizes = allocate("pair sizes", (len(words), 2), np.float32) if sizes else None
+    views = _merge(records, *outputs)
+    run_all(
+        composite_backward,
+        [
+            (
+                views[0], words, tile_starts, *piece, _state(), background, *views[1:],
+                pair_grads, pair_sizes,
+            )
+            for piece in _pieces(tile_starts)
+        ],
+    )  # fmt: skip
+    return PairGradients(pair_grads, pair_sizes)
+
+
+def camera_gradients(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of cameras [scenes, views, 3, 4] and centres; ``shares`` [scenes, chunks, views, 15]."""
+    summed = shares.sum(axis=1)
+    return summed[..., :12].reshape(*summed.shape[:2], 3, 4), summed[..., 12:]
 
 
 def _merge(*arrays: np.ndarray) -> list[np.ndarray]:
@@ -178,25 +222,15 @@ def _merge(*arrays: np.ndarray) -> list[np.ndarray]:
     return [array.reshape(array.shape[0] * array.shape[1], *array.shape[2:]) for array in arrays]
 
 
-def _chunks(gaussians: int) -> list[tuple[int, int]]:
+def chunks_of(gaussians: int) -> list[tuple[int, int]]:
+    """Ranges of Gaussians that are worked on separately."""
     size = max(CHUNK, -(-gaussians // PIECES))
     return [(a, min(a + size, gaussians)) for a in range(0, max(gaussians, 1), size)]
 
 
 def _state() -> np.ndarray:
     """Scratch for compositing a tile."""
-    return _aligned((PLANES * PLANE,))
-
-
-def _aligned(shape: tuple[int, ...]) -> np.ndarray:
-    """An uninitialised float32 array that starts at a cache line, where numpy's need not.
-
-    A record that lies across two lines is read a third more slowly.
-    """
-    size = math.prod(shape)
-    buffer = np.empty(size + 16, dtype=np.float32)
-    skip = -(buffer.ctypes.data // 4) % 16
-    return buffer[skip : skip + size].reshape(shape)
+    return fresh("state", (PLANES * PLANE,))
 
 
 def _longest(tile_starts: np.ndarray, first: int, last: int) -> int:
