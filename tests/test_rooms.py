@@ -18,6 +18,7 @@ ROOMS = (
     ("encoder", "decoder"),
     ("published", "weights", "export", "data"),
     ("evaluation",),
+    ("refinement",),
     ("losses", "schedules", "training"),
     ("model",),
     ("reconstruction", "viewer"),

@@ -1,0 +1,1 @@
+"""Gaussians optimised on photographs with cameras."""
