@@ -105,8 +105,8 @@ class TorchEngine:
         """See :class:`Engine`."""
         leaves = {name: t.detach().requires_grad_() for name, t in parameters.tensors().items()}
         device = parameters.means.device
-        pose = photograph.extrinsics.to(device).requires_grad_()
-        light = None if exposure is None else exposure.detach().to(device).requires_grad_()
+        pose = photograph.extrinsics.to(device, copy=True).requires_grad_()
+        light = None if exposure is None else exposure.to(device, copy=True).requires_grad_()
         rendered = self._render(leaves, photograph, pose, near, degree)
         if light is not None:
             rendered = light[:, :1, None] * rendered + light[:, 1:, None]
@@ -120,7 +120,7 @@ class TorchEngine:
         screen, radii = self._screen(parameters, photograph, by_name["means"])
         _update(parameters, by_name, seen, rates)
         return StepResult(
-            loss=float(loss),
+            loss=loss.item(),
             mse=masked_mse(rendered.detach(), photo, mask),
             seen=seen,
             screen_gradients=screen,

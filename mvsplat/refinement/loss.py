@@ -34,9 +34,7 @@ def photometric_loss(
     return (1 - SSIM_SHARE) * absolute + SSIM_SHARE * dissimilar
 
 
-def ssim_map(
-    x: Float[Tensor, "3 h w"], y: Float[Tensor, "3 h w"]
-) -> Float[Tensor, "3 h-10 w-10"]:
+def ssim_map(x: Float[Tensor, "3 h w"], y: Float[Tensor, "3 h w"]) -> Float[Tensor, "3 h-10 w-10"]:
     """SSIM around every pixel whose window lies inside the picture (Wang et al. 2004)."""
     offsets = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
     kernel = torch.softmax(-offsets.square() / (2 * SIGMA**2), dim=0)
