@@ -1,5 +1,7 @@
 """Weights to start from: any file, a new training, sizes that follow them; wrong ones, at once."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
@@ -43,6 +45,16 @@ def file(encoder, tmp_path):
     path = tmp_path / "mine.ckpt"
     torch.save(content_of(encoder), path)
     return path
+
+
+def depthsplat(names, prefix):
+    """Some tensors by the names of a released DepthSplat checkpoint, or of one of depth alone."""
+    found = {prefix + name: torch.ones(1) for name in names}
+    head = prefix.replace("depth_predictor.", "gaussian_head.0.weight")
+    return found | ({head: torch.ones(1)} if head else {})
+
+
+DEPTH = ("pretrained.cls_token", "backbone.conv1.weight", "upsampler.concat_projects.0.weight")
 
 
 def assert_equal(one, other):
@@ -132,6 +144,18 @@ def test_an_old_record_means_its_class_s_defaults(encoder, tmp_path):
         ({"epoch": 3}, "found no state dict"),
         ({"model": {"backbone.conv1.weight": torch.ones(1)}}, "--model.backbone_weights"),
         ({"conv.weight": torch.ones(1)}, "missing: .*\n.*unexpected: conv.weight"),
+        (b"", "odd.pt is empty"),
+        (b"PK\x03\x04" + bytes(96), "odd.pt is damaged: it is cut short, after 100 bytes"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer in place of"),
+        (b"<!DOCTYPE html><html><body>Sign in", "odd.pt is a web page"),
+        (b"ply\nformat binary_little_endian 1.0", "mvsplat view shows it"),
+        ({"state_dict": Path("anywhere")}, "it wants pathlib.* nothing in a file of weights is"),
+        (depthsplat(DEPTH, "depth_predictor."), "is a DepthSplat checkpoint, whose encoder"),
+        (
+            {"state_dict": depthsplat(DEPTH, "encoder.depth_predictor.")},
+            "is a DepthSplat checkpoint",
+        ),
+        ({"model": depthsplat(DEPTH, "")}, "DepthSplat checkpoint of depth alone"),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, expected):

@@ -1,18 +1,16 @@
-"""Files of weights: finding one, telling by its content what it is, filling a model with it.
+"""Weights of any kind: telling by a file's content what it is, filling a model with it.
 
 Whatever takes weights asks here (``--model.weights``, ``load_model``, ``reconstruct``). Another
 kind of file is one more function of ``_KINDS``; another way to name one belongs to
-``find_weights``. Nothing here needs Lightning, whose import takes seconds.
+:mod:`mvsplat.weights.locating`. Nothing here needs Lightning, whose import takes seconds.
 """
 
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mvsplat.configurable import CONFIG_KEY, completed, from_config, path_of, to_primitives
@@ -21,8 +19,11 @@ from mvsplat.encoder import CostVolumeEncoder, Encoder
 from mvsplat.encoder.published import loading as published
 from mvsplat.encoder.published.loading import check_names_and_shapes
 from mvsplat.encoder.settings import Config, check_agreement
+from mvsplat.weights.file_content import load_content
+from mvsplat.weights.locating import find_weights
 
 _ENCODER = "encoder."
+_DEPTHSPLAT_VIT = "depth_predictor.pretrained."
 
 
 @dataclass
@@ -74,18 +75,6 @@ class Weights:
         self.store(encoder)
 
 
-def find_weights(weights: str | Path) -> Path:
-    """The file that is meant.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-    """
-    path = Path(weights)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    return path
-
-
 def read_weights(weights: str | Path) -> Weights:
     """Whatever this package can read as weights; with ``weights_only``: nothing in a file runs.
 
@@ -98,23 +87,11 @@ def read_weights(weights: str | Path) -> Weights:
         ValueError: It is damaged, or something else.
     """
     path = find_weights(weights)
-    content = _load(path)
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} is not a checkpoint: a {type(content).__name__} found in it")
+    content = load_content(path)
     for kind in _KINDS:
         if (found := kind(content, str(path))) is not None:
             return found
     raise ValueError(f"{path} is not a checkpoint: found no state dict in it")
-
-
-def _load(path: Path) -> Any:
-    try:
-        # Mapped, so that asking what a file is reads next to nothing of it.
-        mapped = zipfile.is_zipfile(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # torch.load raises many kinds
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is damaged or not a checkpoint: {first[:200]}") from error
 
 
 def _described(content: Mapping[str, Any], origin: str) -> Weights | None:
@@ -142,6 +119,22 @@ def _released(content: Mapping[str, Any], origin: str) -> Weights | None:
     return Weights(origin, store, encoder)
 
 
+def _depthsplat(content: Mapping[str, Any], origin: str) -> None:
+    """A released DepthSplat checkpoint, with Gaussians or of depth alone."""
+    state = _encoder_state(content.get("state_dict", content.get("model", content)))
+    parts = {name.partition(".")[0] for name in state}
+    if "gaussian_head" in parts and any(n.startswith(_DEPTHSPLAT_VIT) for n in state):
+        raise ValueError(
+            f"{origin} is a DepthSplat checkpoint, whose encoder this version does not have; "
+            "MVSplat's checkpoints fit, and those of this package"
+        )
+    if {"pretrained", "upsampler"} <= parts:
+        raise ValueError(
+            f"{origin} is a DepthSplat checkpoint of depth alone: it holds no weights for "
+            "Gaussians; DepthSplat's files that do are named depthsplat-gs-*"
+        )
+
+
 def _backbone(content: Mapping[str, Any], origin: str) -> None:
     """UniMatch's weights are no model: of use, but elsewhere."""
     if isinstance(content.get("model"), Mapping) and "state_dict" not in content:
@@ -159,6 +152,7 @@ def _bare(content: Mapping[str, Any], origin: str) -> Weights | None:
 
 _KINDS: tuple[Callable[[Mapping[str, Any], str], Weights | None], ...] = (
     _described,
+    _depthsplat,
     _released,
     _backbone,
     _bare,
