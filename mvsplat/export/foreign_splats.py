@@ -48,7 +48,7 @@ def foreign_format(path: Path) -> str | None:
     return None
 
 
-def foreign_ply(path: Path, elements: Collection[str], properties: Collection[str]) -> str | None:
+def foreign_ply(path: Path, counts: dict[str, int], properties: Collection[str]) -> str | None:
     """What a PLY file is whose points are not 3-D Gaussians, and the way out."""
     names = set(properties)
     if "packed_position" in names:
@@ -58,10 +58,10 @@ def foreign_ply(path: Path, elements: Collection[str], properties: Collection[st
         return _told(path, what, "export its Gaussians")
     if {"scale_0", "scale_1", "opacity"} <= names and "scale_2" not in names:
         return _told(path, "2-D Gaussians (surfels), which have two scales", "train 3-D Gaussians")
-    if "face" in elements or "tristrips" in elements:
+    if not {"opacity", "scale_0", "rot_0"} & names and (
+        counts.get("face") or counts.get("tristrips")
+    ):
         return _told(path, "a mesh", _NO_SPLAT)
-    if {"x", "y", "z"} <= names and not {"opacity", "scale_0", "rot_0"} & names:
-        return _told(path, "a point cloud", _NO_SPLAT)
     return None
 
 

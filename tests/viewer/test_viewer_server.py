@@ -83,6 +83,16 @@ def test_missing_damaged_and_empty_files_are_named(tmp_path, capsys):
     assert run(capsys)[0] == 2
 
 
+def test_what_a_file_stores_can_be_said(splat, capsys, monkeypatch):
+    pytest.importorskip("viser")
+    monkeypatch.setattr(Viewer, "wait", lambda viewer: None)
+    for value in ("false", "null"):
+        code = run(capsys, splat, "--no-open", "--port", 0, "--activated", value)[0]
+        assert code == 0
+    code, _, err = run(capsys, splat, "--no-open", "--port", 0, "--activated", "true")
+    assert code == 2 and "splat.ply is said to be activated, but opacities go from" in err
+
+
 def test_one_unreadable_splat_hides_no_other(tmp_path, capsys, monkeypatch, caplog):
     pytest.importorskip("viser")
     scenes = []
