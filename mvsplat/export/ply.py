@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from mvsplat.export.formats.packed_ply import write_packed
 from mvsplat.export.placement import Axis, Placement
 from mvsplat.export.ply_reading import check_ply, degree_held, read_ply
 from mvsplat.export.soundness import one_scene, without_broken
@@ -119,6 +120,21 @@ class PlyFormat(SplatFormat):
 
     def read(self, path: Path, *_: Any, activated: bool | None = None) -> Gaussians:
         return load_ply(path, activated)
+
+    def check(self, path: Path) -> None:
+        check_ply(path)
+
+
+class CompressedPlyFormat(SplatFormat):
+    """The format ``.compressed.ply``; plain PLY of such a name is read, too."""
+
+    about = "PlayCanvas' compressed PLY"
+
+    def write(self, gaussians: Gaussians, path: Path) -> None:
+        write_packed(gaussians, path)
+
+    def read(self, path: Path) -> Gaussians:
+        return read_ply(path)
 
     def check(self, path: Path) -> None:
         check_ply(path)

@@ -1,6 +1,5 @@
 """Gaussians from PLY files of any program: which properties hold what, and in which form."""
 
-import io
 import logging
 import math
 from collections.abc import Collection
@@ -11,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvsplat.export.foreign_splats import foreign_format, foreign_ply
+from mvsplat.export.foreign_splats import foreign_ply
+from mvsplat.export.formats.packed_ply import check_packed, unpack
+from mvsplat.export.formats.packing import to_constant, unit
+from mvsplat.export.ply_elements import read_elements
 from mvsplat.export.point_splats import point_splats
 from mvsplat.export.soundness import activate
-from mvsplat.geometry.spherical_harmonics import normalization
 from mvsplat.types import Gaussians
 
 _HIGHEST_DEGREE = 3
@@ -24,14 +25,23 @@ _COLORS = (
     ("diffuse_red", "diffuse_green", "diffuse_blue"),
     ("r", "g", "b"),
 )
+_PACKED = "packed_position"
 _SHAPE = [f"scale_{i}" for i in range(3)] + [f"rot_{i}" for i in range(4)] + ["opacity"]
 _log = logging.getLogger("mvsplat.export")
 
 
 def read_ply(path: Path, activated: bool | None = None) -> Gaussians:
     """What :func:`mvsplat.export.load_ply` reads, values that are not finite among it."""
-    table, columns = _table(path)
-    names = table.dtype.names or ()
+    elements = read_elements(path)
+    names = elements["vertex"].data.dtype.names or ()
+    if _PACKED in names:
+        if activated is not None:
+            raise ValueError(
+                f"{path}: activated={activated} is for plain PLY files; what compressed ones store "
+                "is fixed by their format"
+            )
+        return unpack(elements, path)
+    table, columns = _table(elements, path)
     if "filter_3D" in names:
         _log.warning(
             "%s is Mip-Splatting's, whose 3-D filter (filter_3D) is not applied here: Gaussians "
@@ -47,7 +57,7 @@ def read_ply(path: Path, activated: bool | None = None) -> Gaussians:
     return Gaussians(
         means=fields["means"][None],
         scales=fields["scales"][None],
-        rotations=_unit(fields["rotations"])[None],
+        rotations=unit(fields["rotations"])[None],
         harmonics=harmonics[None],
         opacities=opacities[None],
     )
@@ -59,43 +69,11 @@ def check_ply(path: Path) -> None:
     Raises:
         OSError, ValueError: It cannot.
     """
-    _table(path)
-
-
-def read_elements(path: Path) -> Any:
-    """The elements of a PLY file by name; their rows stay on disk until they are used.
-
-    Raises:
-        OSError, ValueError: There are none.
-    """
-    from plyfile import PlyParseError
-
-    if not path.is_file():
-        raise FileNotFoundError(f"no PLY file at {path}")
-    try:
-        elements = _parsed(path)
-    except (PlyParseError, ValueError, MemoryError, OverflowError) as error:
-        if foreign := foreign_format(path):
-            raise ValueError(f"{path} is {foreign}") from error
-        raise ValueError(f"{path} is damaged, or no PLY file: {error}") from error
-    except OSError as error:
-        raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
-    if "vertex" not in elements:
-        raise ValueError(f"{path} holds no Gaussians: it has no element named vertex")
-    return elements
-
-
-def _parsed(path: Path) -> Any:
-    from plyfile import PlyData
-
-    try:
-        return PlyData.read(str(path))
-    except UnicodeDecodeError:  # in a comment, as a rule: a name with an accent
-        header, end, body = path.read_bytes().partition(b"end_header")
-        if not end:
-            raise
-        plain = bytes(byte if byte < 128 else ord("?") for byte in header)
-        return PlyData.read(io.BytesIO(plain + end + body))
+    elements = read_elements(path)
+    if _PACKED in (elements["vertex"].data.dtype.names or ()):
+        check_packed(elements, path)
+    else:
+        _table(elements, path)
 
 
 def degree_held(coefficients: int) -> int:
@@ -113,9 +91,8 @@ def degree_held(coefficients: int) -> int:
     )
 
 
-def _table(path: Path) -> tuple[np.ndarray, dict[str, list[str]]]:
+def _table(elements: Any, path: Path) -> tuple[np.ndarray, dict[str, list[str]]]:
     """The points of a file, and which of their properties hold each field."""
-    elements = read_elements(path)
     table = elements["vertex"].data
     names: tuple[str, ...] = table.dtype.names or ()
     counts = {element.name: element.count for element in elements}
@@ -182,12 +159,4 @@ def _harmonics(
         highest = np.iinfo(kind).max
     else:
         highest = 1 if len(colors) == 0 or float(colors.max()) <= 1 else 255
-    return ((colors / highest - 0.5) / normalization(0, 0))[..., None]
-
-
-def _unit(rotations: Tensor) -> Tensor:
-    """Unit quaternions; the identity where there is no length, as some programs write it."""
-    length = rotations.norm(dim=-1, keepdim=True)
-    rotations /= length
-    rotations[length[:, 0] == 0] = rotations.new_tensor([1.0, 0.0, 0.0, 0.0])
-    return rotations
+    return to_constant(colors / highest)[..., None]

@@ -201,11 +201,6 @@ def write_elements(path, properties, *others) -> None:
     [
         ("x y z nx ny nz opacity red green blue", [], r"no scale_0, .* have x, y, z, nx"),
         ("x y z nx ny nz", ["face"], "is a mesh.*mvsplat reconstruct"),
-        (
-            "packed_position packed_rotation packed_scale packed_color",
-            ["chunk"],
-            "compressed PLY.*SuperSplat.*as PLY, uncompressed.*splat-transform scene.ply",
-        ),
         ("x y z f_offset_0 f_anchor_feat_0 opacity scale_0", [], "anchors of Scaffold-GS"),
         ("x y z f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 rot_0", [], "2-D Gaussians"),
     ],
