@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import SUPPRESS, ArgumentParser, Namespace
@@ -62,8 +61,7 @@ def follow_weights(
     """
     command = config["subcommand"]
     settings = config[command]
-    checkpoint = settings.get("ckpt_path")
-    weights = read_weights(Path(checkpoint) if checkpoint else settings["model"]["weights"])
+    weights = read_weights(settings.get("ckpt_path") or settings["model"]["weights"])
     if weights.encoder is None:
         return config
     given = None

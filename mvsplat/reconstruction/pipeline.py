@@ -1,7 +1,6 @@
 """From photographs to Gaussians: the steps of ``mvsplat.reconstruct``."""
 
 import tempfile
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,12 +13,11 @@ from mvsplat.data.transforms import Shape
 from mvsplat.geometry.view_choice import choose_context
 from mvsplat.reconstruction.checkpoint import TrainedModel, load_trained
 from mvsplat.reconstruction.depth_range import DepthRange, depth_range
-from mvsplat.reconstruction.frames import CroppedFrame, as_views
+from mvsplat.reconstruction.frames import CroppedFrame
 from mvsplat.reconstruction.inputs import SceneInput, open_input
 from mvsplat.reconstruction.result import Reconstruction
-from mvsplat.reconstruction.scaling import scaling_to
 from mvsplat.reconstruction.stages import Stages
-from mvsplat.types import Gaussians
+from mvsplat.reconstruction.starting import predict
 
 _USUAL_VIEWS = 3
 _LOOK_AT_ALL, _SMALL = 3, (16, 16)
@@ -176,27 +174,6 @@ def choose_photos(
     others = [index for index in range(total) if index not in context]
     places = torch.linspace(0, len(others) - 1, min(held_out, len(others))).round().long()
     return context, [others[place] for place in places.tolist()]
-
-
-@torch.no_grad()
-def predict(model: TrainedModel, frames: list[CroppedFrame], bounds: Bounds) -> Gaussians:
-    """The Gaussians of photographs, in the scene's own frame and unit.
-
-    The model sees the scene at the scale it was trained with.
-
-    Raises:
-        ValueError: The photographs do not suit the model.
-    """
-    views = as_views(frames, bounds.near, bounds.far)
-    scaling = scaling_to(bounds.near, model.near, views.extrinsics[0])
-    scaled = replace(
-        views,
-        extrinsics=scaling.cameras(views.extrinsics),
-        near=views.near * scaling.factor,
-        far=views.far * scaling.factor,
-    )
-    device = next(model.encoder.parameters()).device
-    return scaling.undo(model.encoder(scaled.to(device)))
 
 
 def _shape(size: int | tuple[int, int] | None, model: TrainedModel) -> Shape:

@@ -1,1 +1,0 @@
-"""Splat formats that store rounded values, or others than PLY does; one module each."""
