@@ -24,8 +24,14 @@ COMMANDS: dict[str, str] = {
     "convert": "write data of any kind as chunks to train and test on",
     "verify": "check a converted or downloaded data set",
     "index": "choose a data set's context and target views for evaluation",
-    "import-checkpoint": "convert a released MVSplat checkpoint to one of this package",
+    "weights": "the weights that go by a name; small comes with the package",
     "doctor": "check this installation: versions, devices, rasterizers, weights",
+}
+
+REMOVED = {
+    "import-checkpoint": "released checkpoints need no conversion: --model.weights FILE of fit, "
+    "validate, test and predict takes them, --checkpoint FILE of reconstruct, and "
+    "mvsplat.load_model(FILE); what it wrote still loads",
 }
 
 
@@ -57,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"mvsplat {__version__}")
         return 0
+    if argv[0] in REMOVED:
+        return _fail(f"{argv[0]} is gone: {REMOVED[argv[0]]}")
     if argv[0] not in TRAINER_COMMANDS | COMMANDS:
         return _fail(_unknown(argv[0]))
     try:

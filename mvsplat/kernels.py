@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from functools import lru_cache
@@ -20,11 +21,33 @@ _OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
 _WITHOUT_ALLOCATIONS: Any = {**_OPTIONS, **NO_REFERENCE_COUNTS}
 
 
+_PACKAGE = Path(__file__).parent
+_IMPORT = re.compile(rf"^from {_PACKAGE.name}\.([\w.]+) import (?:\(([^)]*)\)|(.*))", re.MULTILINE)
+
+
 @lru_cache
-def _sources(folder: Path) -> str:
-    return hashlib.sha256(
-        b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
-    ).hexdigest()
+def _sources(path: Path) -> str:
+    """A digest of a kernel's file and of all files of the package that it imports from.
+
+    Their helpers and constants are part of its machine code.
+    """
+    found, waiting = set(), [path]
+    while waiting:
+        file = waiting.pop()
+        if file not in found and file.is_file():
+            found.add(file)
+            waiting += _imported(file)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(found))).hexdigest()
+
+
+@lru_cache
+def _imported(path: Path) -> list[Path]:
+    """The package's files that one imports; some that are named need not exist."""
+    modules = []
+    for module, several, one in _IMPORT.findall(path.read_text()):
+        names = (name.split()[0] for name in (several or one).split(",") if name.strip())
+        modules += [module, *(f"{module}.{name}" for name in names)]
+    return [_PACKAGE / f"{module.replace('.', '/')}.py" for module in modules]
 
 
 def kernel(function: Callable) -> Any:
@@ -57,8 +80,8 @@ def _compiled(function: Callable, options: Any) -> Any:
     plain = inspect.unwrap(function)  # shape checkers wrap every function they see
     compiled: Any = numba.njit(plain, **options)
     try:
-        # Kernels inline helpers of other files of their folder.
-        keep_on_disk(compiled, plain, lambda: _sources(Path(inspect.getfile(plain)).parent))
+        # numba itself would look at the kernel's own file only.
+        keep_on_disk(compiled, plain, lambda: _sources(Path(inspect.getfile(plain))))
     except RuntimeError:  # no folder is writable
         pass
     _Notice.kernels.add(compiled)

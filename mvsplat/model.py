@@ -49,10 +49,12 @@ class MVSplat(LightningModule):
         backbone_weights: UniMatch GMDepth file
             (``gmdepth-scale1-resumeflowthings-scannet-*.pth``) that ``fit`` initialises the
             backbone from; not read when a run is resumed, nor with ``weights``.
-        weights: A checkpoint of this package, a released MVSplat checkpoint, or a state dict of
-            either, to start from: for a new training with a fresh optimizer, and for validation,
-            test and prediction. The encoder's sizes and behaviours follow it: an option that says
-            otherwise is an error. Not read with a ``ckpt_path``.
+        weights: Weights to start from, for a new training with a fresh optimizer, and for
+            validation, test and prediction: a name (``small``; ``mvsplat weights`` lists them), an
+            address (``https://...``, ``hf://owner/repository/file``), or a file: a checkpoint of
+            this package, a released one, or a state dict of either. The encoder's sizes and
+            behaviours follow it: an option that says otherwise is an error. Not read with a
+            ``ckpt_path``.
         metrics: What validation and test measure besides PSNR, SSIM and, where depth is known,
             AbsRel: classes derived from mvsplat.evaluation.Metric; logged as ``val/<name>``.
         compile: Compile the encoder's networks with ``torch.compile``, for GPUs: minutes at the
@@ -210,8 +212,7 @@ class MVSplat(LightningModule):
         return self.build_optimizer(p for p in self.parameters() if p.requires_grad)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self._trainer is not None:  # import-checkpoint saves without one
-            checkpoint[ACCUMULATED] = self.trainer.accumulate_grad_batches
+        checkpoint[ACCUMULATED] = self.trainer.accumulate_grad_batches
         try:
             parts = {"encoder": self.encoder.config, "decoder": self.decoder.config}
         except TypeError as error:
@@ -300,12 +301,14 @@ def load_model(checkpoint: str | Path, map_location: Any = "cpu") -> MVSplat:
     """The model of a checkpoint, in evaluation mode; no YAML is needed.
 
     Args:
-        checkpoint: A file that ``fit`` wrote, or a released MVSplat checkpoint. It is read with
-            ``weights_only=True``: nothing in it runs.
+        checkpoint: ``"small"``, which comes with the package, or another name that ``mvsplat
+            weights`` lists; an address (``https://...``, ``hf://owner/repository/file``); a file
+            that ``fit`` wrote, or a released checkpoint. Nothing in it is executed.
         map_location: The device to put the weights on.
 
     Raises:
         FileNotFoundError: There is no such file.
+        ConnectionError: It cannot be downloaded; says where to place it by hand.
         ValueError: The file does not say what its model is, or cannot be read.
     """
     weights = read_weights(checkpoint)

@@ -35,6 +35,7 @@ from mvsplat.training.preemption import Preemption
 from mvsplat.training.progress_bar import ProgressBar
 from mvsplat.training.progress_lines import ProgressLines
 from mvsplat.training.run_folder import after_setting_aside, find_checkpoint
+from mvsplat.weights.locating import is_path
 
 TRAINER_DEFAULTS = {
     # Training is an endless stream: steps end it, and validations come by steps, not by epochs.
@@ -152,7 +153,7 @@ class TrainerCLI(LightningCLI):
         elif self.command != "fit" and weights is None:
             raise ValueError(
                 f"{self.command} needs weights: --ckpt_path last, best or a file, or "
-                "--model.weights with a checkpoint or a released one"
+                "--model.weights with a file, an address or a name (mvsplat weights lists them)"
             )
         if weights is not None:
             # The old option replaced the encoder, whatever was configured.
@@ -163,7 +164,7 @@ class TrainerCLI(LightningCLI):
     def _find_weights_again(self) -> None:
         """Follow weights out of a run folder that this run takes over."""
         model, run = self.config[self.command]["model"], Path(self.config[self.command]["run_dir"])
-        if model["weights"] is not None:
+        if model["weights"] is not None and is_path(model["weights"]):
             model["weights"] = str(after_setting_aside(Path(model["weights"]), run))
 
     def instantiate_classes(self) -> None:

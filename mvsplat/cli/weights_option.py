@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import SUPPRESS, ArgumentParser, Namespace
@@ -61,7 +62,8 @@ def follow_weights(
     """
     command = config["subcommand"]
     settings = config[command]
-    weights = read_weights(settings.get("ckpt_path") or settings["model"]["weights"])
+    checkpoint = settings.get("ckpt_path")
+    weights = read_weights(Path(checkpoint) if checkpoint else settings["model"]["weights"])
     if weights.encoder is None:
         return config
     given = None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mvsplat.configurable import Configurable
 from mvsplat.decoder import checks
+from mvsplat.decoder.cameras import engine_cameras
 from mvsplat.geometry.spherical_harmonics import MAX_DEGREE, degree_of
 from mvsplat.types import Gaussians, Rendering
 
@@ -119,7 +120,6 @@ class SplattingDecoder(Configurable, nn.Module):
         near: Tensor,
         image_shape: tuple[int, int],
     ) -> Rendering:
-        height, width = image_shape
         device = gaussians.means.device
         on_cuda = self.engine == "gsplat" or (self.engine == "auto" and device.type == "cuda")
         fields = {name: getattr(gaussians, name) for name in checks.GAUSSIANS}
@@ -139,14 +139,10 @@ class SplattingDecoder(Configurable, nn.Module):
         cameras = {"extrinsics": pose, "intrinsics": k, "near": unit}
         if not torch.compiler.is_compiling():  # values cannot be read in a graph
             checks.check_inputs(fields | cameras, image_shape, is_finite, unread)
-        # World to camera, in units of near: this scales the scene without touching it. inv_ex, as
-        # inv would wait for an accelerator to say whether there is an inverse.
-        to_camera = _sheared(torch.linalg.inv_ex(pose)[0][..., :3, :], k) / unit[..., None, None]
-        lenses = torch.stack((k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2]), dim=-1)
-        lenses = lenses * lenses.new_tensor([width, height, width, height])
+        to_camera, centers, lenses = engine_cameras(pose, k, unit, image_shape)
         engine = self._on_cuda if on_cuda else self._on_cpu
         shown = Gaussians(**fields)
-        parts = engine(shown, to_camera, pose[..., :3, 3], lenses, height, width)
+        parts = engine(shown, to_camera, centers, lenses, *image_shape)
         color, depth, transmittance = (part.to(device) for part in parts)
         return self._finish(color, depth * unit.to(depth)[..., None, None], transmittance)
 
@@ -193,12 +189,3 @@ class SplattingDecoder(Configurable, nn.Module):
             gaussians, cameras, centers, lenses, self.background, height, width,
             self._degree(gaussians), self.antialiased,
         )  # fmt: skip
-
-
-def _sheared(cameras: Float[Tensor, "b v 3 4"], k: Float[Tensor, "b v 3 3"]) -> Tensor:
-    """World-to-camera rows that leave intrinsics without skew: x + skew / fx * y in place of x.
-
-    Engines know focal lengths and principal points only.
-    """
-    x, y, z = cameras.unbind(-2)
-    return torch.stack([x + (k[..., 0, 1] / k[..., 0, 0])[..., None] * y, y, z], dim=-2)

@@ -15,9 +15,7 @@ _NO_SPLAT = "not Gaussians; a splat is made from photographs (mvsplat reconstruc
 _GLTF_SPLATS = b"KHR_gaussian_splatting"
 # By suffix: what it is, and the way out.
 _KNOWN = {
-    ".splat": ("a .splat file (antimatter15's format)", _CONVERT),
     ".ksplat": ("a .ksplat file (mkkellogg's format)", _CONVERT),
-    ".spz": ("an .spz file (Niantic's format)", _CONVERT),
     ".sog": ("an .sog file (PlayCanvas' format)", _CONVERT),
     ".lcc": ("an .lcc file (XGRIDS' format)", _CONVERT),
     ".rad": ("an .rad file (Spark's format)", _AGAIN),
@@ -30,39 +28,41 @@ _KNOWN = {
 }
 
 
-SUFFIXES = frozenset((".splat", ".ksplat", ".spz", ".sog", ".lcc", ".rad", ".splatv", ".glb"))
+SUFFIXES = frozenset((".ksplat", ".sog", ".lcc", ".rad", ".splatv", ".glb"))
 """Of splats that are not read, in lower case."""
 
 
 def foreign_format(path: Path) -> str | None:
-    """What a file is that is not read, and the way to plain PLY; None: nothing that is known."""
+    """What a file is that is not read by its name, and the way out; None: nothing that is known."""
     suffix = path.suffix.lower()
     with path.open("rb") as file:
         head = file.read(64)
     if head[:4] == b"glTF" or suffix in (".glb", ".gltf"):
         return _told(path, *_gltf(path))
     if head[:2] == b"\x1f\x8b" and _unpacked(path)[:4] == b"NGSP" or head[:4] == b"NGSP":
-        suffix = ".spz"
+        return _misnamed(path, "an .spz file", ".spz")
     if suffix in _KNOWN:
         return _told(path, *_KNOWN[suffix])
     return None
 
 
-def foreign_ply(path: Path, elements: Collection[str], properties: Collection[str]) -> str | None:
+def foreign_ply(path: Path, counts: dict[str, int], properties: Collection[str]) -> str | None:
     """What a PLY file is whose points are not 3-D Gaussians, and the way out."""
     names = set(properties)
-    if "packed_position" in names:
-        return _told(path, "a compressed PLY file (PlayCanvas' or SuperSplat's)", _CONVERT)
     if "f_anchor_feat_0" in names or "f_offset_0" in names:
         what = "the anchors of Scaffold-GS or a model derived from it, which need its networks"
         return _told(path, what, "export its Gaussians")
     if {"scale_0", "scale_1", "opacity"} <= names and "scale_2" not in names:
         return _told(path, "2-D Gaussians (surfels), which have two scales", "train 3-D Gaussians")
-    if "face" in elements or "tristrips" in elements:
+    if not {"opacity", "scale_0", "rot_0"} & names and (
+        counts.get("face") or counts.get("tristrips")
+    ):
         return _told(path, "a mesh", _NO_SPLAT)
-    if {"x", "y", "z"} <= names and not {"opacity", "scale_0", "rot_0"} & names:
-        return _told(path, "a point cloud", _NO_SPLAT)
     return None
+
+
+def _misnamed(path: Path, what: str, suffix: str) -> str:
+    return f"{what} of another name: rename it to {path.with_suffix(suffix).name}"
 
 
 def _told(path: Path, what: str, way_out: str) -> str:

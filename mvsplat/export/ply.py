@@ -7,7 +7,6 @@ first, then green, then blue), opacity (its logit), scale_* (natural logarithms)
 World frame and harmonics basis are those of :class:`mvsplat.types.Gaussians`.
 """
 
-import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,15 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from mvsplat.export.foreign_splats import foreign_format, foreign_ply
+from mvsplat.export.formats.packed_ply import write_packed
 from mvsplat.export.placement import Axis, Placement
-from mvsplat.export.soundness import one_scene, warn_if_activated_twice, without_broken
+from mvsplat.export.ply_reading import check_ply, degree_held, read_ply
+from mvsplat.export.soundness import one_scene, without_broken
 from mvsplat.export.splat_format import SplatFormat
 from mvsplat.files import replacing
 from mvsplat.types import Gaussians
 
-_HIGHEST_DEGREE = 3
-_log = logging.getLogger("mvsplat.export")
-_WRITTEN_AT_A_TIME, _READ_AT_A_TIME = 1 << 15, 1 << 12
+_WRITTEN_AT_A_TIME = 1 << 15
 
 
 def save_ply(
@@ -63,7 +61,7 @@ def save_ply(
     chosen = _fields(one_scene(gaussians, scene))
     kept = _kept(chosen, min_opacity, max_scale)
     count = len(chosen["mean"]) if kept is None else int(kept.sum())
-    degree = _degree(chosen["harmonics"].shape[-1])
+    degree = degree_held(chosen["harmonics"].shape[-1])
     placement = Placement(_median(chosen["mean"], kept) if recenter else None, up_axis, up)
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(_header(_properties(degree), count, placement.comments()))
@@ -82,27 +80,27 @@ def save_ply(
             rows.tofile(file)
 
 
-def load_ply(path: str | Path) -> Gaussians:
+def load_ply(path: str | Path, activated: bool | None = None) -> Gaussians:
     """Read a 3DGS PLY file, of this package or any other program, as a batch of one scene.
 
-    Gaussians with values that are not finite are left out and counted in a warning; values that
-    look as if they were not stored as logits and logarithms are named in one.
+    Properties may be in any order and of any number type, text or binary, among others. Without
+    f_dc_*, colours named red, green and blue are taken; points that have no scales, rotations and
+    opacities become small round splats. PlayCanvas' compressed PLY is read, too. Gaussians with
+    values that are not finite are left out and counted in a warning.
+
+    Args:
+        path: The file.
+        activated: Whether opacities and scales are stored as they are, as some feed-forward
+            programs do, and not as the logits and logarithms of the format; None finds out, and
+            says in a warning where they are. True takes those as they are that can be (opacities
+            in [0, 1], positive scales).
 
     Raises:
         FileNotFoundError: There is no such file.
         OSError: It cannot be read.
         ValueError: The file is damaged, or is a file of something else, which is named.
     """
-    table, degree = _table(Path(path))
-    if "filter_3D" in (table.dtype.names or ()):
-        _log.warning(
-            "%s is Mip-Splatting's, whose 3-D filter (filter_3D) is not applied here: Gaussians "
-            "come out too small and too opaque; its create_fused_ply.py writes a file with it",
-            path,
-        )
-    gaussians = without_broken(_gaussians(table, degree), path)
-    warn_if_activated_twice(gaussians, path)
-    return gaussians
+    return without_broken(read_ply(Path(path), activated), path)
 
 
 class PlyFormat(SplatFormat):
@@ -120,59 +118,26 @@ class PlyFormat(SplatFormat):
     ) -> None:
         save_ply(gaussians, path, recenter=recenter, up_axis=up_axis, up=up)
 
-    def read(self, path: Path) -> Gaussians:
-        return load_ply(path)
+    def read(self, path: Path, *_: Any, activated: bool | None = None) -> Gaussians:
+        return load_ply(path, activated)
 
     def check(self, path: Path) -> None:
-        _table(path)
+        check_ply(path)
 
 
-def _table(path: Path) -> tuple[np.ndarray, int]:
-    """The Gaussians of a PLY file, which stay on disk until they are used, and their degree."""
-    elements = _elements(path)
-    table = elements["vertex"].data
-    names: tuple[str, ...] = table.dtype.names or ()
-    rest = sum(name.startswith("f_rest_") for name in names)
-    foreign = foreign_ply(path, [element.name for element in elements], names)
-    problem = f"{path} is not a file of 3-D Gaussians: "
-    if missing := [name for name in _read_properties(0) if name not in names]:
-        raise ValueError(
-            f"{problem}its points have no {', '.join(missing[:4])}"
-            f"{' ...' if len(missing) > 4 else ''}; they have {', '.join(names[:8])}"
-            f"{f'. It is {foreign}' if foreign else ''}"
-        )
-    try:
-        degree = _degree(1 + math.ceil(rest / 3))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    properties = _read_properties(degree)
-    if missing := [name for name in properties if name not in names]:
-        raise ValueError(f"{problem}its points have {rest} f_rest_*, but no {missing[0]}")
-    if lists := [name for name in properties if table.dtype[name].kind not in "fiu"]:
-        raise ValueError(f"{path}: {lists[0]} is a list for every point, expected one number")
-    return table, degree
+class CompressedPlyFormat(SplatFormat):
+    """The format ``.compressed.ply``; plain PLY of such a name is read, too."""
 
+    about = "PlayCanvas' compressed PLY"
 
-def _elements(path: Path) -> Any:
-    from plyfile import PlyData, PlyParseError
+    def write(self, gaussians: Gaussians, path: Path) -> None:
+        write_packed(gaussians, path)
 
-    if not path.is_file():
-        raise FileNotFoundError(f"no PLY file at {path}")
-    try:
-        elements = PlyData.read(str(path))
-    except (PlyParseError, ValueError, MemoryError, OverflowError) as error:
-        if foreign := foreign_format(path):
-            raise ValueError(f"{path} is {foreign}") from error
-        raise ValueError(f"{path} is damaged, or no PLY file: {error}") from error
-    except OSError as error:
-        raise OSError(f"{path} cannot be read: {error.strerror or error}") from error
-    if "vertex" not in elements:
-        raise ValueError(f"{path} holds no Gaussians: it has no element named vertex")
-    return elements
+    def read(self, path: Path) -> Gaussians:
+        return read_ply(path)
 
-
-def _read_properties(degree: int) -> list[str]:
-    return [name for name in _properties(degree) if name[0] != "n"]
+    def check(self, path: Path) -> None:
+        check_ply(path)
 
 
 def _fields(gaussians: Gaussians) -> dict[str, Tensor]:
@@ -183,17 +148,6 @@ def _fields(gaussians: Gaussians) -> dict[str, Tensor]:
         "scale": gaussians.scales[0],
         "rotation": gaussians.rotations[0],
     }
-
-
-def _degree(coefficients: int) -> int:
-    """The degree of harmonics with so many coefficients."""
-    for degree in range(_HIGHEST_DEGREE + 1):
-        if coefficients == (degree + 1) ** 2:
-            return degree
-    raise ValueError(
-        f"PLY files hold harmonics of degree 0 to {_HIGHEST_DEGREE}, which have 1, 4, 9 "
-        f"or 16 coefficients a colour; found {coefficients}"
-    )
 
 
 def _properties(degree: int) -> list[str]:
@@ -245,50 +199,3 @@ def _rows(part: dict[str, Tensor]) -> np.ndarray:
     ]
     rows = torch.cat([column.float() for column in columns], dim=-1)
     return rows.cpu().numpy().astype("<f4", copy=False)
-
-
-def _gaussians(table: np.ndarray, degree: int) -> Gaussians:
-    """The table's columns as fields, made a few thousand rows at a time."""
-    columns = _columns(degree)
-    fields = {name: torch.empty(len(table), len(columns[name])) for name in columns}
-    for start in range(0, len(table), _READ_AT_A_TIME):
-        span = slice(start, start + _READ_AT_A_TIME)
-        with np.errstate(
-            over="ignore"
-        ):  # what float32 cannot hold becomes infinite, and is left out
-            for name, values in fields.items():
-                for column, property_name in enumerate(columns[name]):
-                    values[span].numpy()[:, column] = table[property_name][span]
-        fields["scales"][span].exp_()
-        fields["opacities"][span].sigmoid_()
-        fields["rotations"][span] = _unit(fields["rotations"][span])
-    return Gaussians(
-        means=fields["means"][None],
-        scales=fields["scales"][None],
-        rotations=fields["rotations"][None],
-        harmonics=fields["harmonics"].view(1, len(table), 3, (degree + 1) ** 2),
-        opacities=fields["opacities"].view(1, len(table)),
-    )
-
-
-def _columns(degree: int) -> dict[str, list[str]]:
-    """The properties that hold a field: its values, or their logarithms or logits."""
-    rest = (degree + 1) ** 2 - 1
-    harmonics = []
-    for color in range(3):
-        harmonics.append(f"f_dc_{color}")
-        harmonics.extend(f"f_rest_{i}" for i in range(color * rest, (color + 1) * rest))
-    return {
-        "means": ["x", "y", "z"],
-        "scales": [f"scale_{i}" for i in range(3)],
-        "rotations": [f"rot_{i}" for i in range(4)],
-        "harmonics": harmonics,
-        "opacities": ["opacity"],
-    }
-
-
-def _unit(rotations: Tensor) -> Tensor:
-    """Unit quaternions; the identity where there is no length, as some programs write it."""
-    length = rotations.norm(dim=-1, keepdim=True)
-    identity = rotations.new_tensor([1.0, 0.0, 0.0, 0.0])
-    return torch.where(length == 0, identity, rotations / length)

@@ -1,13 +1,12 @@
 """Gaussians as files should have them: one scene, finite, and not activated already."""
 
 import logging
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvsplat.types import Gaussians
@@ -80,36 +79,70 @@ def without_broken(gaussians: Gaussians, path: str | Path) -> Gaussians:
     return subset(gaussians, good)
 
 
-def warn_if_activated_twice(gaussians: Gaussians, path: str | Path) -> None:
-    """Name values that look as if a file held them as they are, not their logits and logarithms.
+def activate(
+    scales: Float[Tensor, "g 3"],
+    opacities: Float[Tensor, " g"],
+    activated: bool | None,
+    path: str | Path,
+) -> None:
+    """Make scales and opacities, in place, of what a PLY file stores of them.
 
-    Read as logits, opacities in [0, 1] become 0.5 to 0.73; read as logarithms, small positive
-    scales become 1 to e units. No trained scene has only such values.
+    The format stores logarithms and logits. Some feed-forward programs store opacities or scales as
+    they are: read as logits, opacities in [0, 1] would become 0.5 to 0.73; read as logarithms,
+    small positive scales would become 1 to e units. No trained scene has only such values.
+
+    Args:
+        scales: As they are stored.
+        opacities: As they are stored.
+        activated: Whether they are what they are to be; None finds out and says so in a warning;
+            True leaves those that can be what they are to be.
+        path: The file, for messages.
+
+    Raises:
+        ValueError: They are said to be activated, and neither can be.
     """
-    opacities, scales = gaussians.opacities, gaussians.scales
-    if opacities.numel() < _FEWEST_TO_JUDGE:
-        return
-    low, high = float(opacities.min()), float(opacities.max())
-    if 0.5 <= low < high <= 1 / (1 + math.exp(-1)) + 1e-6 and high - low > 0.01:
-        _log.warning(
-            "%s: all opacities are stored as numbers from %.2g to %.2g, as if they were opacities; "
-            "the format stores logits, so that they are read as %.2f to %.2f and the scene looks "
-            "like mist. Some feed-forward programs write them so. If this one did: "
-            "gaussians.opacities = gaussians.opacities.logit()",
-            path,
-            math.log(low / (1 - low)),
-            math.log(high / (1 - high)),
-            low,
-            high,
+    known_opacities, known_scales = opacities[~opacities.isnan()], scales[~scales.isnan()]
+    if activated is None:
+        ready = (_plain_opacities(known_opacities), _plain_scales(known_scales))
+        for name, plain, other in zip(
+            ("opacities", "scales"), ready, ("logits", "logarithms"), strict=True
+        ):
+            if plain:
+                _log.warning(
+                    "%s: all %s are stored as they are and read so; the format stores their %s. If "
+                    "these are %s all the same, say activated=False (--activated false)",
+                    path, name, other, other,
+                )  # fmt: skip
+    elif activated and len(opacities):
+        ready = (
+            bool(((known_opacities >= 0) & (known_opacities <= 1)).all()),
+            bool((known_scales > 0).all()),
         )
-    if float(scales.min()) > 1 and float((scales < math.e).float().mean()) >= 0.99:
-        _log.warning(
-            "%s: all scales are stored as positive numbers, nearly all below 1, as if they were "
-            "standard deviations; the format stores logarithms, so that every Gaussian is read as "
-            "1 to e units large. If the program that wrote it did not take logarithms: "
-            "gaussians.scales = gaussians.scales.log()",
-            path,
-        )
+        if not any(ready):
+            raise ValueError(
+                f"{path} is said to be activated, but opacities go from "
+                f"{float(known_opacities.min()):.3g} to {float(known_opacities.max()):.3g} and "
+                f"scales from {float(known_scales.min()):.3g}: these are logits and logarithms"
+            )
+    else:
+        ready = (False, False)
+    if not ready[0]:
+        opacities.sigmoid_()
+    if not ready[1]:
+        scales.exp_()
+
+
+def _plain_opacities(stored: Float[Tensor, " n"]) -> bool:
+    if len(stored) < _FEWEST_TO_JUDGE:
+        return False
+    low, high = float(stored.min()), float(stored.max())
+    return low >= 0 and high <= 1 and high - low > 0.04
+
+
+def _plain_scales(stored: Float[Tensor, " n"]) -> bool:
+    if len(stored) < _FEWEST_TO_JUDGE:
+        return False
+    return float(stored.min()) > 0 and float((stored < 1).float().mean()) >= 0.99
 
 
 def _each(gaussians: Gaussians, change: Callable[[Tensor], Tensor]) -> Gaussians:

@@ -27,8 +27,10 @@ class SplatFormat:
         """
         raise NotImplementedError
 
-    def read(self, path: Path) -> Gaussians:
+    def read(self, path: Path, *_: Any, **options: Any) -> Gaussians:
         """Read a file as a batch of one scene; values that are not finite may be among them.
+
+        The one option, ``activated``, is given to formats that name it in the signature.
 
         Raises:
             ValueError: It is damaged; says what was found and what was expected.

@@ -19,7 +19,12 @@ from mvsplat.export.foreign_splats import foreign_format
 from mvsplat.export.splat_format import SplatFormat
 
 GROUP = "mvsplat.splat_formats"
-_OURS = {".ply": "mvsplat.export.ply:PlyFormat"}
+_OURS = {
+    ".ply": "mvsplat.export.ply:PlyFormat",
+    ".compressed.ply": "mvsplat.export.ply:CompressedPlyFormat",
+    ".splat": "mvsplat.export.formats.splat:AntimatterSplatFormat",
+    ".spz": "mvsplat.export.formats.spz:SpzFormat",
+}
 _log = logging.getLogger("mvsplat.export")
 
 

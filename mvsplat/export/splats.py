@@ -61,10 +61,15 @@ def save_splat(
             )
 
 
-def load_splat(path: str | Path) -> Gaussians:
+def load_splat(path: str | Path, activated: bool | None = None) -> Gaussians:
     """Read a splat file in the format of its suffix, as a batch of one scene.
 
     Gaussians with values that are not finite are left out and counted in a warning.
+
+    Args:
+        path: The file.
+        activated: For ``.ply``: whether opacities and scales are stored as they are, not as logits
+            and logarithms; see :func:`mvsplat.export.load_ply`. Other formats leave no choice.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -72,8 +77,14 @@ def load_splat(path: str | Path) -> Gaussians:
         ValueError: It is of no format that is read, which is named where it is known, or damaged.
     """
     named = reading(path)
+    options = {} if activated is None else {"activated": activated}
+    if options and "activated" not in inspect.signature(named.format.read).parameters:
+        raise ValueError(
+            f"{path}: activated={activated} is for .ply files; what {named.suffix} files store is "
+            "fixed by their format"
+        )
     try:
-        gaussians = named.format.read(Path(path))
+        gaussians = named.format.read(Path(path), **options)
         if not isinstance(gaussians, Gaussians) or len(gaussians.means) != 1:
             raise TypeError("it must return mvsplat.Gaussians, a batch of one scene")
     except OSError:

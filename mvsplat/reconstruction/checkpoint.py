@@ -26,6 +26,7 @@ class TrainedModel:
         near: Their near bound, which sets the scale of the scenes the encoder knows.
         far: Their far bound.
         name: What to call it.
+        good_for: What it was trained on, in a phrase, as far as it is known.
     """
 
     encoder: Encoder
@@ -34,23 +35,25 @@ class TrainedModel:
     near: float = _USUAL_NEAR
     far: float = _USUAL_FAR
     name: str = ""
+    good_for: str = ""
 
 
 def load_trained(checkpoint: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
-    """Load a checkpoint of this package or a released one of MVSplat.
+    """Load weights of any kind, by name, address or file (see ``read_weights``).
 
     What the views were like in training stands in the checkpoint, or in ``config.yaml`` of its run
     folder; released models saw 256x256 pixels and bounds of 1 and 100.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is neither, or damaged.
+        ConnectionError: It cannot be downloaded.
+        ValueError: It holds no model that is known, or is damaged.
     """
     weights = read_weights(checkpoint)
     # Only a run of this package has a folder with its configuration.
-    settings = weights.views or (_run_views(Path(checkpoint)) if weights.decoder else {})
+    settings = weights.views or (_run_views(weights.path) if weights.decoder else {})
     model = TrainedModel(weights.build_encoder(), weights.build_decoder(), *_views(settings))
-    model.name = Path(checkpoint).name
+    model.name, model.good_for = weights.name, weights.good_for
     model.encoder.to(device).requires_grad_(False)
     model.decoder.to(device).eval()
     return model

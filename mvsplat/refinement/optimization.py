@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvsplat.evaluation.metrics import HIGHEST_PSNR
-from mvsplat.refinement.engine import Engine, TorchEngine, masked_mse
+from mvsplat.refinement.engine import Engine, masked_mse
+from mvsplat.refinement.engines import engine_for
 from mvsplat.refinement.parameters import Parameters, Rates
 from mvsplat.refinement.photographs import Photograph
 from mvsplat.types import Gaussians
@@ -121,7 +122,8 @@ def optimise(
     """
     if not photographs:
         raise ValueError("there is no photograph to compare with")
-    run = _Run(gaussians, list(photographs), near, settings or Settings(), engine or TorchEngine())
+    engine = engine or engine_for(gaussians.means.device)
+    run = _Run(gaussians, list(photographs), near, settings or Settings(), engine)
     interrupted = False
     try:
         run.all_steps(report)

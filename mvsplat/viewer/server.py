@@ -30,6 +30,8 @@ class Viewer:
         paths: Splat files, run folders, folders written by ``reconstruct``.
         host: Address to listen at; the default is reached from this machine only.
         port: Port to listen at; 0 takes a free one.
+        activated: Whether PLY files store opacities and scales as they are; see
+            :func:`mvsplat.export.load_ply`.
 
     Raises:
         RuntimeError: viser is not installed.
@@ -39,9 +41,14 @@ class Viewer:
     """
 
     def __init__(
-        self, paths: Sequence[str | Path], host: str = "127.0.0.1", port: int = DEFAULT_PORT
+        self,
+        paths: Sequence[str | Path],
+        host: str = "127.0.0.1",
+        port: int = DEFAULT_PORT,
+        activated: bool | None = None,
     ):
-        self._items = _from_first_usable(find_items(paths))
+        self._activated = activated
+        self._items = self._from_first_usable(find_items(paths))
         _check_address(host, port)
         self._sessions: dict[int, Session] = {}
         self._server = _quiet_server(host, port)
@@ -53,11 +60,30 @@ class Viewer:
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self._server.get_port()}"
 
     def _open(self, client: Any) -> None:
-        self._sessions[client.client_id] = Session(client, self._items, _load)
+        self._sessions[client.client_id] = Session(client, self._items, self._load)
 
     def _close(self, client: Any) -> None:
         if session := self._sessions.pop(client.client_id, None):
             session.close()
+
+    def _from_first_usable(self, items: list[Item]) -> list[Item]:
+        """The items without those at the beginning that cannot be shown, which are named.
+
+        Raises:
+            OSError, ValueError: None can be shown.
+        """
+        for number, item in enumerate(items):
+            try:
+                self._load(item)
+                return items[number:]
+            except (ValueError, OSError) as error:
+                if number + 1 == len(items):
+                    raise
+                _log.warning("left out: %s", error)
+        return []
+
+    def _load(self, item: Item) -> ViewedScene:
+        return _read(item.ply, item.cameras, self._activated)
 
     def wait(self) -> None:
         """Serve until the program is interrupted."""
@@ -78,30 +104,9 @@ class Viewer:
         self.stop()
 
 
-def _from_first_usable(items: list[Item]) -> list[Item]:
-    """The items without those at the beginning that cannot be shown, which are named.
-
-    Raises:
-        OSError, ValueError: None can be shown.
-    """
-    for number, item in enumerate(items):
-        try:
-            _load(item)
-            return items[number:]
-        except (ValueError, OSError) as error:
-            if number + 1 == len(items):
-                raise
-            _log.warning("left out: %s", error)
-    return []
-
-
-def _load(item: Item) -> ViewedScene:
-    return _read(item.ply, item.cameras)
-
-
 @lru_cache(maxsize=4)
-def _read(ply: Path, cameras: Path | None) -> ViewedScene:
-    gaussians = load_splat(ply)
+def _read(ply: Path, cameras: Path | None, activated: bool | None) -> ViewedScene:
+    gaussians = load_splat(ply, activated)
     if gaussians.means.shape[1] == 0:
         raise ValueError(f"{ply} has no Gaussians to show: it holds 0")
     try:

@@ -20,7 +20,9 @@ from mvsplat.encoder.published import loading as published
 from mvsplat.encoder.published.loading import check_names_and_shapes
 from mvsplat.encoder.settings import Config, check_agreement
 from mvsplat.weights.file_content import load_content
-from mvsplat.weights.locating import find_weights
+from mvsplat.weights.known import known_weights
+from mvsplat.weights.locating import find_weights, is_path
+from mvsplat.weights.packing import ABOUT
 
 _ENCODER = "encoder."
 _DEPTHSPLAT_VIT = "depth_predictor.pretrained."
@@ -37,6 +39,10 @@ class Weights:
             a bare state dict of this package, which fits only an encoder like the one it is from.
         decoder: Class and arguments of the decoder that the encoder was trained with, if known.
         views: What the views of training were like, as far as it is known.
+        about: What the file says of its weights: configuration, seed, scores ...
+        name: What to call them: the known name or address, or the file's name.
+        path: The file.
+        good_for: What they were trained on, in a phrase, as far as it is known.
     """
 
     origin: str
@@ -44,6 +50,10 @@ class Weights:
     encoder: Config | None = None
     decoder: Config | None = None
     views: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    path: Path = Path()
+    good_for: str = ""
 
     def build_encoder(self) -> Encoder:
         """The encoder that the weights belong to, with them, in eval mode.
@@ -54,7 +64,8 @@ class Weights:
         if self.encoder is None:
             raise ValueError(
                 f"{self.origin} does not describe its model: its tensors are of use only with the "
-                "configuration they belong to, as --model.weights of the commands"
+                "configuration they belong to, as --model.weights of the commands; a checkpoint of "
+                "fit, a released one or a name that mvsplat weights lists would do here"
             )
         encoder = from_config(self.encoder)
         self.store(encoder)
@@ -76,22 +87,29 @@ class Weights:
 
 
 def read_weights(weights: str | Path) -> Weights:
-    """Whatever this package can read as weights; with ``weights_only``: nothing in a file runs.
+    """Whatever this package can read as weights; nothing in a file is executed.
 
     Args:
-        weights: A checkpoint of ``fit``, a released MVSplat checkpoint, or a file of the bare state
-            dict of either, of the encoder or of the whole model.
+        weights: A known name (``small``; ``mvsplat weights`` lists them), an address
+            (``https://...``, ``hf://owner/repository/file``), or a file: a checkpoint of ``fit``, a
+            released MVSplat checkpoint, or the bare state dict of either, of the encoder or of the
+            whole model, as ``.ckpt``, ``.pth`` or ``.safetensors``. A Path is always a file.
 
     Raises:
         FileNotFoundError: There is no such file.
+        ConnectionError: It cannot be downloaded.
         ValueError: It is damaged, or something else.
     """
     path = find_weights(weights)
-    content = load_content(path)
+    by_path = is_path(weights)
+    content, origin = load_content(path), str(path) if by_path else str(weights)
     for kind in _KINDS:
-        if (found := kind(content, str(path))) is not None:
+        if (found := kind(content, origin)) is not None:
+            found.path, found.name = path, path.name if by_path else str(weights)
+            said = (known.good_for for known in known_weights().values() if known.place == path)
+            found.good_for = str(found.about.get("good_for") or next(said, ""))
             return found
-    raise ValueError(f"{path} is not a checkpoint: found no state dict in it")
+    raise ValueError(f"{origin} is not a checkpoint: found no state dict in it")
 
 
 def _described(content: Mapping[str, Any], origin: str) -> Weights | None:
@@ -101,11 +119,11 @@ def _described(content: Mapping[str, Any], origin: str) -> Weights | None:
     try:
         described, state = content[CONFIG_KEY], _encoder_state(content["state_dict"])
         encoder, decoder = completed(described["encoder"]), completed(described["decoder"])
-        views = described.get("views") or {}
+        views, about = described.get("views") or {}, described.get(ABOUT) or {}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{origin} is damaged, or of another version: {error}") from error
     store = partial(_store, state, f"{origin} is damaged, or of another version: it")
-    return Weights(origin, store, encoder, decoder, views)
+    return Weights(origin, store, encoder, decoder, views, about)
 
 
 def _released(content: Mapping[str, Any], origin: str) -> Weights | None:
@@ -147,7 +165,10 @@ def _backbone(content: Mapping[str, Any], origin: str) -> None:
 def _bare(content: Mapping[str, Any], origin: str) -> Weights | None:
     """A state dict with this package's names, or a checkpoint that does not describe its model."""
     state = _encoder_state(content.get("state_dict", content))
-    return Weights(origin, partial(_store, state, origin)) if state else None
+    if not state:
+        return None
+    origin = f"{origin} (a state dict of {len(state)} tensors, {next(iter(state))} first)"
+    return Weights(origin, partial(_store, state, origin))
 
 
 _KINDS: tuple[Callable[[Mapping[str, Any], str], Weights | None], ...] = (

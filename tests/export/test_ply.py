@@ -199,13 +199,8 @@ def write_elements(path, properties, *others) -> None:
 @pytest.mark.parametrize(
     ("properties", "others", "message"),
     [
-        ("x y z red green blue", [], r"no f_dc_0.* have x, y, z, red.*point cloud.*reconstruct"),
-        ("x y z nx ny nz", ["face"], "It is a mesh.*mvsplat reconstruct"),
-        (
-            "packed_position packed_rotation packed_scale packed_color",
-            ["chunk"],
-            "compressed PLY.*SuperSplat.*as PLY, uncompressed.*splat-transform scene.ply",
-        ),
+        ("x y z nx ny nz opacity red green blue", [], r"no scale_0, .* have x, y, z, nx"),
+        ("x y z nx ny nz", ["face"], "is a mesh.*mvsplat reconstruct"),
         ("x y z f_offset_0 f_anchor_feat_0 opacity scale_0", [], "anchors of Scaffold-GS"),
         ("x y z f_dc_0 f_dc_1 f_dc_2 opacity scale_0 scale_1 rot_0", [], "2-D Gaussians"),
     ],
@@ -213,7 +208,7 @@ def write_elements(path, properties, *others) -> None:
 def test_other_things_in_ply_files_are_named(tmp_path, properties, others, message):
     path = tmp_path / "scene.ply"
     write_elements(path, properties.split(), *others)
-    with pytest.raises(ValueError, match=rf"scene\.ply is not a file of 3-D Gaussians.*{message}"):
+    with pytest.raises(ValueError, match=rf"scene\.ply is .*{message}"):
         load_ply(path)
 
 
@@ -266,27 +261,6 @@ def test_legal_extremes_stay(tmp_path, caplog):
     assert loaded.opacities[0, :2].tolist() == [1, 0] and loaded.scales[0, 0, 0] == 0
     assert loaded.rotations[0, 1].tolist() == [1, 0, 0, 0]
     assert loaded.means.shape == (1, 5_000, 3) and not caplog.records
-
-
-@pytest.mark.parametrize("activated", ["opacity", "scale"])
-def test_values_that_are_activated_already_are_named(tmp_path, caplog, activated):
-    """As older feed-forward programs write them: the way out that the warning names is right."""
-    path, gaussians = tmp_path / "scene.ply", make_gaussians(count=300)
-    save_ply(gaussians, path)
-    table = PlyData.read(str(path), mmap=False)["vertex"].data
-    if activated == "opacity":
-        table["opacity"] = gaussians.opacities[0]
-    else:
-        for i in range(3):
-            table[f"scale_{i}"] = gaussians.scales[0, :, i]
-    PlyData([PlyElement.describe(table, "vertex")]).write(str(path))
-    loaded = load_ply(path)
-    (record,) = caplog.records
-    field = {"opacity": "opacities", "scale": "scales"}[activated]
-    assert f"all {field} are stored as" in record.message and str(path) in record.message
-    way_out = re.search(r"gaussians\.(\w+) = gaussians\.\1\.(\w+)\(\)", record.message)
-    mended = getattr(getattr(loaded, way_out[1]), way_out[2])()
-    torch.testing.assert_close(mended, getattr(gaussians, field), rtol=1e-3, atol=1e-5)
 
 
 def test_scenes_of_unusual_scale_or_opacity_are_not_called_activated(tmp_path, caplog):

@@ -90,7 +90,7 @@ def test_a_users_format_in_every_command_that_has_splats(npz, program, tmp_path,
 
 def test_an_unknown_suffix_lists_what_is_known(npz, tmp_path):
     gaussians = make_gaussians(count=3)
-    known = r"are written as \.npz \(NumPy archive\), \.ply \(3DGS PLY\)"
+    known = r"are written as \.npz \(NumPy archive\), \.ply \(3DGS PLY\), .*\.spz \(Niantic's\)"
     for name, found in (("scene.foo", "the suffix '.foo'"), ("scene", "without a suffix")):
         with pytest.raises(ValueError, match=f"{found} are not written. Splats {known}"):
             save_splat(gaussians, tmp_path / name)

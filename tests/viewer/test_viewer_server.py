@@ -83,6 +83,16 @@ def test_missing_damaged_and_empty_files_are_named(tmp_path, capsys):
     assert run(capsys)[0] == 2
 
 
+def test_what_a_file_stores_can_be_said(splat, capsys, monkeypatch):
+    pytest.importorskip("viser")
+    monkeypatch.setattr(Viewer, "wait", lambda viewer: None)
+    for value in ("false", "null"):
+        code = run(capsys, splat, "--no-open", "--port", 0, "--activated", value)[0]
+        assert code == 0
+    code, _, err = run(capsys, splat, "--no-open", "--port", 0, "--activated", "true")
+    assert code == 2 and "splat.ply is said to be activated, but opacities go from" in err
+
+
 def test_one_unreadable_splat_hides_no_other(tmp_path, capsys, monkeypatch, caplog):
     pytest.importorskip("viser")
     scenes = []
@@ -92,14 +102,14 @@ def test_one_unreadable_splat_hides_no_other(tmp_path, capsys, monkeypatch, capl
     save_ply(make_gaussians(0, count=0), predictions / "a.ply")
     (predictions / "b.ply").write_bytes(b"ply\n")
     (predictions / "c.cameras.json").write_text('[{"img_name": "3DGS writes such a file, too"}]')
-    (predictions / "d.splat").write_bytes(bytes(320))
+    (predictions / "d.splat").write_bytes(bytes(321))
     code, _, err = run(capsys, run_folder, "--no-open", "--port", 0)
     assert code == 0 and [item.scene for item in scenes] == ["c"]
     for problem in (
         "left out: .*a.ply has no Gaussians",
         "left out: .*b.ply is damaged",
         "c.ply is shown without cameras: .*c.cameras.json",
-        "left out: .*d.splat is a",
+        "left out: .*d.splat is damaged",
     ):
         assert re.search(problem, caplog.text)
     (predictions / "c.ply").unlink()

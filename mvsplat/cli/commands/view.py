@@ -30,15 +30,25 @@ def main(argv: list[str]) -> None:
         default=True,
         help="open the page in the browser",
     )
+    parser.add_argument(
+        "--activated",
+        type=bool | None,
+        default=None,
+        help="whether PLY files store opacities and scales as they are, as some feed-forward "
+        "programs do, and not as logits and logarithms; null finds out and says so",
+    )
     arguments = parser.parse_args(argv)
-    show([Path(path) for path in arguments.paths], arguments.host, arguments.port, arguments.open)
+    paths = [Path(path) for path in arguments.paths]
+    show(paths, arguments.host, arguments.port, arguments.open, arguments.activated)
 
 
-def show(paths: list[Path], host: str, port: int, open_page: bool) -> None:
+def show(
+    paths: list[Path], host: str, port: int, open_page: bool, activated: bool | None = None
+) -> None:
     """Serve until interrupted; says where."""
     from mvsplat.viewer import Viewer
 
-    with Viewer(paths, host, port) as viewer:
+    with Viewer(paths, host, port, activated) as viewer:
         print(f"The viewer is at {viewer.url} (Ctrl-C ends it)", flush=True)
         if open_page:
             webbrowser.open(viewer.url)

@@ -104,7 +104,14 @@ def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(function, [a, b, c])
 
 
+def _root(builder: Any, a: Any) -> Any:
+    kind = ir.FunctionType(_FLOATS, [_FLOATS])
+    name = f"llvm.sqrt.v{WIDTH}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a])
+
+
 spread = _instruction(lambda builder, a: a, 1)
+root = _instruction(_root, 1)
 fma = _instruction(_fused, 3)
 smaller = _instruction(lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y), 2)
 larger = _instruction(lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y), 2)
@@ -136,6 +143,8 @@ def _constant(values: list[float]) -> Any:
 
     return intrinsic(typed)
 
+
+lane_numbers = _constant([float(lane) for lane in range(WIDTH)])
 
 # Column and row of each lane, when a vector stands for a block of 4 x 4 pixels.
 lane_columns = _constant([float(lane % 4) for lane in range(WIDTH)])
@@ -216,6 +225,43 @@ def _store(typingctx, array, index, values):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), generate
+
+
+@no_type_check
+@intrinsic
+def load_where(typingctx, condition, array, index, others):
+    """As ``load`` where ``condition`` holds, else ``others``; nothing else is read.
+
+    ``index`` is that of the first lane, whether it is read or not.
+    """
+
+    def generate(context, builder, signature, args):
+        address = _address(context, builder, signature.args[1], args[1], args[2])
+        arguments = [_FLOATS.as_pointer(), ir.IntType(32), _BITS, _FLOATS]
+        kind = ir.FunctionType(_FLOATS, arguments)
+        name = f"llvm.masked.load.v{WIDTH}f32.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        rest = _spread(context, builder, signature.args[3], args[3])
+        return builder.call(function, [address, _index(4), args[0], rest])
+
+    return lanes(condition, array, types.intp, others), generate
+
+
+@no_type_check
+@intrinsic
+def store_where(typingctx, condition, array, index, values):
+    """As ``store`` where ``condition`` holds; nothing else is written."""
+
+    def generate(context, builder, signature, args):
+        address = _address(context, builder, signature.args[1], args[1], args[2])
+        arguments = [_FLOATS, _FLOATS.as_pointer(), ir.IntType(32), _BITS]
+        kind = ir.FunctionType(ir.VoidType(), arguments)
+        name = f"llvm.masked.store.v{WIDTH}f32.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(function, [args[3], address, _index(4), args[0]])
+        return context.get_dummy_value()
+
+    return types.void(condition, array, types.intp, values), generate
 
 
 @no_type_check

@@ -11,6 +11,7 @@ from mvsplat.evaluation.benchmark import peak_memory
 from mvsplat.export.images import color_depth, color_error
 from mvsplat.machine import usable_cores
 from mvsplat.reconstruction import output as names
+from mvsplat.reconstruction.checkpoint import TrainedModel
 from mvsplat.reconstruction.reconstructed import ReconstructedScene, Score, average, in_words
 from mvsplat.reconstruction.report.pictures import camera_map, embedded, embedded_video
 
@@ -73,7 +74,7 @@ def _overview(scene: ReconstructedScene, folder: Path) -> str:
         "Cameras": cameras,
         "Depth bounds": f"{bounds.near:.4g} to {bounds.far:.4g} (from {bounds.origin})",
         "Seen by the model": f"{width} x {height} pixels",
-        "Model": scene.model.name,
+        "Model": _of_model(scene.model),
         "Gaussians": f"{scene.gaussians.means.shape[1]:,} ({_megabytes(folder / names.SPLAT)})",
     }
     if scene.scores:
@@ -83,6 +84,10 @@ def _overview(scene: ReconstructedScene, folder: Path) -> str:
             rows["Photos left out"] += "; " + _average("of them mostly in view of those used", seen)
     notes = "".join(f"<p>{escape(note)}</p>" for note in source.notes)
     return _table(rows) + notes
+
+
+def _of_model(model: TrainedModel) -> str:
+    return f"{model.name}: {model.good_for}" if model.good_for else model.name
 
 
 def _average(which: str, scores: list[Score]) -> str:

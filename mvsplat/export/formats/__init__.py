@@ -1,0 +1,1 @@
+"""Splat formats that store rounded values, or others than PLY does; one module each."""

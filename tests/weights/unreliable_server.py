@@ -1,0 +1,102 @@
+"""A web server on this machine that breaks off, lies about sizes, redirects or changes its files.
+
+It answers a bounded number of requests, and only to this machine.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+MOST_REQUESTS = 50
+
+
+@dataclass
+class UnreliableServer:
+    """What it serves, and how.
+
+    Args:
+        files: From path to content.
+        breaks_after: Bytes after which it breaks off an answer; one number a request.
+        ignores_ranges: Always sends the file from its beginning.
+        says: Adds to the Content-Length.
+        redirects: From path to the address it redirects to, with the hash told as the Hub does.
+        needs: The token that it asks for.
+        requests: Method, path and headers of each request so far.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    breaks_after: list[int] = field(default_factory=list)
+    ignores_ranges: bool = False
+    says: int = 0
+    redirects: dict[str, tuple[str, str]] = field(default_factory=dict)
+    needs: str = ""
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    address: str = ""
+
+    def ranges(self) -> list[str | None]:
+        """The Range header of each GET."""
+        return [headers.get("Range") for method, _, headers in self.requests if method == "GET"]
+
+
+@contextmanager
+def serving(server: UnreliableServer) -> Iterator[UnreliableServer]:
+    """Serve on a free port of the loopback address; sets ``address``."""
+    handler = type("Handler", (_Handler,), {"serves": server})
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.address = f"http://127.0.0.1:{listening.server_port}"
+    thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        listening.shutdown()
+        listening.server_close()
+        thread.join(5)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    serves: UnreliableServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        server = self.serves
+        path = self.path.partition("?")[0]
+        server.requests.append((self.command, path, dict(self.headers)))
+        self.close_connection = True
+        if len(server.requests) > MOST_REQUESTS:
+            return self.send_error(500, "too many requests")
+        if server.needs and self.headers.get("Authorization") != f"Bearer {server.needs}":
+            return self.send_error(401)
+        if path in server.redirects:
+            return self._redirect(*server.redirects[path])
+        if path not in server.files:
+            return self.send_error(404)
+        self._send(server.files[path])
+
+    def _redirect(self, address: str, told: str) -> None:
+        self.send_response(302)
+        self.send_header("Location", address)
+        self.send_header("X-Linked-ETag", f'"{told}"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _send(self, content: bytes) -> None:
+        server, version = self.serves, f'"{sha256(content).hexdigest()[:16]}"'
+        begin = 0
+        wanted = self.headers.get("Range")
+        if wanted and not server.ignores_ranges and self.headers.get("If-Range") == version:
+            begin = int(wanted.removeprefix("bytes=").rstrip("-"))
+            if begin >= len(content):
+                return self.send_error(416)
+        self.send_response(206 if begin else 200)
+        self.send_header("ETag", version)
+        self.send_header("Content-Length", str(len(content) - begin + server.says))
+        self.end_headers()
+        stop = server.breaks_after.pop(0) if server.breaks_after else len(content)
+        self.wfile.write(content[begin : begin + stop])
+
+    def log_message(self, *arguments):
+        pass
