@@ -24,6 +24,9 @@ _OURS = {
     ".compressed.ply": "mvsplat.export.ply:CompressedPlyFormat",
     ".splat": "mvsplat.export.formats.splat:AntimatterSplatFormat",
     ".spz": "mvsplat.export.formats.spz:SpzFormat",
+    ".glb": "mvsplat.export.formats.gltf:GlbFormat",
+    ".gltf": "mvsplat.export.formats.gltf:GltfFormat",
+    ".ksplat": "mvsplat.export.formats.ksplat:KsplatFormat",
 }
 _log = logging.getLogger("mvsplat.export")
 
