@@ -25,7 +25,7 @@ _LOOK_AT_ALL, _SMALL = 3, (16, 16)
 
 def reconstruct(
     photos: Any,
-    checkpoint: str | Path,
+    checkpoint: str | Path = "small",
     views: int | Literal["all"] | None = None,
     size: int | tuple[int, int] | None = None,
     near: float | None = None,
@@ -47,7 +47,9 @@ def reconstruct(
         photos: A folder of photos, a video, data with cameras in any format that is read (a COLMAP
             model, a transforms.json, chunks, exports of capture apps), or a folder of these; from
             Python also a Scene, or a list of paths, PIL pictures or uint8 arrays.
-        checkpoint: Weights of this package (runs/.../last.ckpt) or a released MVSplat checkpoint.
+        checkpoint: The network's weights: small, which comes with the package, another name that
+            mvsplat weights lists, an address (https://..., hf://owner/repository/file), or a file
+            (runs/.../last.ckpt, a released checkpoint).
         views: How many photos to make the scene from, 2 or more, chosen by overlap, baseline and
             coverage; or all; null takes 3, or both of two.
         size: Height and width in pixels to which photos are cropped for the model, one number for

@@ -72,9 +72,10 @@ def describe_run(run: Path, checkpoint: Path) -> dict[str, Any]:
     Raises:
         ValueError: The checkpoint or the scores are damaged.
     """
-    about: dict[str, Any] = {"configuration": run.resolve().name}
+    about: dict[str, Any] = {}
     try:
         config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        about["configuration"] = run.resolve().name
         source = config["data"]["source"]
         about["seed"] = config.get("seed_everything")
         about["trained_on"] = source["class_path"].rpartition(".")[2]
