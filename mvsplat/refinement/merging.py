@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from mvsplat.geometry.projection import homogeneous, invert_rigid
+from mvsplat.geometry.projection import camera_rays, homogeneous, invert_rigid, pixel_centers
 from mvsplat.types import Gaussians
 
 SAME_DEPTH = 0.05  # share of the depth by which one surface may differ between views
@@ -39,6 +39,15 @@ class DepthView:
     depth: Float[Tensor, "h w"]
     extrinsics: Float[Tensor, "4 4"]
     intrinsics: Float[Tensor, "3 3"]
+
+    def points(self) -> Float[Tensor, "p 3"]:
+        """World positions of the pixels' depths, row by row; the camera's where there is none."""
+        height, width = self.depth.shape
+        pixels = pixel_centers(height, width, self.depth.device).view(-1, 2)
+        rays = camera_rays(pixels, self.intrinsics.float()).double()
+        pose = self.extrinsics.double()
+        points = rays * self.depth.view(-1, 1).double() @ pose[:3, :3].mT + pose[:3, 3]
+        return points.float()
 
     def look(self, points: Float[Tensor, "p 3"]) -> "Look":
         """What the view shows where it has points in its frame."""
@@ -76,7 +85,11 @@ class Look(NamedTuple):
     @property
     def agrees(self) -> Bool[Tensor, " p"]:
         """Whether the view shows a surface at the points' places."""
-        return self.seen & ((self.ratio - 1).abs() < SAME_DEPTH)
+        return self.agrees_within(SAME_DEPTH)
+
+    def agrees_within(self, share: float) -> Bool[Tensor, " p"]:
+        """Whether the view shows a surface as deep but for a share of the depth."""
+        return self.seen & ((self.ratio - 1).abs() < share)
 
     @property
     def past(self) -> Bool[Tensor, " p"]:
