@@ -13,7 +13,6 @@ _AGAIN = "export PLY from the program that made it"
 _NO_SPLAT = "not Gaussians; a splat is made from photographs (mvsplat reconstruct)"
 # By suffix: what it is, and the way out.
 _KNOWN = {
-    ".sog": ("an .sog file (PlayCanvas' format)", _CONVERT),
     ".lcc": ("an .lcc file (XGRIDS' format)", _CONVERT),
     ".rad": ("an .rad file (Spark's format)", _AGAIN),
     ".splatv": ("a .splatv file (moving splats)", _AGAIN),
@@ -25,7 +24,7 @@ _KNOWN = {
 }
 
 
-SUFFIXES = frozenset((".sog", ".lcc", ".rad", ".splatv"))
+SUFFIXES = frozenset((".lcc", ".rad", ".splatv"))
 """Of splats that are not read, in lower case."""
 
 
