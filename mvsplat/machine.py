@@ -37,6 +37,26 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def free_memory() -> int | None:
+    """Bytes of memory that this process can still have; None where the system does not tell.
+
+    A container's own limit counts, too.
+    """
+    found = []
+    try:
+        with open("/proc/meminfo") as lines:
+            kilobytes = {name: value.split()[0] for name, value in (x.split(":") for x in lines)}
+        found.append(int(kilobytes["MemAvailable"]) * 1024)
+        with (
+            open("/sys/fs/cgroup/memory.max") as limit,
+            open("/sys/fs/cgroup/memory.current") as used,
+        ):
+            found.append(int(limit.read()) - int(used.read()))
+    except (OSError, ValueError, KeyError):  # another system, or no limit
+        pass
+    return max(0, min(found)) if found else None
+
+
 def exit_once(parent_has_ended: Callable[[], Any]) -> None:
     """Let this worker process end with the one that started it, which may have been killed.
 

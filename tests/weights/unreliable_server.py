@@ -42,11 +42,9 @@ class UnreliableServer:
 
 
 @contextmanager
-def serving(
-    server: UnreliableServer, handler: type["Handler"] | None = None
-) -> Iterator[UnreliableServer]:
+def serving(server: UnreliableServer) -> Iterator[UnreliableServer]:
     """Serve on a free port of the loopback address; sets ``address``."""
-    handler = type("Serving", (handler or Handler,), {"serves": server})
+    handler = type("Handler", (_Handler,), {"serves": server})
     listening = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.address = f"http://127.0.0.1:{listening.server_port}"
     thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
@@ -59,7 +57,7 @@ def serving(
         thread.join(5)
 
 
-class Handler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     serves: UnreliableServer
     protocol_version = "HTTP/1.1"
 
