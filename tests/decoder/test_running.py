@@ -244,7 +244,8 @@ sys.path.insert(0, {folder!r})
 from splatting_scenes import awkward_scenes, camera, intrinsics, random_gaussians
 from mvsplat import SplattingDecoder
 from mvsplat.kernels import kernel
-from mvsplat.decoder.cpu.simd import load, total
+from mvsplat.decoder.cpu.simd import total
+from mvsplat.decoder.cpu.simd_memory import load
 for outside in (lambda array: array[array.size], lambda array: total(load(array, 1))):
     try:
         kernel(outside)(numpy.zeros(16, numpy.float32))

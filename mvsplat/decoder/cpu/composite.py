@@ -16,16 +16,13 @@ from mvsplat.decoder.cpu.simd import (
     lane_columns,
     lane_rows,
     larger,
-    load,
-    prefetch,
     select,
     smaller,
-    store,
 )
+from mvsplat.decoder.cpu.simd_memory import BLOCK, load, prefetch, store, store_block
 from mvsplat.decoder.cpu.tiles import TILE
 from mvsplat.kernels import inlined, kernel
 
-BLOCK = 4
 BLOCKS = TILE // BLOCK
 PLANE = TILE * TILE
 AHEAD = 12  # how many records ahead to prefetch
@@ -87,14 +84,26 @@ def _any_alive(state):
 
 
 @inlined
+def is_inside(tile_x, tile_y, height, width):
+    """Whether a whole tile lies inside the picture."""
+    return tile_y + TILE <= height and tile_x + TILE <= width
+
+
+@inlined
 def _start_state(state, tile_x, tile_y, height, width):
-    state[:] = 0.0
-    for row in range(TILE):
-        for column in range(TILE):
-            block = (row // BLOCK) * BLOCKS + column // BLOCK
-            lane = (row % BLOCK) * BLOCK + column % BLOCK
-            inside = tile_y + row < height and tile_x + column < width
-            state[block * WIDTH + lane] = 1.0 if inside else -1.0
+    inside = is_inside(tile_x, tile_y, height, width)
+    state[:PLANE] = 1.0 if inside else -1.0
+    state[PLANE:] = 0.0
+    if not inside:
+        for row in range(min(TILE, height - tile_y)):
+            for column in range(min(TILE, width - tile_x)):
+                state[place_of(row, column)] = 1.0
+
+
+@inlined
+def place_of(row, column):
+    """Where a pixel of a tile is in a plane."""
+    return (row // BLOCK * BLOCKS + column // BLOCK) * WIDTH + row % BLOCK * BLOCK + column % BLOCK
 
 
 @inlined
@@ -135,13 +144,12 @@ def _draw(record, state, position, tile_x, tile_y):
 
 
 @inlined
-def _write_tile(state, tile_x, tile_y, background, color, depth, transmittance, last):
+def _write_pixels(state, tile_x, tile_y, background, color, depth, transmittance, last):
+    """Write a tile that reaches beyond the picture."""
     height, width = depth.shape
     for y in range(tile_y, min(tile_y + TILE, height)):
         for x in range(tile_x, min(tile_x + TILE, width)):
-            row, column = y - tile_y, x - tile_x
-            at = (row // BLOCK * BLOCKS + column // BLOCK) * WIDTH
-            at += row % BLOCK * BLOCK + column % BLOCK
+            at = place_of(y - tile_y, x - tile_x)
             through = abs(state[at])
             transmittance[y, x] = through
             depth[y, x] = state[DEPTH * PLANE + at]
@@ -149,6 +157,25 @@ def _write_tile(state, tile_x, tile_y, background, color, depth, transmittance, 
             for channel in range(3):
                 value = state[(RED + channel) * PLANE + at]
                 color[channel, y, x] = value + through * background[channel]
+
+
+@inlined
+def _write_tile(state, tile_x, tile_y, background, color, depth, transmittance, last):
+    height, width = depth.shape
+    if not is_inside(tile_x, tile_y, height, width):
+        _write_pixels(state, tile_x, tile_y, background, color, depth, transmittance, last)
+        return
+    for block in range(BLOCKS * BLOCKS):
+        at, row, column = block * WIDTH, block // BLOCKS * BLOCK, block % BLOCKS * BLOCK
+        pixel = (tile_y + row) * width + tile_x + column
+        through = load(state, at)
+        through = larger(through, 0.0 - through)
+        store_block(transmittance, pixel, width, through)
+        store_block(depth, pixel, width, load(state, DEPTH * PLANE + at))
+        store_block(last, pixel, width, load(state, LAST * PLANE + at))
+        for channel in range(3):
+            value = load(state, (RED + channel) * PLANE + at) + through * background[channel]
+            store_block(color, channel * height * width + pixel, width, value)
 
 
 @kernel

@@ -12,13 +12,14 @@ from mvsplat.decoder.cpu.composite import (
     AHEAD,
     ALPHA_CUT,
     ALPHA_MAX,
-    BLOCK,
     BLOCKS,
     LAST,
     PLANE,
     TRANSMITTANCE,
     block_range,
     falloff,
+    is_inside,
+    place_of,
     tile_frame,
 )
 from mvsplat.decoder.cpu.simd import (
@@ -26,17 +27,16 @@ from mvsplat.decoder.cpu.simd import (
     anywhere,
     both,
     fma,
+    greatest,
     lane_columns,
     lane_rows,
     larger,
-    load,
-    prefetch,
     select,
     smaller,
     spread,
-    store,
     total,
 )
+from mvsplat.decoder.cpu.simd_memory import BLOCK, load, load_block, prefetch, store
 from mvsplat.decoder.cpu.tiles import TILE
 from mvsplat.kernels import inlined, kernel
 
@@ -51,18 +51,16 @@ PAIR = 10
 
 
 @inlined
-def _start_backward(
+def _start_pixels(
     state, tile_x, tile_y, background, grad_color, grad_depth, grad_through, transmittance, last
 ):
-    """Fill the backward state from the outputs; returns the farthest last position."""
+    """As ``_start_backward``, for a tile that reaches beyond the picture."""
     height, width = transmittance.shape
     state[:] = 0.0
     farthest = 0
     for y in range(tile_y, min(tile_y + TILE, height)):
         for x in range(tile_x, min(tile_x + TILE, width)):
-            row, column = y - tile_y, x - tile_x
-            at = (row // BLOCK * BLOCKS + column // BLOCK) * WIDTH
-            at += row % BLOCK * BLOCK + column % BLOCK
+            at = place_of(y - tile_y, x - tile_x)
             through = transmittance[y, x]
             behind = grad_through[y, x]
             for channel in range(3):
@@ -75,6 +73,36 @@ def _start_backward(
             state[LAST * PLANE + at] = last[y, x]
             farthest = max(farthest, last[y, x])
     return farthest
+
+
+@inlined
+def _start_backward(
+    state, tile_x, tile_y, background, grad_color, grad_depth, grad_through, transmittance, last
+):
+    """Fill the backward state from the outputs; returns the farthest last position."""
+    height, width = transmittance.shape
+    if not is_inside(tile_x, tile_y, height, width):
+        return _start_pixels(
+            state, tile_x, tile_y, background,
+            grad_color, grad_depth, grad_through, transmittance, last,
+        )  # fmt: skip
+    farthest = spread(0.0)
+    for block in range(BLOCKS * BLOCKS):
+        at, row, column = block * WIDTH, block // BLOCKS * BLOCK, block % BLOCKS * BLOCK
+        pixel = (tile_y + row) * width + tile_x + column
+        through = load_block(transmittance, pixel, width)
+        behind = load_block(grad_through, pixel, width)
+        for channel in range(3):
+            grad = load_block(grad_color, channel * height * width + pixel, width)
+            behind = behind + background[channel] * grad
+            store(state, (GRAD_RED + channel) * PLANE + at, grad)
+        store(state, GRAD_DEPTH * PLANE + at, load_block(grad_depth, pixel, width))
+        store(state, TRANSMITTANCE * PLANE + at, through)
+        store(state, BEHIND * PLANE + at, behind * through)
+        position = load_block(last, pixel, width)
+        store(state, LAST * PLANE + at, position)
+        farthest = larger(farthest, position)
+    return int(greatest(farthest))
 
 
 @inlined

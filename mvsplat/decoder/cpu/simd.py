@@ -10,15 +10,14 @@ import operator
 from typing import Any, no_type_check
 
 from llvmlite import ir
-from numba import config, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
-from numba.np import arrayobj
 
 WIDTH = 16
 
-_FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
-_BITS = ir.VectorType(ir.IntType(1), WIDTH)
+FLOATS = ir.VectorType(ir.FloatType(), WIDTH)
+BITS = ir.VectorType(ir.IntType(1), WIDTH)
 
 
 class Lanes(types.Type):
@@ -41,30 +40,30 @@ lanes, mask = Lanes(), Mask()
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: Any):
-        super().__init__(manager, fe_type, _FLOATS)
+        super().__init__(manager, fe_type, FLOATS)
 
 
 @register_model(Mask)
 class _MaskModel(models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: Any):
-        super().__init__(manager, fe_type, _BITS)
+        super().__init__(manager, fe_type, BITS)
 
 
 def _is_value(kind: Any) -> bool:
     return isinstance(kind, (Lanes, types.Number))
 
 
-def _spread(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+def spread_value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     """``value`` as a vector: scalars are converted to float32 and copied to every lane."""
     if isinstance(kind, Lanes):
         return value
     scalar = context.cast(builder, value, kind, types.float32)
-    vector = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), scalar, _index(0))
+    vector = builder.insert_element(ir.Constant(FLOATS, ir.Undefined), scalar, int_constant(0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH)
     return builder.shuffle_vector(vector, vector, zeros)
 
 
-def _index(value: int) -> Any:
+def int_constant(value: int) -> Any:
     return ir.Constant(ir.IntType(32), value)
 
 
@@ -77,7 +76,7 @@ def _instruction(emit: Any, arity: int, result: Any = lanes) -> Any:
             return None
 
         def generate(context, builder, signature, args):
-            vectors = [_spread(context, builder, k, a) for k, a in zip(signature.args, args)]
+            vectors = [spread_value(context, builder, k, a) for k, a in zip(signature.args, args)]
             return emit(builder, *vectors)
 
         return result(*kinds), generate
@@ -99,13 +98,13 @@ def _operator(function: Any, instruction: Any) -> None:
 
 
 def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
+    kind = ir.FunctionType(FLOATS, [FLOATS] * 3)
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{WIDTH}f32")
     return builder.call(function, [a, b, c])
 
 
 def _root(builder: Any, a: Any) -> Any:
-    kind = ir.FunctionType(_FLOATS, [_FLOATS])
+    kind = ir.FunctionType(FLOATS, [FLOATS])
     name = f"llvm.sqrt.v{WIDTH}f32"
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a])
 
@@ -139,7 +138,7 @@ def _constant(values: list[float]) -> Any:
     """An intrinsic without arguments that gives these lanes."""
 
     def typed(typingctx):
-        return lanes(), lambda context, builder, signature, args: ir.Constant(_FLOATS, values)
+        return lanes(), lambda context, builder, signature, args: ir.Constant(FLOATS, values)
 
     return intrinsic(typed)
 
@@ -164,8 +163,8 @@ def select(typingctx, condition, yes, no):
     """``yes`` where ``condition`` holds, else ``no``."""
 
     def generate(context, builder, signature, args):
-        a = _spread(context, builder, signature.args[1], args[1])
-        b = _spread(context, builder, signature.args[2], args[2])
+        a = spread_value(context, builder, signature.args[1], args[1])
+        b = spread_value(context, builder, signature.args[2], args[2])
         return builder.select(args[0], a, b)
 
     return lanes(mask, yes, no), generate
@@ -183,6 +182,12 @@ def anywhere(typingctx, condition):
     return types.boolean(mask), generate
 
 
+def _upper_half(width: int) -> Any:
+    """The order of lanes that brings the second ``width`` of them to the front."""
+    indices = list(range(width, 2 * width)) + [0] * (WIDTH - width)
+    return ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), indices)
+
+
 @no_type_check
 @intrinsic
 def total(typingctx, values):
@@ -192,129 +197,24 @@ def total(typingctx, values):
         vector, width = args[0], WIDTH
         while width > 1:
             width //= 2
-            indices = list(range(width, 2 * width)) + [0] * (WIDTH - width)
-            order = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), indices)
-            vector = builder.fadd(vector, builder.shuffle_vector(vector, vector, order))
-        return builder.extract_element(vector, _index(0))
+            other = builder.shuffle_vector(vector, vector, _upper_half(width))
+            vector = builder.fadd(vector, other)
+        return builder.extract_element(vector, int_constant(0))
 
     return types.float32(lanes), generate
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
-    data = arrayobj.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), _FLOATS.as_pointer())
-
-
 @no_type_check
 @intrinsic
-def _load(typingctx, array, index):
-    def generate(context, builder, signature, args):
-        address = _address(context, builder, signature.args[0], *args)
-        # numpy promises no more than a float's alignment.
-        return builder.load(address, align=4)
-
-    return lanes(array, types.intp), generate
-
-
-@no_type_check
-@intrinsic
-def _store(typingctx, array, index, values):
-    def generate(context, builder, signature, args):
-        address = _address(context, builder, signature.args[0], *args[:2])
-        builder.store(args[2], address, align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, lanes), generate
-
-
-@no_type_check
-@intrinsic
-def load_where(typingctx, condition, array, index, others):
-    """As ``load`` where ``condition`` holds, else ``others``; nothing else is read.
-
-    ``index`` is that of the first lane, whether it is read or not.
-    """
+def greatest(typingctx, values):
+    """The largest of the lanes."""
 
     def generate(context, builder, signature, args):
-        address = _address(context, builder, signature.args[1], args[1], args[2])
-        arguments = [_FLOATS.as_pointer(), ir.IntType(32), _BITS, _FLOATS]
-        kind = ir.FunctionType(_FLOATS, arguments)
-        name = f"llvm.masked.load.v{WIDTH}f32.p0"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        rest = _spread(context, builder, signature.args[3], args[3])
-        return builder.call(function, [address, _index(4), args[0], rest])
+        vector, width = args[0], WIDTH
+        while width > 1:
+            width //= 2
+            other = builder.shuffle_vector(vector, vector, _upper_half(width))
+            vector = builder.select(builder.fcmp_ordered(">", vector, other), vector, other)
+        return builder.extract_element(vector, int_constant(0))
 
-    return lanes(condition, array, types.intp, others), generate
-
-
-@no_type_check
-@intrinsic
-def store_where(typingctx, condition, array, index, values):
-    """As ``store`` where ``condition`` holds; nothing else is written."""
-
-    def generate(context, builder, signature, args):
-        address = _address(context, builder, signature.args[1], args[1], args[2])
-        arguments = [_FLOATS, _FLOATS.as_pointer(), ir.IntType(32), _BITS]
-        kind = ir.FunctionType(ir.VoidType(), arguments)
-        name = f"llvm.masked.store.v{WIDTH}f32.p0"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        builder.call(function, [args[3], address, _index(4), args[0]])
-        return context.get_dummy_value()
-
-    return types.void(condition, array, types.intp, values), generate
-
-
-@no_type_check
-@intrinsic
-def prefetch(typingctx, array, index):
-    """Ask for the cache line of ``array[index]`` (flat), which will be read soon."""
-
-    def generate(context, builder, signature, args):
-        data = arrayobj.make_array(signature.args[0])(context, builder, args[0]).data
-        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        pointer = builder.bitcast(builder.gep(data, [args[1]]), byte)
-        # To be read, kept in all caches, as data.
-        builder.call(function, [pointer, _index(0), _index(3), _index(1)])
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
-
-
-def load(array: Any, index: Any) -> Any:
-    """WIDTH consecutive values of a flat float32 array (checked under NUMBA_BOUNDSCHECK)."""
-    raise NotImplementedError("only inside kernels")
-
-
-def store(array: Any, index: Any, values: Any) -> None:
-    """Write WIDTH consecutive values of a flat float32 array (checked under NUMBA_BOUNDSCHECK)."""
-    raise NotImplementedError("only inside kernels")
-
-
-@no_type_check
-@overload(load)
-def _load_overload(array, index):
-    if not config.BOUNDSCHECK:
-        return lambda array, index: _load(array, index)
-
-    def checked(array, index):
-        if index < 0 or index + WIDTH > array.size:
-            raise IndexError("lanes outside the array")
-        return _load(array, index)
-
-    return checked
-
-
-@no_type_check
-@overload(store)
-def _store_overload(array, index, values):
-    if not config.BOUNDSCHECK:
-        return lambda array, index, values: _store(array, index, values)
-
-    def checked(array, index, values):
-        if index < 0 or index + WIDTH > array.size:
-            raise IndexError("lanes outside the array")
-        _store(array, index, values)
-
-    return checked
+    return types.float32(lanes), generate

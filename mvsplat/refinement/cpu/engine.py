@@ -35,6 +35,11 @@ class CpuEngine:
         self._allocate = KeptBuffers()
         self._corrections = us.corrections()
 
+    @property
+    def bytes_kept(self) -> int:
+        """Memory that is kept between steps."""
+        return self._allocate.nbytes
+
     def step(
         self,
         parameters: Parameters,

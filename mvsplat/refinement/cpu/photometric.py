@@ -11,7 +11,7 @@ from mvsplat.refinement.loss import SSIM_SHARE, WINDOW
 
 # Rows that are worked on separately, whatever the number of threads, so that sums do not depend on
 # it. Ten rows above and below are computed twice.
-STRIP = 96
+STRIP = 128
 
 
 class Comparison(NamedTuple):
@@ -45,18 +45,17 @@ def compare(
     light = np.array([[1, 0]] * 3 if exposure is None else exposure, dtype=np.float32)
     gradient = allocate("gradient of color", rendered.shape, np.float32)
     shares = np.float32((1 - SSIM_SHARE) / (3 * pixels)), np.float32(SSIM_SHARE / (3 * windows))
-    length = loss_rows.row_length(width)
     cuts = range(0, height, STRIP)
     strips = [(c, top, min(top + STRIP, height)) for c in range(3) for top in cuts]
     sums = np.zeros((len(strips), loss_rows.SUMS))
-    scratch = allocate("rows", (len(strips), loss_rows.ROWS * length), np.float32)
-    scratch[:] = 0
+    flat = [array.reshape(3, -1) for array in (rendered, photo, gradient)]
+    counts = np.empty(0, bool) if mask is None else mask.reshape(-1)
     run_all(
         loss_rows.compare_rows,
         [
             (
-                rendered[c], photo[c], mask, *light[c], *shares, top, bottom,
-                gradient.reshape(-1), c * height * width, sums[job], scratch[job], length,
+                flat[0][c], flat[1][c], counts, *light[c], *shares, width, top, bottom,
+                flat[2][c], sums[job], fresh("rows", (loss_rows.ROWS * loss_rows.LENGTH,)),
             )
             for job, (c, top, bottom) in enumerate(strips)
         ],

@@ -18,11 +18,9 @@ from mvsplat.decoder.cpu.simd import (
     both,
     fma,
     lane_numbers,
-    load,
-    load_where,
     root,
-    store_where,
 )
+from mvsplat.decoder.cpu.simd_memory import load, load_where, store_where
 from mvsplat.kernels import inlined, kernel
 
 # Where a field begins in a row, and where the last one ends.
