@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "verify": "check a converted or downloaded data set",
     "index": "choose a data set's context and target views for evaluation",
     "weights": "the weights that go by a name; small comes with the package",
+    "push": "hand on a run's weights: to a file or to the Hugging Face Hub, with a model card",
     "doctor": "check this installation: versions, devices, rasterizers, weights",
 }
 

@@ -120,13 +120,14 @@ def same_class(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def completed(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration with all arguments: one that it does not mention has its default.
 
-    Checkpoints used to mention only what had been given.
+    Checkpoints used to mention only what had been given, and name classes where they were then.
 
     Raises:
         ValueError: The class cannot be imported.
     """
     arguments = {name: _completed(value) for name, value in config["init_args"].items()}
-    return {**config, "init_args": _defaults(class_of(config)) | arguments}
+    cls = class_of(config)
+    return {"class_path": path_of(cls), "init_args": _defaults(cls) | arguments}
 
 
 def _completed(value: Any) -> Any:

@@ -27,6 +27,7 @@ COMPILED = {
 EXTRAS = {
     "view": ("viser", "walking around in splats (mvsplat view)"),
     "photos": ("pycolmap", "cameras for photos that have none (mvsplat reconstruct)"),
+    "hub": ("huggingface_hub", "uploading weights (mvsplat push)"),
 }
 
 

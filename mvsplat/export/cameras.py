@@ -116,10 +116,11 @@ def load_cameras(path: str | Path) -> Cameras:
     return Cameras(frames, near, far, dilated=content.get("dilated") is True)
 
 
-def cameras_of(ply: str | Path) -> Path | None:
-    """The file of cameras that goes with a PLY file, if there is one."""
-    ply = Path(ply)
-    candidates = (ply.with_suffix(f".{FILE_NAME}"), ply.with_name(FILE_NAME))
+def cameras_of(splat: str | Path) -> Path | None:
+    """The file of cameras that goes with a splat file, if there is one."""
+    splat = Path(splat)
+    stem = splat.stem.removesuffix(".compressed")
+    candidates = (splat.with_name(f"{stem}.{FILE_NAME}"), splat.with_name(FILE_NAME))
     return next((path for path in candidates if path.is_file()), None)
 
 

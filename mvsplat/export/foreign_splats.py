@@ -1,7 +1,6 @@
 """Files of splats and other 3-D data that are not read: named, with the way to plain PLY."""
 
 import gzip
-import struct
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -12,11 +11,8 @@ _CONVERT = (
 )
 _AGAIN = "export PLY from the program that made it"
 _NO_SPLAT = "not Gaussians; a splat is made from photographs (mvsplat reconstruct)"
-_GLTF_SPLATS = b"KHR_gaussian_splatting"
 # By suffix: what it is, and the way out.
 _KNOWN = {
-    ".ksplat": ("a .ksplat file (mkkellogg's format)", _CONVERT),
-    ".sog": ("an .sog file (PlayCanvas' format)", _CONVERT),
     ".lcc": ("an .lcc file (XGRIDS' format)", _CONVERT),
     ".rad": ("an .rad file (Spark's format)", _AGAIN),
     ".splatv": ("a .splatv file (moving splats)", _AGAIN),
@@ -28,7 +24,7 @@ _KNOWN = {
 }
 
 
-SUFFIXES = frozenset((".ksplat", ".sog", ".lcc", ".rad", ".splatv", ".glb"))
+SUFFIXES = frozenset((".lcc", ".rad", ".splatv"))
 """Of splats that are not read, in lower case."""
 
 
@@ -37,8 +33,8 @@ def foreign_format(path: Path) -> str | None:
     suffix = path.suffix.lower()
     with path.open("rb") as file:
         head = file.read(64)
-    if head[:4] == b"glTF" or suffix in (".glb", ".gltf"):
-        return _told(path, *_gltf(path))
+    if head[:4] == b"glTF":
+        return _misnamed(path, "a glTF file", ".glb")
     if head[:2] == b"\x1f\x8b" and _unpacked(path)[:4] == b"NGSP" or head[:4] == b"NGSP":
         return _misnamed(path, "an .spz file", ".spz")
     if suffix in _KNOWN:
@@ -67,20 +63,6 @@ def _misnamed(path: Path, what: str, suffix: str) -> str:
 
 def _told(path: Path, what: str, way_out: str) -> str:
     return f"{what}, which is not read: {way_out.format(name=path.name)}"
-
-
-def _gltf(path: Path) -> tuple[str, str]:
-    """What is in a glTF file, by its JSON."""
-    content = b""
-    with path.open("rb") as file, suppress(struct.error):
-        if path.suffix.lower() == ".gltf":
-            content = file.read()
-        else:
-            length = struct.unpack("<4s4I", file.read(20))[3]
-            content = file.read(min(length, path.stat().st_size))
-    if _GLTF_SPLATS in content:
-        return "a glTF file with Gaussians (KHR_gaussian_splatting)", _AGAIN
-    return "a glTF file without Gaussians", _NO_SPLAT
 
 
 def _unpacked(path: Path) -> bytes:

@@ -19,11 +19,17 @@ from mvsplat.export.foreign_splats import foreign_format
 from mvsplat.export.splat_format import SplatFormat
 
 GROUP = "mvsplat.splat_formats"
+_SOG_TEXT = "meta.json"
 _OURS = {
     ".ply": "mvsplat.export.ply:PlyFormat",
     ".compressed.ply": "mvsplat.export.ply:CompressedPlyFormat",
     ".splat": "mvsplat.export.formats.splat:AntimatterSplatFormat",
     ".spz": "mvsplat.export.formats.spz:SpzFormat",
+    ".glb": "mvsplat.export.formats.gltf:GlbFormat",
+    ".gltf": "mvsplat.export.formats.gltf:GltfFormat",
+    ".sog": "mvsplat.export.formats.sog:SogFormat",
+    _SOG_TEXT: "mvsplat.export.formats.sog:SogFolderFormat",
+    ".ksplat": "mvsplat.export.formats.ksplat:KsplatFormat",
 }
 _log = logging.getLogger("mvsplat.export")
 
@@ -51,6 +57,12 @@ def writing(path: str | Path) -> NamedFormat:
     if found is None or not found.format.writes:
         _refuse(Path(path), "written", lambda format: format.writes)
     return found
+
+
+def located(path: str | Path) -> Path:
+    """The file to read at a path: in a folder that is a SOG scene, its ``meta.json``."""
+    inside = Path(path, _SOG_TEXT)
+    return inside if inside.is_file() else Path(path)
 
 
 def reading(path: str | Path) -> NamedFormat:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mvsplat.export.soundness import finite, one_scene, subset, without_broken
-from mvsplat.export.splat_registry import NamedFormat, reading, writing
+from mvsplat.export.splat_registry import NamedFormat, located, reading, writing
 from mvsplat.files import replacing
 from mvsplat.types import Gaussians
 
@@ -67,7 +67,7 @@ def load_splat(path: str | Path, activated: bool | None = None) -> Gaussians:
     Gaussians with values that are not finite are left out and counted in a warning.
 
     Args:
-        path: The file.
+        path: The file, or the folder of a SOG scene.
         activated: For ``.ply``: whether opacities and scales are stored as they are, not as logits
             and logarithms; see :func:`mvsplat.export.load_ply`. Other formats leave no choice.
 
@@ -76,6 +76,7 @@ def load_splat(path: str | Path, activated: bool | None = None) -> Gaussians:
         OSError: It cannot be read.
         ValueError: It is of no format that is read, which is named where it is known, or damaged.
     """
+    path = located(path)
     named = reading(path)
     options = {} if activated is None else {"activated": activated}
     if options and "activated" not in inspect.signature(named.format.read).parameters:
@@ -84,7 +85,7 @@ def load_splat(path: str | Path, activated: bool | None = None) -> Gaussians:
             "fixed by their format"
         )
     try:
-        gaussians = named.format.read(Path(path), **options)
+        gaussians = named.format.read(path, **options)
         if not isinstance(gaussians, Gaussians) or len(gaussians.means) != 1:
             raise TypeError("it must return mvsplat.Gaussians, a batch of one scene")
     except OSError:
@@ -102,9 +103,10 @@ def check_splat(path: str | Path) -> None:
     Raises:
         OSError, ValueError: It cannot.
     """
+    path = located(path)
     named = reading(path)
     try:
-        named.format.check(Path(path))
+        named.format.check(path)
     except OSError:
         raise
     except Exception as error:  # a format of a user's can raise anything

@@ -5,12 +5,13 @@ compared with it by normalised correlation. Turned and enlarged patches are thus
 pattern that repeats is seen to fit at several depths. A depth counts only where all doubts are out.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mvsplat.geometry.projection import camera_rays, invert_rigid, pixel_centers
@@ -25,6 +26,9 @@ _UNIQUE = 0.05  # how much less alike patches must be on all other planes
 _SAME_DEPTH = 1.3  # ratio of depths of neighbours on one surface
 _NEIGHBOURS = 5  # of the 8 around a patch that must be on its surface
 _MEASURED = 2.0  # planes from infinity at which a quarter of the patches must at least be
+_FEWEST_PLANES, _MOST_PLANES = 32, 96  # of a sweep between bounds
+_LIKELY = 0.6  # normalised correlation from which on a depth is worth to be checked
+_LITTLE_TEXTURE = 0.005  # from which on a patch is worth to be looked for
 _NOISE = 1e-4  # variance of grey values that is none
 
 
@@ -80,6 +84,46 @@ def sweep_points(
     return SweptPoints(positions, int(textured.sum()))
 
 
+def sweep_depth(
+    pictures: Sequence[Float[Tensor, "_h _w"]],
+    extrinsics: Float[Tensor, "v 4 4"],
+    intrinsics: Float[Tensor, "v 3 3"],
+    near: float,
+    far: float,
+) -> Float[Tensor, "rows columns"]:
+    """Depth of every second pixel of the first photograph's rows and columns; 0 where none fits.
+
+    Where it is hidden in some of the others, those in which it looks most alike decide. Depths are
+    likely, not sure: some are wrong, which other photographs' depths are to show.
+
+    Args:
+        pictures: Grey photographs in [0, 1], about a hundred pixels a side.
+        extrinsics: Their camera-to-world matrices.
+        intrinsics: Their normalised intrinsics.
+        near: Nearest depth that is looked for.
+        far: Farthest depth.
+    """
+    height, width = pictures[0].shape
+    pose = extrinsics[0].double()
+    baseline = (extrinsics[1:, :3, 3].double() - pose[:3, 3]).norm(dim=-1).max()
+    moved = float(intrinsics[0, 0, 0] * width * baseline * (1 / near - 1 / far))  # pixels
+    planes = min(max(math.ceil(moved), _FEWEST_PLANES), _MOST_PLANES)
+    disparity = torch.linspace(1 / far, 1 / near, planes, dtype=torch.float64)
+    pixels = pixel_centers(height, width, pictures[0].device).view(-1, 2)
+    rays = camera_rays(pixels, intrinsics[0]).double()
+    alike = []
+    for picture, other, camera in zip(pictures[1:], extrinsics[1:], intrinsics[1:], strict=True):
+        places = _sweep(rays, invert_rigid(other.double()) @ pose, camera.double(), disparity)
+        found = _alikeness(pictures[0], picture, places)
+        alike.append(found.where(found.isfinite(), -1))
+    most = torch.stack(alike).topk(max(1, len(alike) // 2), dim=0).values.mean(dim=0)
+    best, place = most.max(dim=0)
+    good = (best > _LIKELY) & (place > 0) & (place < planes - 1)
+    good &= _texture(pictures[0]) > _LITTLE_TEXTURE
+    found = disparity[0] + _between_planes(most, place) * (disparity[1] - disparity[0])
+    return (1 / found).float().where(good, 0)
+
+
 def _sweep(
     rays: Float[Tensor, "p 3"],
     pose: Float[Tensor, "4 4"],
@@ -120,14 +164,20 @@ def _unique_peak(
     best, place = alike.max(dim=0)
     plane = torch.arange(len(alike))[:, None, None]
     elsewhere = alike.masked_fill((plane - place).abs() <= _PEAK, -1).amax(dim=0)
+    good = (best > _ALIKE) & (elsewhere < best - _UNIQUE) & (place < len(alike) - 1)
+    return _between_planes(alike, place), good
+
+
+def _between_planes(
+    alike: Float[Tensor, "d h w"], place: Int[Tensor, "h w"]
+) -> Float[Tensor, "h w"]:
+    """Where a parabola through the best plane and those beside it is highest."""
     inner = place.clamp(1, len(alike) - 2)
     before, at, after = (
         alike.gather(0, (inner + shift)[None])[0].clamp(min=-1) for shift in (-1, 0, 1)
     )
     bend = (before - 2 * at + after).clamp(max=-1e-6)
-    shift = ((before - after) / (2 * bend)).clamp(-0.5, 0.5).where(inner == place, 0)
-    good = (best > _ALIKE) & (elsewhere < best - _UNIQUE) & (place < len(alike) - 1)
-    return place + shift, good
+    return place + ((before - after) / (2 * bend)).clamp(-0.5, 0.5).where(inner == place, 0)
 
 
 def _supported(good: Bool[Tensor, "h w"], log: Float[Tensor, "h w"]) -> Bool[Tensor, "h w"]:

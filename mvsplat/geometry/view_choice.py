@@ -20,7 +20,7 @@ from mvsplat.geometry.overlap import ViewPairs, compare_views, frustum_points, v
 _BEST_ANGLE, _BELOW, _ABOVE = 8.0, 4.0, 15.0
 _ENOUGH_OVERLAP = 0.6  # more overlap makes a pair no better
 _NO_PAIR = 0.01  # a quality below this is none
-_OTHER_SIDE = 45.0  # degrees from which on content counts as another side of things
+OTHER_SIDE = 45.0  # degrees from which on content counts as another side of things
 MOST_CANDIDATES = 200
 _MOST_EXCHANGES = 100
 _PARTNERS_COUNT = 1e-3  # breaks ties
@@ -153,7 +153,7 @@ def context_problems(pairs: ViewPairs, names: Sequence[object]) -> list[str]:
 
 def _coverage(pairs: ViewPairs) -> Float[Tensor, "n n"]:
     """How much of the row's content the column shows from a similar side."""
-    angle = (pairs.angle.nan_to_num(180.0) / _OTHER_SIDE).clamp(max=1)
+    angle = (pairs.angle.nan_to_num(180.0) / OTHER_SIDE).clamp(max=1)
     return (pairs.overlap * (angle * torch.pi / 2).cos()).fill_diagonal_(1)
 
 

@@ -1,7 +1,6 @@
 """From photographs to Gaussians: the steps of ``mvsplat.reconstruct``."""
 
 import tempfile
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,12 +13,11 @@ from mvsplat.data.transforms import Shape
 from mvsplat.geometry.view_choice import choose_context
 from mvsplat.reconstruction.checkpoint import TrainedModel, load_trained
 from mvsplat.reconstruction.depth_range import DepthRange, depth_range
-from mvsplat.reconstruction.frames import CroppedFrame, as_views
+from mvsplat.reconstruction.frames import CroppedFrame
 from mvsplat.reconstruction.inputs import SceneInput, open_input
 from mvsplat.reconstruction.result import Reconstruction
-from mvsplat.reconstruction.scaling import scaling_to
 from mvsplat.reconstruction.stages import Stages
-from mvsplat.types import Gaussians
+from mvsplat.reconstruction.starting import predict
 
 _USUAL_VIEWS = 3
 _LOOK_AT_ALL, _SMALL = 3, (16, 16)
@@ -27,7 +25,7 @@ _LOOK_AT_ALL, _SMALL = 3, (16, 16)
 
 def reconstruct(
     photos: Any,
-    checkpoint: str | Path,
+    checkpoint: str | Path = "small",
     views: int | Literal["all"] | None = None,
     size: int | tuple[int, int] | None = None,
     near: float | None = None,
@@ -49,7 +47,9 @@ def reconstruct(
         photos: A folder of photos, a video, data with cameras in any format that is read (a COLMAP
             model, a transforms.json, chunks, exports of capture apps), or a folder of these; from
             Python also a Scene, or a list of paths, PIL pictures or uint8 arrays.
-        checkpoint: Weights of this package (runs/.../last.ckpt) or a released MVSplat checkpoint.
+        checkpoint: The network's weights: small, which comes with the package, another name that
+            mvsplat weights lists, an address (https://..., hf://owner/repository/file), or a file
+            (runs/.../last.ckpt, a released checkpoint).
         views: How many photos to make the scene from, 2 or more, chosen by overlap, baseline and
             coverage; or all; null takes 3, or both of two.
         size: Height and width in pixels to which photos are cropped for the model, one number for
@@ -176,27 +176,6 @@ def choose_photos(
     others = [index for index in range(total) if index not in context]
     places = torch.linspace(0, len(others) - 1, min(held_out, len(others))).round().long()
     return context, [others[place] for place in places.tolist()]
-
-
-@torch.no_grad()
-def predict(model: TrainedModel, frames: list[CroppedFrame], bounds: Bounds) -> Gaussians:
-    """The Gaussians of photographs, in the scene's own frame and unit.
-
-    The model sees the scene at the scale it was trained with.
-
-    Raises:
-        ValueError: The photographs do not suit the model.
-    """
-    views = as_views(frames, bounds.near, bounds.far)
-    scaling = scaling_to(bounds.near, model.near, views.extrinsics[0])
-    scaled = replace(
-        views,
-        extrinsics=scaling.cameras(views.extrinsics),
-        near=views.near * scaling.factor,
-        far=views.far * scaling.factor,
-    )
-    device = next(model.encoder.parameters()).device
-    return scaling.undo(model.encoder(scaled.to(device)))
 
 
 def _shape(size: int | tuple[int, int] | None, model: TrainedModel) -> Shape:

@@ -32,11 +32,24 @@ def widened(
         views: The views they were predicted from, at the size the model saw.
         enlargement: Pixels of the picture in one of the model's, along an axis.
     """
-    share = _DILATION * (1 - 1 / max(enlargement, 1.0) ** 2)
-    if share == 0:
+    if enlargement <= 1:
         return gaussians
-    pixel = pixel_size(gaussians.means[0], views)[None, :, None]
-    return replace(gaussians, scales=(gaussians.scales.square() + share * pixel.square()).sqrt())
+    return widened_by_pixels(gaussians, pixel_size(gaussians.means[0], views), enlargement)
+
+
+def widened_by_pixels(
+    gaussians: Gaussians, pixel: Float[Tensor, " g"], enlargement: float | int = float("inf")
+) -> Gaussians:
+    """As :func:`widened`, for Gaussians of which the size of a pixel at each one's place is known.
+
+    Args:
+        gaussians: A batch of one scene.
+        pixel: How large a pixel of the model's pictures is there, in the scene's unit.
+        enlargement: Pixels of the picture in one of the model's, along an axis.
+    """
+    share = _DILATION * (1 - 1 / max(enlargement, 1.0) ** 2)
+    added = share * pixel[None, :, None].square()
+    return replace(gaussians, scales=(gaussians.scales.square() + added).sqrt())
 
 
 def pixel_size(means: Float[Tensor, "g 3"], views: Views) -> Float[Tensor, " g"]:

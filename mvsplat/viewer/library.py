@@ -126,7 +126,7 @@ def _items(path: Path, splats: list[Path], result: str) -> Iterator[Item]:
     tests = [] if path.is_file() else list(_tests(path))
     stems = [splat.stem for splat in splats]
     for ply in splats:
-        only = not path.is_file() and len(splats) == 1 and ply.name == "scene.ply"
+        only = not path.is_file() and len(splats) == 1 and ply.stem in ("scene", "meta")
         own = ply.stem if stems.count(ply.stem) == 1 else ply.name
         scene = path.name if only else own
         sheet: Path | None = None

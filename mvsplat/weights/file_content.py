@@ -44,10 +44,10 @@ def load_content(path: Path) -> Mapping[str, Any]:
     if start.startswith(b"PK") and not mapped:
         size = path.stat().st_size
         raise ValueError(f"{path} is damaged: it is cut short, after {size:,} bytes")
-    return _load_pickle(path, mapped)
+    return _load_torch(path, mapped, start)
 
 
-def _load_pickle(path: Path, mapped: bool) -> Mapping[str, Any]:
+def _load_torch(path: Path, mapped: bool, start: bytes) -> Mapping[str, Any]:
     try:
         # Mapped, so that asking what a file is reads next to nothing of it.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -57,8 +57,10 @@ def _load_pickle(path: Path, mapped: bool) -> Mapping[str, Any]:
                 f"{path} holds more than tensors and settings: it wants {code[1]}, and nothing in "
                 "a file of weights is executed; ask whoever made it for its bare state dict"
             ) from error
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is damaged or not a checkpoint: {first[:200]}") from error
+        what = (
+            "a zip archive that torch cannot read" if mapped else f"it begins with {start[:16]!r}"
+        )
+        raise ValueError(f"{path} is damaged or not a checkpoint: {what}") from error
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} is not a checkpoint: a {type(content).__name__} found in it")
     return content

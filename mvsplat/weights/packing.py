@@ -55,8 +55,8 @@ def pack(checkpoint: Path, output: Path, about: Mapping[str, Any]) -> None:
 
 def _half(name: str, tensor: Tensor, checkpoint: Path) -> Tensor:
     if not tensor.is_floating_point():
-        return tensor.clone()
-    half = tensor.to(torch.float16)
+        return tensor.contiguous()
+    half = tensor.to(torch.float16).contiguous()
     if not torch.isfinite(half).all():
         raise ValueError(f"{checkpoint}: {name} has values that half precision cannot hold")
     return half

@@ -63,9 +63,10 @@ class Weights:
         """
         if self.encoder is None:
             raise ValueError(
-                f"{self.origin} does not describe its model: its tensors are of use only with the "
-                "configuration they belong to, as --model.weights of the commands; a checkpoint of "
-                "fit, a released one or a name that mvsplat weights lists would do here"
+                f"{self.origin} does not describe its model, nor is it a released one that is "
+                "known: a checkpoint of fit, MVSplat's, or a name that mvsplat weights lists would "
+                "fit; if it belongs to a configuration of yours, give it with that, as "
+                "--model.weights"
             )
         encoder = from_config(self.encoder)
         self.store(encoder)
@@ -131,7 +132,8 @@ def _released(content: Mapping[str, Any], origin: str) -> Weights | None:
     state = _encoder_state(content.get("state_dict", content))
     if not published.is_published(state):
         return None
-    store = partial(published.store, state=state, origin=origin)
+    named = f"{origin}, which has the names of MVSplat's tensors,"
+    store = partial(published.store, state=state, origin=named)
     arguments = to_primitives(published.determined_arguments(state), origin)
     encoder = {"class_path": path_of(CostVolumeEncoder), "init_args": arguments}
     return Weights(origin, store, encoder)

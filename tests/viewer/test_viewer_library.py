@@ -7,7 +7,7 @@ import struct
 import pytest
 from viewer_scenes import LENS, make_gaussians, make_poses, write_run
 
-from mvsplat.export import save_cameras, save_ply
+from mvsplat.export import save_cameras, save_ply, save_splat
 from mvsplat.export.cameras import Cameras, Frame
 from mvsplat.viewer import find_items
 
@@ -45,6 +45,19 @@ def test_a_reconstruction_is_called_by_its_folder(tmp_path):
     assert item.cameras == folder / "cameras.json"
 
 
+def test_a_folder_of_pictures_is_called_by_its_name(tmp_path):
+    save_splat(make_gaussians(0), tmp_path / "door" / "meta.json")
+    save_cameras(Cameras([Frame("one", make_poses(1)[0], LENS, 64, 48)], 1.0, 100.0),
+                 tmp_path / "door" / "cameras.json")  # fmt: skip
+    (item,) = find_items([tmp_path / "door"])
+    assert (item.scene, item.ply) == ("door", tmp_path / "door" / "meta.json")
+    assert item.cameras is not None
+    save_splat(make_gaussians(0), tmp_path / "both" / "a.compressed.ply")
+    (tmp_path / "door" / "cameras.json").rename(tmp_path / "both" / "a.cameras.json")
+    (item,) = find_items([tmp_path / "both"])
+    assert item.cameras == tmp_path / "both" / "a.cameras.json"
+
+
 def test_results_of_one_name_are_told_apart(tmp_path):
     paths = [tmp_path / "x" / "run", tmp_path / "y" / "run", tmp_path / "z.ply"]
     for path in paths[:2]:
@@ -77,11 +90,12 @@ def test_what_cannot_be_looked_at_is_named_with_the_way_out(tmp_path):
     ("name", "content", "message"),
     [
         ("x.splat", bytes(321), "has 321 bytes, expected 32 for every Gaussian"),
-        ("x.ksplat", bytes(320), "is a .ksplat file"),
+        ("x.ksplat", bytes(320), "is damaged, or no .ksplat file: it has 320 bytes"),
         ("x.spz", gzip.compress(b"NGSP" + bytes(20)), "is of version 0 of .spz; versions 1 to 4"),
-        ("x.sog", b"PK", "is an .sog file"),
-        ("x.glb", glb({"extensionsUsed": ["KHR_gaussian_splatting"]}), "glTF file with Gaussians"),
-        ("x.glb", glb({"meshes": []}), "glTF file without Gaussians.*not Gaussians"),
+        ("x.sog", b"PK", "is damaged, or no .sog file"),
+        ("x.lcc", b"any", "is an .lcc file.*as PLY.*splat-transform x.lcc scene.ply"),
+        ("x.glb", glb({"extensionsUsed": ["KHR_gaussian_splatting"]}), "glTF file without Gauss"),
+        ("x.glb", glb({"meshes": []}), "glTF file without Gaussians.*mvsplat reconstruct"),
     ],
 )
 def test_formats_that_are_not_read_are_named(tmp_path, name, content, message, caplog):
@@ -92,7 +106,7 @@ def test_formats_that_are_not_read_are_named(tmp_path, name, content, message, c
     disguised = tmp_path / "scene.ply"
     if name.endswith((".spz", ".glb")):
         disguised.write_bytes(content)
-        message = "an .spz file of another name: rename it" if name == "x.spz" else message
+        message = "file of another name: rename it to scene.(spz|glb)"
         with pytest.raises(ValueError, match=message):
             find_items([disguised])
     save_ply(make_gaussians(0), disguised)

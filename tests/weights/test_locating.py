@@ -12,8 +12,10 @@ import torch
 from unreliable_server import UnreliableServer, serving
 
 import mvsplat
+from mvsplat.cli.commands import reconstruct
+from mvsplat.reconstruction.checkpoint import load_trained
 from mvsplat.weights import downloading, hub, known, read_weights
-from mvsplat.weights.locating import find_weights
+from mvsplat.weights.locating import find_weights, is_path
 
 ENCODER = mvsplat.CostVolumeEncoder(
     d_feature=8,
@@ -278,3 +280,15 @@ def test_known_weights_are_listed_as_their_pages_do():
             assert tail is None or weights.sha256 == tail[1]
             assert weights.place.name == weights.file.file
             assert os.fspath(weights.place).count(weights.file.repository) == 1
+
+
+def test_reconstruct_takes_the_packaged_weights_unless_told_otherwise(tmp_path, monkeypatch):
+    (tmp_path / "package.ckpt").write_bytes(CONTENT)
+    monkeypatch.setattr(known, "SMALL_FILE", tmp_path / "package.ckpt")
+    parser = reconstruct._parser()
+    assert parser.parse_args(["photos", "--output=x"]).checkpoint == "small"
+    given = parser.parse_args(["photos", "--output=x", "--checkpoint=./small"]).checkpoint
+    assert is_path(given) and given == "./small"
+    model = load_trained("small")
+    assert model.name == "small"
+    assert torch.equal(model.encoder.cnn.stem.weight, ENCODER.cnn.stem.weight)

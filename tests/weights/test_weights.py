@@ -171,6 +171,38 @@ def test_other_files_are_refused(tmp_path, content, expected):
         read_weights(path).load_into(encoder)
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), r"not a checkpoint: it begins with b'.x89PNG"),
+        (
+            {"state_dict": {"encoder.dino.cls_token": torch.ones(1)}},
+            r"odd.pt \(a state dict of 1 tensors, dino.cls_token first\) does not describe its",
+        ),
+        (
+            {
+                "encoder.backbone.backbone.conv1.weight": torch.ones(1),
+                "encoder.more": torch.ones(1),
+            },
+            "which has the names of MVSplat's tensors, does not fit .* missing(.*\n)*.*: more",
+        ),
+    ],
+)
+def test_other_models_are_called_what_they_are(tmp_path, content, expected):
+    path = tmp_path / "odd.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(ValueError, match=expected):
+        mvsplat.load_model(path)
+
+
+def test_safetensors_that_are_damaged(tmp_path):
+    pytest.importorskip("safetensors")
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes((2000).to_bytes(8, "little") + b'{"a":' + bytes(20))
+    with pytest.raises(ValueError, match="odd.safetensors is damaged: .*header"):
+        read_weights(path)
+
+
 # On the command line
 
 

@@ -42,9 +42,11 @@ class UnreliableServer:
 
 
 @contextmanager
-def serving(server: UnreliableServer) -> Iterator[UnreliableServer]:
+def serving(
+    server: UnreliableServer, handler: type["Handler"] | None = None
+) -> Iterator[UnreliableServer]:
     """Serve on a free port of the loopback address; sets ``address``."""
-    handler = type("Handler", (_Handler,), {"serves": server})
+    handler = type("Serving", (handler or Handler,), {"serves": server})
     listening = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.address = f"http://127.0.0.1:{listening.server_port}"
     thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
@@ -57,7 +59,7 @@ def serving(server: UnreliableServer) -> Iterator[UnreliableServer]:
         thread.join(5)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     serves: UnreliableServer
     protocol_version = "HTTP/1.1"
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mvsplat.geometry.harmonics_rotation import harmonics_rotation
 from mvsplat.geometry.spherical_harmonics import normalization
+from mvsplat.types import Gaussians
 
 AT_A_TIME = 1 << 17
 """Gaussians rounded at a time, so that no second copy of a large scene is needed."""
@@ -54,6 +55,17 @@ def to_constant(colors: Float[Tensor, "*g"]) -> Float[Tensor, "*g"]:
 def to_bytes(values: Float[Tensor, "*g"]) -> UInt8[Tensor, "*g"]:
     """Values, rounded to whole numbers from 0 to 255."""
     return values.round().clamp(0, 255).to(torch.uint8)
+
+
+def batch_of_one(
+    means: Float[Tensor, "g 3"],
+    scales: Float[Tensor, "g 3"],
+    rotations: Float[Tensor, "g 4"],
+    harmonics: Float[Tensor, "g 3 k"],
+    opacities: Float[Tensor, " g"],
+) -> Gaussians:
+    """One scene's fields as a batch."""
+    return Gaussians(means[None], scales[None], rotations[None], harmonics[None], opacities[None])
 
 
 class HalfTurn:

@@ -138,7 +138,7 @@ def test_extras(monkeypatch):
     )
     monkeypatch.setattr(software, "EXTRAS", software.EXTRAS | {"extra": ("no_such", "flying")})
     found = {finding.subject: finding for finding in software.extras()}
-    assert set(found) == {"viser", "pycolmap", "no_such"}
+    assert set(found) == {"viser", "pycolmap", "huggingface_hub", "no_such"}
     assert found["viser"].verdict == "problem" and "expected >=99" in found["viser"].text
     missing = found["no_such"]
     assert missing.verdict == "note" and missing.text == "not installed: flying"

@@ -1,0 +1,188 @@
+"""What a scene starts from: all its photographs through the network, a few neighbours at a time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mvsplat.data.bounds import Bounds
+from mvsplat.data.transforms import Shape
+from mvsplat.geometry.view_groups import ViewGroup, measure_views, neighbour_groups, neighbours
+from mvsplat.reconstruction.checkpoint import TrainedModel
+from mvsplat.reconstruction.frames import CroppedFrame, as_views
+from mvsplat.reconstruction.scaling import scaling_to
+from mvsplat.reconstruction.widening import pixel_size, widened_by_pixels
+from mvsplat.refinement.merging import DepthView, Merged, Merging, concatenated, those
+from mvsplat.types import Gaussians
+
+USUAL_VIEWS = 2
+"""How many views released weights and ours were trained with."""
+_COMPARED = 8
+
+Progress = Callable[[int, int], None]
+"""Is told how many groups are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class PredictedScene:
+    """What the network says of all photographs, in the scene's own frame and unit.
+
+    Args:
+        gaussians: A batch of one scene, as for pictures of the model's own size, on the CPU.
+        photograph: Of each Gaussian, which of the photographs it comes from.
+        confidence: How far each Gaussian can be trusted, in [0, 1].
+        pixel: How large a pixel of the model's pictures is at each Gaussian's place.
+        depth: Of each photograph along its optical axis; None if the encoder tells none.
+        groups: Which photographs were seen together.
+    """
+
+    gaussians: Gaussians
+    photograph: Int[Tensor, " g"]
+    confidence: Float[Tensor, " g"]
+    pixel: Float[Tensor, " g"]
+    depth: Float[Tensor, "n h w"] | None
+    groups: list[ViewGroup]
+
+    def widened(self, enlargement: float | int = float("inf")) -> Gaussians:
+        """The Gaussians for pictures ``enlargement`` times as fine as the model's; see
+        :mod:`mvsplat.reconstruction.widening`."""
+        return widened_by_pixels(self.gaussians, self.pixel, enlargement)
+
+
+def predict_all(
+    model: TrainedModel,
+    frames: Sequence[CroppedFrame],
+    bounds: Bounds,
+    views: int | None = None,
+    points: Float[Tensor, "p 3"] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> PredictedScene:
+    """The Gaussians of any number of photographs, in groups of neighbours, merged.
+
+    Time and memory grow with the number of photographs. Each photograph's Gaussians are taken from
+    one group; see :mod:`mvsplat.refinement.merging` for what is dropped. An encoder that does not
+    tell each view's depth has the Gaussians of all groups laid into one.
+
+    Args:
+        model: The network.
+        frames: The photographs, at a size that suits it.
+        bounds: Nearest and farthest depth.
+        views: How many the network sees at once; None takes 2.
+        points: Sparse points of the scene, which tell what views share.
+        progress: Is told after each group, and may raise what ends the work.
+
+    Raises:
+        ValueError: The photographs do not suit the model.
+    """
+    size = min(views or USUAL_VIEWS, model.encoder.maximum_views or len(frames))
+    extrinsics = torch.stack([frame.extrinsics for frame in frames])
+    intrinsics = torch.stack([frame.intrinsics for frame in frames])
+    pairs = measure_views(extrinsics, intrinsics, bounds.near, bounds.far, points)
+    groups = neighbour_groups(pairs, size)
+    collected = _Collected(frames, neighbours(pairs, _COMPARED), groups, bounds)
+    progress(0, len(groups))
+    for done, group in enumerate(groups, 1):
+        members = [frames[member] for member in group.members]
+        collected.add(group, predict(model, members, bounds))
+        progress(done, len(groups))
+    return collected.scene()
+
+
+@torch.no_grad()
+def predict(model: TrainedModel, frames: list[CroppedFrame], bounds: Bounds) -> Gaussians:
+    """The Gaussians of photographs that the network sees at once, in the scene's frame and unit.
+
+    The model sees the scene at the scale it was trained with.
+
+    Raises:
+        ValueError: The photographs do not suit the model.
+    """
+    views = as_views(frames, bounds.near, bounds.far)
+    scaling = scaling_to(bounds.near, model.near, views.extrinsics[0])
+    scaled = replace(
+        views,
+        extrinsics=scaling.cameras(views.extrinsics),
+        near=views.near * scaling.factor,
+        far=views.far * scaling.factor,
+    )
+    device = next(model.encoder.parameters()).device
+    return scaling.undo(model.encoder(scaled.to(device)))
+
+
+class _Collected:
+    """Groups' Gaussians, taken apart by photograph and merged."""
+
+    def __init__(
+        self,
+        frames: Sequence[CroppedFrame],
+        compared: Sequence[Int[Tensor, " _m"]],
+        groups: list[ViewGroup],
+        bounds: Bounds,
+    ) -> None:
+        self.frames, self.groups, self.bounds = frames, groups, bounds
+        of_photo = {owned: i for i, group in enumerate(groups) for owned in group.owned}
+        self.merging = Merging(compared, [of_photo[i] for i in range(len(frames))])
+        self.depth: dict[int, Float[Tensor, "h w"]] = {}
+        self.whole: list[Merged] = []
+
+    def add(self, group: ViewGroup, predicted: Gaussians) -> None:
+        """Take what a group says of the photographs that it owns."""
+        predicted = predicted.to("cpu")
+        estimate = predicted.estimate
+        pixels = 0 if estimate is None else estimate.depth[0].numel()
+        if estimate is None or predicted.means.shape[1] % pixels:
+            self.whole.append(self._unmerged(group, predicted))
+            return
+        each = predicted.means.shape[1] // len(group.members)
+        for owned in group.owned:
+            place = group.members.index(owned)
+            depth = estimate.depth[0, place].clone()
+            confidence = F.interpolate(estimate.confidence[:, place, None], depth.shape)[0, 0]
+            frame = self.frames[owned]
+            self.merging.add(
+                owned,
+                those(predicted, slice(place * each, (place + 1) * each)),
+                DepthView(frame.pixels, depth, frame.extrinsics, frame.intrinsics),
+                confidence.flatten().repeat_interleave(each // depth.numel()),
+            )
+            self.depth[owned] = depth
+
+    def _unmerged(self, group: ViewGroup, predicted: Gaussians) -> Merged:
+        views = as_views([self.frames[i] for i in group.members], *self.bounds[:2])
+        count = predicted.means.shape[1]
+        return Merged(
+            those(predicted, torch.ones(count, dtype=torch.bool)),
+            torch.full((count,), group.members[0]),
+            torch.ones(count),
+            pixel_size(predicted.means[0], views),
+        )
+
+    def scene(self) -> PredictedScene:
+        """All of it."""
+        merged = concatenated([*([self.merging.result()] if self.depth else []), *self.whole])
+        depth = None
+        if len(self.depth) == len(self.frames):
+            depth = torch.stack([self.depth[number] for number in range(len(self.frames))])
+        return PredictedScene(
+            merged.gaussians, merged.photograph, merged.confidence, merged.pixel, depth, self.groups
+        )
+
+
+def whole_shape(shape: Shape, photo: Shape, divisor: int) -> Shape:
+    """A shape for the network in which nearly all of a photograph has room.
+
+    The shorter side stays as it is, the longer one grows as the photograph's does, in multiples of
+    what the network takes: weights trained on squares predict whole photographs as well.
+
+    Args:
+        shape: Height and width that the network was trained with.
+        photo: Those of a photograph.
+        divisor: What the network takes multiples of.
+    """
+    side = min(shape)
+    longer = side * max(photo) / min(photo)
+    longer = max(side, round(longer / divisor) * divisor)
+    return (longer, side) if photo[0] > photo[1] else (side, longer)
