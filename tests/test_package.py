@@ -6,9 +6,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 import mvsplat
 from mvsplat.cli import config_files
+from mvsplat.weights import read_weights
+from mvsplat.weights.known import SMALL_FILE
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,8 +47,11 @@ def test_help_needs_neither_torch_nor_lightning():
     assert "lightning" not in loaded and "torch" not in loaded
 
 
-def test_the_wheel_carries_the_configurations(tmp_path):
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel of this package, opened."""
     pytest.importorskip("hatchling", reason="building a wheel without a network needs hatchling")
+    tmp_path = tmp_path_factory.mktemp("wheel")
     build = "from hatchling.build import build_wheel; print(build_wheel({!r}))"
     name = subprocess.run(
         [sys.executable, "-c", build.format(str(tmp_path))],
@@ -54,8 +60,45 @@ def test_the_wheel_carries_the_configurations(tmp_path):
         cwd=ROOT,
         check=True,
     ).stdout.split()[-1]
-    files = set(zipfile.ZipFile(tmp_path / name).namelist())
+    with zipfile.ZipFile(tmp_path / name) as opened:
+        yield opened
+
+
+def test_the_wheel_carries_the_configurations(wheel):
+    files = set(wheel.namelist())
     for config in config_files.shipped():
         assert f"mvsplat/configs/{config}.yaml" in files
     assert "mvsplat/py.typed" in files
     assert not any(name.startswith(("tests/", "configs/")) for name in files)
+
+
+packaged = pytest.mark.skipif(
+    not SMALL_FILE.is_file(), reason=f"{SMALL_FILE.name} is not trained yet"
+)
+
+
+@packaged
+def test_the_wheel_carries_weights(wheel, tmp_path):
+    """At most 10 MB, in half precision, and they load from there, without Lightning."""
+    assert wheel.getinfo("mvsplat/weights/small.ckpt").file_size <= 10_000_000
+    wheel.extractall(tmp_path)
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+        "from mvsplat.weights import read_weights; found = read_weights('small'); "
+        "found.build_encoder(); assert 'lightning' not in sys.modules; print(found.path)"
+    )
+    assert Path(python(code)).is_relative_to(tmp_path)
+
+
+@packaged
+def test_the_packaged_weights_say_what_they_are():
+    model, weights = mvsplat.load_model("small"), read_weights("small")
+    assert all(value.dtype == torch.float32 for value in model.encoder.parameters())
+    content = torch.load(weights.path, weights_only=True)
+    assert {value.dtype for value in content["state_dict"].values()} == {torch.float16}
+    assert weights.good_for and weights.encoder and weights.decoder
+    for fact in ("configuration", "seed", "steps"):
+        assert fact in weights.about
+    psnr = {method: found["psnr"] for method, found in weights.about["scores"].items()}
+    assert psnr["model"] > psnr["nearest_view"]
+    assert set(weights.views) == {"image_shape", "near", "far"}

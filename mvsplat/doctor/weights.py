@@ -1,4 +1,4 @@
-"""LPIPS' networks: whether their weights are here, and are what they should be."""
+"""Weights: the packaged model and LPIPS' networks, whether they are here and in order."""
 
 from collections.abc import Iterator
 from typing import get_args
@@ -32,3 +32,24 @@ def lpips() -> Iterator[Finding]:
             )
         else:
             yield Finding(subject, "ok", str(path))
+
+
+def small() -> Iterator[Finding]:
+    """The model that comes with the package: whether it loads, and what it is good for."""
+    from mvsplat.weights import read_weights
+    from mvsplat.weights.known import SMALL, SMALL_FILE
+
+    try:
+        weights = read_weights(SMALL)
+        encoder = weights.build_encoder()
+    except FileNotFoundError:
+        advice = "name weights wherever they are needed: mvsplat weights lists some"
+        yield Finding("small", "note", f"not in this installation ({SMALL_FILE})", advice)
+        return
+    except (OSError, ValueError) as error:
+        advice = "install the package again; mvsplat weights lists other weights"
+        yield Finding("small", "problem", str(error).splitlines()[0], advice)
+        return
+    count = sum(parameter.numel() for parameter in encoder.parameters())
+    text = f"{count:,} parameters; {weights.good_for or 'it does not say what for'}"
+    yield Finding("small", "ok", text)

@@ -50,7 +50,7 @@ def diagnose(build: bool) -> Iterator[tuple[str, Finding]]:
             "engine cpu": rasterizers.cpu,
             "engine gsplat": partial(rasterizers.gsplat, build),
         },
-        "weights": {"LPIPS": weights.lpips},
+        "weights": {"small": weights.small, "LPIPS": weights.lpips},
         "optional packages": {"extras": software.extras},
     }
     for section, checks in sections.items():

@@ -14,9 +14,11 @@ import torch
 from mvsplat import SplattingDecoder
 from mvsplat.__main__ import main
 from mvsplat.cli.commands.doctor import diagnose
+from mvsplat.cli.commands.push import push
 from mvsplat.decoder import gsplat_engine
 from mvsplat.doctor import Finding, examine, known_splat, machine, rasterizers, software, weights
 from mvsplat.evaluation.lpips import PerceptualDistance
+from mvsplat.weights import known
 
 
 def find(findings, subject: str) -> Finding:
@@ -315,3 +317,17 @@ def test_lpips_weights_good_and_bad(hub):
 def test_nothing_follows_a_broken_torch(monkeypatch):
     requirements(monkeypatch, "torch>=99", "numba")
     assert [finding.subject for _, finding in diagnose(False)][-1] == "torch"
+
+
+def test_the_packaged_weights(monkeypatch, tmp_path):
+    """Those of a run stand in for them: missing, whole, and cut short."""
+    monkeypatch.setattr(known, "SMALL_FILE", tmp_path / "small.ckpt")
+    (missing,) = weights.small()
+    assert missing.verdict == "note" and "mvsplat weights" in missing.advice
+    run = Path(__file__).parents[2] / "kept_run"
+    push(str(run), str(known.SMALL_FILE), good_for="walls of noise")
+    (found,) = weights.small()
+    assert found.verdict == "ok" and found.text.endswith(" parameters; walls of noise")
+    known.SMALL_FILE.write_bytes(known.SMALL_FILE.read_bytes()[:5000])
+    (bad,) = weights.small()
+    assert bad.verdict == "problem" and "cut short, after 5,000 bytes" in bad.text
