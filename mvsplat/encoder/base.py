@@ -1,10 +1,11 @@
 """What every encoder is: a network from views to Gaussians."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from mvsplat.configurable import Configurable
@@ -53,3 +54,13 @@ class Encoder(Configurable, nn.Module, ABC):
         """
         check_compiler(kwargs.get("backend", "inductor"))
         super().compile(*args, **kwargs)
+
+
+@contextmanager
+def output_zeroed(part: nn.Module) -> Iterator[None]:
+    """Let a part of an encoder say nothing but zeros, for an ablation."""
+    hook = part.register_forward_hook(lambda _, __, output: torch.zeros_like(output))
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mvsplat.encoder.networks.adapter import OFFSET, ROTATION, SCALE
+from mvsplat.encoder.networks.adapter import OFFSET, ROTATION, SCALE, SH_CONSTANT
 
-# The first basis function, 1 / (2 sqrt(pi)).
-SH_CONSTANT = 0.28209479177387814
 # Features' standard deviation: twice the position encoding's, which knows nothing of the images.
 FEATURE_GAIN = 2.0
 # The coarse logits over the correlation, which grows with the square of the features' gain.
@@ -36,7 +34,7 @@ def initialize(encoder: nn.Module, kind: str) -> None:
     """Draw the weights anew."""
     if kind not in ("published", "matching"):
         raise ValueError(f"initialization is {kind!r}: expected 'published' or 'matching'")
-    _initialize_as_published(encoder)
+    initialize_backbone(encoder)
     if kind == "matching":
         with torch.no_grad():
             _match_raw_features(encoder)
@@ -48,7 +46,8 @@ def initialize(encoder: nn.Module, kind: str) -> None:
 # tensors or modules.
 
 
-def _initialize_as_published(encoder: Any) -> None:
+def initialize_backbone(encoder: Any) -> None:
+    """Draw the weights of ``encoder.cnn`` and ``encoder.transformer`` as the published codes do."""
     for module in encoder.cnn.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,16 +1,16 @@
 """MVSplat's encoder (Chen et al., ECCV 2024): views to one or more Gaussians a pixel."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from mvsplat.encoder.base import Encoder
+from mvsplat.encoder.base import Encoder, output_zeroed
 from mvsplat.encoder.compiler import check_compiler
 from mvsplat.encoder.cpu.convolution import concatenate
 from mvsplat.encoder.cpu.recomputation import recompute_if
@@ -248,7 +248,7 @@ class CostVolumeEncoder(Encoder):
         """What the model says if it cannot match: its cost volume is zeros."""
         if self.cost_volume is None:
             return {}
-        return {"zeroed_cost_volume": _output_zeroed(self.cost_volume)}
+        return {"zeroed_cost_volume": output_zeroed(self.cost_volume)}
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the networks in place; takes the arguments of ``nn.Module.compile``.
@@ -289,15 +289,6 @@ class CostVolumeEncoder(Encoder):
                 f"{expected}, the channels that build_branch said at a quarter of the resolution"
             )
         return branch
-
-
-@contextmanager
-def _output_zeroed(part: nn.Module) -> Iterator[None]:
-    hook = part.register_forward_hook(lambda _, __, output: torch.zeros_like(output))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def _with_image_and_features(

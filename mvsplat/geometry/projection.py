@@ -62,7 +62,7 @@ def pixel_intrinsics(
 def plane_sweep_coordinates(
     reference: tuple[Float[Tensor, "n 4 4"], Float[Tensor, "n 3 3"]],
     other: tuple[Float[Tensor, "n 4 4"], Float[Tensor, "n 3 3"]],
-    depths: Float[Tensor, "n d"],
+    depths: Float[Tensor, "n q d"],
     height: int,
     width: int,
 ) -> Float[Tensor, "n p d 2"]:
@@ -74,7 +74,8 @@ def plane_sweep_coordinates(
     Args:
         reference: Extrinsics and normalised intrinsics of the view whose pixels are swept.
         other: Those of the view that is looked into.
-        depths: Candidate depths along the reference camera's optical axis.
+        depths: Candidate depths along the reference camera's optical axis, of each pixel (row by
+            row) or of all of them (q = 1).
         height: Rows of both maps.
         width: Columns of both maps.
 
@@ -88,7 +89,7 @@ def plane_sweep_coordinates(
     pixels = homogeneous(torch.cartesian_prod(y, x).flip(-1))
     directions = pixels @ (other_intrinsics @ to_other[:, :3, :3] @ from_pixel).mT
     origin = (other_intrinsics @ to_other[:, :3, 3:]).mT
-    points = directions[:, :, None] * depths[:, None, :, None] + origin[:, :, None]
+    points = directions[:, :, None] * depths[..., None] + origin[:, :, None]
     return points[..., :2] / points[..., 2:].clamp_min(1e-3)
 
 

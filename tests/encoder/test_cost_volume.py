@@ -8,10 +8,14 @@ from views import random_views
 from mvsplat.encoder.cpu import correlation
 from mvsplat.encoder.networks.cost_volume import CostVolume
 from mvsplat.encoder.networks.depth import disparity_candidates
+from mvsplat.encoder.networks.neighbours import neighbours
 
 
-def warped(features, views, disparities):
-    """The definition: features warped plane by plane with pinhole cameras, then correlated."""
+def warped(features, views, disparities, matched=None):
+    """The definition: features warped plane by plane with pinhole cameras, then correlated.
+
+    ``matched[s][i]`` are the views that view i of scene s is matched with; None for all others.
+    """
     scenes, count = views.near.shape
     channels, height, width = features.shape[1:]
     features = features.unflatten(0, (scenes, count))
@@ -21,10 +25,11 @@ def warped(features, views, disparities):
     volume = features.new_zeros(scenes, count, disparities.shape[1], height, width)
     for s in range(scenes):
         for i in range(count):
-            for j in set(range(count)) - {i}:
+            others = set(range(count)) - {i} if matched is None else matched[s][i]
+            for j in others:
                 for d, disparity in enumerate(disparities[s * count + i]):
                     k_i, k_j = (views.intrinsics[s, v].to(features) * scale for v in (i, j))
-                    local = pixels @ k_i.inverse().mT / disparity
+                    local = pixels @ k_i.inverse().mT / disparity[..., None]
                     pose = views.extrinsics[s, j].to(features).inverse() @ views.extrinsics[
                         s, i
                     ].to(features)
@@ -33,7 +38,7 @@ def warped(features, views, disparities):
                     grid = 2 * xy / torch.tensor([width - 1.0, height - 1.0]).to(xy) - 1
                     sampled = F.grid_sample(features[s, j][None], grid[None], align_corners=True)[0]
                     volume[s, i, d] += (
-                        (sampled * features[s, i]).sum(0) / channels**0.5 / (count - 1)
+                        (sampled * features[s, i]).sum(0) / channels**0.5 / len(others)
                     )
     return volume.flatten(0, 1)
 
@@ -51,6 +56,46 @@ def test_equals_warping_then_correlating(count, chunk, monkeypatch):
     weight = torch.randn_like(truth)
     gradients = [torch.autograd.grad((x * weight).sum(), features)[0] for x in (ours, truth)]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 1000, 1 << 21])
+@pytest.mark.parametrize("nearest", [None, 2])
+def test_candidates_of_each_pixel(nearest, chunk, monkeypatch):
+    monkeypatch.setattr(correlation, "SAMPLED_ELEMENTS", chunk)
+    views = random_views(2, 4, height=24, width=32)
+    # In the second scene, the cameras stand in another order.
+    views.extrinsics[1, :, 0, 3] = torch.tensor([0.0, 1.0, 0.3, 5.0])
+    features = torch.randn(8, 5, 6, 8, requires_grad=True)
+    disparities = 0.05 + torch.rand(8, 3, 6, 8)
+    ours = CostVolume(nearest)(features, views, disparities)
+    nearest_of_each = [
+        [[1, 2], [0, 2], [1, 3], [2, 1]],
+        [[2, 1], [2, 0], [0, 1], [1, 2]],
+    ]
+    truth = warped(features, views, disparities, None if nearest is None else nearest_of_each)
+    torch.testing.assert_close(ours, truth, rtol=1e-4, atol=1e-4)
+    weight = torch.randn_like(truth)
+    gradients = [torch.autograd.grad((x * weight).sum(), features)[0] for x in (ours, truth)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+def test_neighbours_are_the_nearest_cameras_nearest_first():
+    for count in (2, 3):
+        assert neighbours(random_views(1, count), 1).shape == (1, count, count - 1)
+    views = random_views(2, 6)
+    views.extrinsics[..., :3, 3] = torch.randn(2, 6, 3)
+    # Two in one place: neither is taken for itself.
+    views.extrinsics[0, 4, :3, 3] = views.extrinsics[0, 1, :3, 3]
+    for nearest in (1, 3, 5, 9):
+        found = neighbours(views, nearest)
+        for s in range(2):
+            center = views.extrinsics[s, :, :3, 3]
+            for i in range(6):
+                others = [j for j in range(6) if j != i]
+                others.sort(key=lambda j: float((center[j] - center[i]).norm()))
+                assert found[s, i].tolist() == others[:nearest]
+    ascending = neighbours(views, None)
+    assert ascending.shape == (1, 6, 5) and ascending[0, 2].tolist() == [0, 1, 3, 4, 5]
 
 
 def test_the_right_plane_matches_best():
@@ -76,4 +121,4 @@ def test_keeps_features_and_coordinates_only():
     ):
         CostVolume()(features, views, disparities)
     # A pixel: both views' features and 2 coordinates a candidate, not features times candidates.
-    assert sum(saved) <= 2 * (32 * 32) * (2 * 64 + 2 * 64)
+    assert sum(saved) < 1.01 * 2 * (32 * 32) * (2 * 64 + 2 * 64)

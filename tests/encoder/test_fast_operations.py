@@ -8,6 +8,7 @@ from mvsplat.encoder.cpu import attention as cpu_attention
 from mvsplat.encoder.cpu import convolution, products
 from mvsplat.encoder.cpu.normalization import InstanceNorm, group_norm
 from mvsplat.encoder.networks import attention
+from mvsplat.encoder.networks.neighbours import other_views
 from mvsplat.encoder.networks.windows import window_layout
 
 CPU = torch.device("cpu")
@@ -86,7 +87,7 @@ def test_attention_in_windows(views, shifted, chunk, monkeypatch):
     monkeypatch.setattr(cpu_attention, "CHUNK_ELEMENTS", chunk)
     layout = window_layout(8, 12, 2, shifted, CPU)
     inputs = [torch.randn(2, views, 96, 16) for _ in range(3)]
-    others = attention.other_views(views, CPU)
+    others = other_views(views, CPU)
 
     def attend(*inputs):
         if views == 1:
@@ -114,7 +115,7 @@ def test_attention_in_windows_in_bf16(chunk, monkeypatch):
     monkeypatch.setattr(cpu_attention, "CHUNK_ELEMENTS", chunk)
     layout = window_layout(8, 12, 2, True, CPU)
     inputs = [torch.randn(2, 8, 96, 16) for _ in range(3)]
-    others = attention.other_views(8, CPU)
+    others = other_views(8, CPU)
 
     def attend(*inputs):
         return attention.attend_others(*inputs, layout, others)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mvsplat.encoder.networks import attention
+from mvsplat.encoder.networks.neighbours import other_views
 from mvsplat.encoder.networks.windows import position_encoding, rolled_windows, window_layout
 
 CPU = torch.device("cpu")
@@ -39,7 +40,7 @@ def test_cross_attention_sees_all_other_views_of_the_window_and_nothing_else():
     value = torch.zeros(1, 3, 16, 1)
     value[0, 1, :4] = 1.0
     value = value.expand(-1, -1, -1, 4).contiguous()
-    attended = attention.attend_others(query, key, value, layout, attention.other_views(3, CPU))
+    attended = attention.attend_others(query, key, value, layout, other_views(3, CPU))
     assert (attended[0, 1] == 0).all() and (attended[0, :, 4:] == 0).all()
     assert (attended[0, [0, 2], :4] > 0).all()
 
@@ -49,7 +50,7 @@ def test_the_tiled_mask_differs_only_with_more_than_two_views():
     rolled = rolled_windows(8, 8, 2, CPU)
     for views, same in ((2, True), (3, False)):
         tokens = torch.randn(3, 1, views, 64, 4)
-        others = attention.other_views(views, CPU)
+        others = other_views(views, CPU)
         ours = attention.attend_others(*tokens, layout, others)
         tiled = attention.attend_tiled(*tokens, layout, others, rolled)
         assert torch.allclose(ours, tiled, atol=1e-5) == same

@@ -31,7 +31,7 @@ def attend_in_windows(
     key: Float[Tensor, "b v n c"],
     value: Float[Tensor, "b v n c"],
     groups: WindowGroups,
-    others: Int[Tensor, "v u"] | None = None,
+    others: Int[Tensor, "s v u"] | None = None,
 ) -> Float[Tensor, "b v n c"]:
     """Softmax attention of each token to its window, in its own view or in the others given.
 
@@ -40,11 +40,13 @@ def attend_in_windows(
         key: In the same order.
         value: In the same order.
         groups: (first token, number of windows, tokens a window) of windows of one size.
-        others: For each view the views that it attends to; None for its own.
+        others: For each view of each scene (or of all of them, s = 1) the views that it attends
+            to; None for its own.
     """
     if _by_products(query):
-        views = others.tolist() if others is not None else [[i] for i in range(query.shape[1])]
-        return AttendInWindows.apply(query, key, value, groups, views)
+        views = [[[i] for i in range(query.shape[1])]] if others is None else others.tolist()
+        sources = views * (len(query) // len(views))
+        return AttendInWindows.apply(query, key, value, groups, sources)
     results = []
     for start, count, length in groups:
         window = slice(start, start + count * length)
@@ -56,12 +58,20 @@ def attend_in_windows(
             ]
         else:
             keys, values = [
-                rearrange(x[:, others, window], "b v u (w l) c -> (b v) w (u l) c", w=count)
+                rearrange(of_views(x, others, window), "b v u (w l) c -> (b v) w (u l) c", w=count)
                 for x in (key, value)
             ]
         results.append(F.scaled_dot_product_attention(own, keys, values).flatten(1, 2))
     joined = torch.cat(results, dim=1) if len(results) > 1 else results[0].contiguous()
     return joined.view(query.shape)
+
+
+def of_views(
+    x: Float[Tensor, "b v n c"], views: Int[Tensor, "s v u"], tokens: slice | Tensor
+) -> Float[Tensor, "b v u m c"]:
+    """Tokens of each view's views, which are given for each scene or for all (s = 1)."""
+    scenes = torch.arange(len(x), device=x.device)[:, None, None]
+    return x[:, :, tokens][scenes, views]
 
 
 def _by_products(query: Tensor) -> bool:
@@ -76,7 +86,7 @@ class AttendInWindows(torch.autograd.Function):
     """Softmax attention window by window; the weights are computed again in the backward pass.
 
     ``forward(query, key, value [b, v, n, c], groups, sources) -> [b, v, n, c]``, where
-    ``sources[i]`` are the views that view i attends to.
+    ``sources[s][i]`` are the views that view i of scene s attends to.
     """
 
     @staticmethod
@@ -114,11 +124,11 @@ class AttendInWindows(torch.autograd.Function):
 
 
 def _windows(
-    query: Tensor, groups: WindowGroups, sources: list[list[int]]
+    query: Tensor, groups: WindowGroups, sources: list[list[list[int]]]
 ) -> Iterator[tuple[tuple[int, int], list[int], slice]]:
     """(scene, view), the views it attends to, and the window's tokens."""
-    for scene in range(query.shape[0]):
-        for view, views in enumerate(sources):
+    for scene, views_of_scene in enumerate(sources):
+        for view, views in enumerate(views_of_scene):
             for start, count, length in groups:
                 for first in range(start, start + count * length, length):
                     yield (scene, view), views, slice(first, first + length)

@@ -6,6 +6,7 @@ ordinary operations.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +26,24 @@ VECTOR = 16
 
 
 def conv3x3(
-    channels: int, out_channels: int, stride: int = 1, bias: bool = True
+    channels: int,
+    out_channels: int,
+    stride: int = 1,
+    bias: bool = True,
+    padding: Literal["zeros", "replicate"] = "zeros",
 ) -> "Convolution3x3":
-    """A 3x3 convolution that keeps the size (divided by the stride)."""
-    return Convolution3x3(channels, out_channels, 3, stride, padding=1, bias=bias)
+    """A 3x3 convolution that keeps the size (divided by the stride).
+
+    Args:
+        channels: Of its input.
+        out_channels: Of its output.
+        stride: Along both axes.
+        bias: Whether it has one.
+        padding: What is beyond the border: zeros, or the pixels at it.
+    """
+    return Convolution3x3(
+        channels, out_channels, 3, stride, padding=1, bias=bias, padding_mode=padding
+    )
 
 
 def conv1x1(channels: int, out_channels: int, stride: int = 1) -> "Convolution1x1":
@@ -65,6 +80,7 @@ class Convolution3x3(nn.Conv2d):
         if (
             torch.is_grad_enabled()
             and self.stride == (1, 1)
+            and self.padding_mode == "zeros"
             and self.out_channels % VECTOR
             and in_float32_on_cpu(x)
             and not torch.compiler.is_compiling()

@@ -44,7 +44,8 @@ def one_by_one_if_large(function: Callable, *parts: Tensor) -> Tensor:
 
     There a batch runs no faster than its images, and what is between holds one image's memory.
     """
-    if parts[0].device.type == "cpu" and parts[0][0].numel() >= WORTH_RECOMPUTING:
+    largest = max(part[0].numel() for part in parts)
+    if parts[0].device.type == "cpu" and largest >= WORTH_RECOMPUTING:
         images = zip(*(part.split(1) for part in parts))
         return torch.cat([function(*image) for image in images])
     return function(*parts)

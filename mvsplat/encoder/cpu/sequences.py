@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from mvsplat.encoder.cpu.activations import gelu, silu
-from mvsplat.encoder.cpu.convolution import Convolution3x3
+from mvsplat.encoder.cpu.convolution import Convolution3x3, concatenate
 from mvsplat.encoder.cpu.normalization import GroupNorm
 from mvsplat.encoder.cpu.recomputation import recompute_if_large
 
@@ -18,12 +18,14 @@ def norm_gelu(norm: nn.Module, x: Tensor) -> Tensor:
     return recompute_if_large(lambda x: gelu(norm(x)), x)
 
 
-def norm_silu_conv(norm: GroupNorm, conv: Convolution3x3, x: Tensor) -> Tensor:
-    """A convolution of the SiLU of a group norm."""
+def norm_silu_conv(norm: GroupNorm, conv: Convolution3x3, *parts: Tensor) -> Tensor:
+    """A convolution of the SiLU of a group norm of parts, concatenated."""
 
     # The norm's parameters are arguments, because what the convolution prepares sends gradients to
     # its arguments only.
-    def prepare(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def prepare(*tensors: Tensor) -> Tensor:
+        *parts, weight, bias = tensors
+        x = concatenate(*parts) if len(parts) > 1 else parts[0]
         return silu(norm.normalize_with(x, weight, bias))
 
-    return conv.after(prepare, x, norm.weight, norm.bias)
+    return conv.after(prepare, *parts, norm.weight, norm.bias)

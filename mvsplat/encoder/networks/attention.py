@@ -3,15 +3,13 @@
 Tokens are in the order of a :class:`WindowLayout`, so that a window is a run of tokens.
 """
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mvsplat.encoder.cpu.attention import attend_in_windows
+from mvsplat.encoder.cpu.attention import attend_in_windows, of_views
 from mvsplat.encoder.networks.windows import WindowLayout
 
 
@@ -30,9 +28,9 @@ def attend_others(
     key: Float[Tensor, "b v n c"],
     value: Float[Tensor, "b v n c"],
     layout: WindowLayout,
-    others: Int[Tensor, "v u"],
+    others: Int[Tensor, "s v u"],
 ) -> Float[Tensor, "b v n c"]:
-    """Attention of each token to its window in all other views, whose indices are given."""
+    """Attention of each token to its window in other views, by :func:`other_views`."""
     return attend_in_windows(query, key, value, layout.groups, others)
 
 
@@ -41,7 +39,7 @@ def attend_tiled(
     key: Float[Tensor, "b v n c"],
     value: Float[Tensor, "b v n c"],
     layout: WindowLayout,
-    others: Int[Tensor, "v u"],
+    others: Int[Tensor, "s v u"],
     rolled: tuple[Int[Tensor, "w l"], Float[Tensor, "w l l"]],
 ) -> Float[Tensor, "b v n c"]:
     """The published shifted cross-attention: keys token by token, the mask tiled view by view."""
@@ -51,18 +49,10 @@ def attend_tiled(
         tokens = layout.inverse[order]
         own = rearrange(query[:, :, tokens], "b v l c -> (b v) 1 l c")
         keys, values = [
-            rearrange(x[:, :, tokens][:, others], "b v u l c -> (b v) 1 (l u) c")
+            rearrange(of_views(x, others, tokens), "b v u l c -> (b v) 1 (l u) c")
             for x in (key, value)
         ]
-        bias = mask.to(own.dtype).repeat(1, others.shape[1])[None, None]
+        bias = mask.to(own.dtype).repeat(1, others.shape[2])[None, None]
         attended = F.scaled_dot_product_attention(own, keys, values, attn_mask=bias)
         result[:, :, tokens] = attended.view(*query.shape[:2], *attended.shape[2:])
     return result
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def other_views(views: int, device: torch.device) -> Int[Tensor, "v u"]:
-    """For each view, the indices of the others."""
-    offsets = torch.arange(views)[:, None] + torch.arange(1, views)
-    return (offsets % views).sort(dim=1).values.to(device)

@@ -1,4 +1,4 @@
-"""The backbone: a residual CNN to a quarter of the resolution, then a transformer between views."""
+"""The backbone: a residual CNN to a fraction of the resolution."""
 
 import torch
 from jaxtyping import Float
@@ -31,22 +31,28 @@ class ResidualBlock(nn.Module):
         return relu(shortcut + self.norm(hidden, rectify=True))
 
 
-class ConvolutionalEncoder(nn.Module):
-    """UniMatch's CNN (Xu et al., 2023): images to features at a quarter of the resolution.
+class ResidualCNN(nn.Module):
+    """UniMatch's CNN (Xu et al., 2023), of which encoders take what they need.
 
     Args:
-        widths: Channels of the stem and first stage, the second (stride 2) and the third stage.
+        widths: Channels of the stem (stride 2) and first stage, the second and the third stage.
         out_channels: Channels of the features.
+        strides: Of the three stages.
     """
 
-    def __init__(self, widths: tuple[int, int, int], out_channels: int):
+    def __init__(
+        self,
+        widths: tuple[int, int, int],
+        out_channels: int,
+        strides: tuple[int, int, int] = (1, 2, 1),
+    ):
         super().__init__()
         self.mean: Tensor
         self.deviation: Tensor
         self.stem = nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False)
         self.norm = InstanceNorm()
         previous, stages = widths[0], []
-        for width, stride in zip(widths, (1, 2, 1)):
+        for width, stride in zip(widths, strides):
             stages += [ResidualBlock(previous, width, stride), ResidualBlock(width, width, 1)]
             previous = width
         self.blocks = nn.Sequential(*stages)
@@ -57,7 +63,25 @@ class ConvolutionalEncoder(nn.Module):
             "deviation", torch.tensor(STANDARD_DEVIATION).view(3, 1, 1), persistent=False
         )
 
-    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h4 w4"]:
+    def normalise(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+        """Colours in [0, 1] by ImageNet's mean and standard deviation."""
         normalised = (image - self.mean) / self.deviation
-        normalised = normalised.contiguous(memory_format=torch.channels_last)
+        return normalised.contiguous(memory_format=torch.channels_last)
+
+
+class ConvolutionalEncoder(ResidualCNN):
+    """UniMatch's CNN: images to features at a fraction of the resolution."""
+
+    def forward(self, image: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h4 w4"]:
+        normalised = self.normalise(image)
         return self.project(self.blocks(self.norm(self.stem(normalised), rectify=True)))
+
+
+class ConvolutionalPyramid(ResidualCNN):
+    """UniMatch's CNN: the first two stages' maps, and the features."""
+
+    def forward(self, image: Float[Tensor, "n 3 h w"]) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.norm(self.stem(self.normalise(image)), rectify=True)
+        fine = self.blocks[:2](x)
+        middle = self.blocks[2:4](fine)
+        return fine, middle, self.project(self.blocks[4:](middle))

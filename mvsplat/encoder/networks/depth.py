@@ -26,6 +26,25 @@ def disparity_candidates(
     return low + steps * (high - low)
 
 
+def local_candidates(
+    disparity: Float[Tensor, "n 1 h w"],
+    near: Float[Tensor, " n"],
+    far: Float[Tensor, " n"],
+    count: int,
+    step: Float[Tensor, " n"],
+) -> Float[Tensor, "n d h w"]:
+    """Candidates of each pixel around a disparity, ascending (DepthSplat's second scale).
+
+    ``count`` of them, from half as many steps below the disparity to one less above it, evenly
+    spread over what of that is within the bounds.
+    """
+    low, high, step = (x.float()[:, None, None, None] for x in (1 / far, 1 / near, step))
+    first = torch.maximum(disparity - count // 2 * step, low)
+    last = torch.minimum(disparity + (count - count // 2 - 1) * step, high)
+    steps = torch.linspace(0, 1, count, device=near.device)[:, None, None]
+    return first + steps * (last - first)
+
+
 class CoarseDepthLogits(nn.Module):
     """Logits over the depth candidates at a quarter of the resolution.
 
@@ -68,6 +87,38 @@ class CoarseDepthLogits(nn.Module):
             return self.head(self.project(inputs))
         refined = self.unet(self.stem(inputs), views)
         return self.head(self.project(refined) + self.residual(inputs))
+
+
+class ScaleDepthLogits(nn.Module):
+    """Logits over the depth candidates at one of DepthSplat's scales.
+
+    Args:
+        channels: Of the features beside the cost volume.
+        candidates: Depth candidates D.
+        widths: Channels of the U-Net's levels.
+        attention: Down-sampling factors at which the U-Net attends.
+        checkpointing: Recompute the U-Net's activations in the backward pass.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        candidates: int,
+        widths: tuple[int, ...],
+        attention: tuple[int, ...],
+        checkpointing: bool,
+    ):
+        super().__init__()
+        channels, width = channels + candidates, widths[0]
+        self.stem = nn.Sequential(conv3x3(channels, width), group_norm(width), nn.GELU())
+        self.unet = UNet(widths, attention, checkpointing, pre_norm=True)
+        self.project = conv3x3(width, width)
+        self.residual = conv1x1(channels, width)
+        self.head = Head(width, 2 * width, candidates, padding="replicate")
+
+    def forward(self, inputs: Float[Tensor, "n c h w"], views: int) -> Float[Tensor, "n d h w"]:
+        refined = self.project(self.unet(self.stem(inputs), views))
+        return self.head(refined + self.residual(inputs))
 
 
 class PixelDepth(NamedTuple):
@@ -136,11 +187,17 @@ class DepthRefinement(nn.Module):
 
 
 def expected_disparity(
-    logits: Float[Tensor, "n d h w"], candidates: Float[Tensor, "n d"]
+    logits: Float[Tensor, "n d h w"],
+    candidates: Float[Tensor, "n d"] | Float[Tensor, "n d h w"],
 ) -> tuple[Float[Tensor, "n 1 h w"], Float[Tensor, "n 1 h w"]]:
-    """Expectation over the candidates and the largest probability, in float32."""
+    """Expectation over the candidates and the largest probability, in float32.
+
+    The candidates are those of all pixels of a view, or of each.
+    """
     probabilities = logits.float().softmax(dim=1)
-    disparity = (probabilities * candidates[:, :, None, None]).sum(dim=1, keepdim=True)
+    if candidates.ndim == 2:
+        candidates = candidates[:, :, None, None]
+    disparity = (probabilities * candidates).sum(dim=1, keepdim=True)
     return disparity, probabilities.amax(dim=1, keepdim=True)
 
 

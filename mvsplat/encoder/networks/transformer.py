@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from mvsplat.encoder.cpu.activations import gelu
 from mvsplat.encoder.cpu.products import Linear
 from mvsplat.encoder.cpu.recomputation import recompute_if, recompute_if_large
-from mvsplat.encoder.networks.attention import attend_others, attend_self, attend_tiled, other_views
+from mvsplat.encoder.networks.attention import attend_others, attend_self, attend_tiled
+from mvsplat.encoder.networks.neighbours import neighbours
 from mvsplat.encoder.networks.windows import (
     WindowLayout,
     position_encoding,
@@ -95,7 +96,7 @@ class TransformerBlock(nn.Module):
         self,
         tokens: Float[Tensor, "b v n c"],
         layout: WindowLayout,
-        others: Int[Tensor, "v u"],
+        others: Int[Tensor, "s v u"],
         rolled: Any = None,
     ) -> Float[Tensor, "b v n c"]:
         channels = tokens.shape[-1]
@@ -122,6 +123,7 @@ class MultiViewTransformer(nn.Module):
         cross_view: Attend to other views.
         tiled_mask: With more than two views, mask shifted cross-attention as the published code.
         checkpointing: Recompute the blocks' activations in the backward pass.
+        nearest_views: How many other views a view attends to, see :func:`neighbours`.
     """
 
     def __init__(
@@ -133,8 +135,10 @@ class MultiViewTransformer(nn.Module):
         cross_view: bool,
         tiled_mask: bool,
         checkpointing: bool,
+        nearest_views: int | None = None,
     ):
         super().__init__()
+        self.nearest_views = nearest_views
         self.splits = splits
         self.tiled_mask = tiled_mask
         self.checkpointing = checkpointing
@@ -148,7 +152,7 @@ class MultiViewTransformer(nn.Module):
         channels, height, width = features.shape[2:]
         tokens = rearrange(features, "b v c h w -> b v (h w) c")
         tokens = tokens + position_encoding(height, width, self.splits, channels, features.device)
-        others = other_views(features.shape[1], features.device)
+        others = neighbours(views, self.nearest_views)
         order = None
         for index, block in enumerate(self.blocks):
             layout, rolled = self._windows(index, features)

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvsplat.encoder.cpu.convolution import Convolution3x3, concatenate, conv1x1, conv3x3
-from mvsplat.encoder.cpu.normalization import group_norm
+from mvsplat.encoder.cpu.normalization import GroupNorm, group_norm
 from mvsplat.encoder.cpu.products import Linear
 from mvsplat.encoder.cpu.recomputation import recompute_if, recompute_if_large
 from mvsplat.encoder.cpu.sequences import norm_silu, norm_silu_conv
@@ -39,11 +39,32 @@ class UNetBlock(nn.Module):
         return recompute_if_large(lambda *parts: self.skip(concatenate(*parts)), *parts)
 
 
-class MultiViewAttention(nn.Module):
-    """Self-attention over all pixels of all views together, plus the input."""
+class PreNormBlock(UNetBlock):
+    """Norm, SiLU, convolution, norm, SiLU, convolution (starting at zero), plus the input."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, out_channels: int):
+        super().__init__(channels, out_channels)
+        self.norm1 = group_norm(channels)
+        nn.init.ones_(self.norm2.weight)
+        _silence(self.conv2)
+
+    def forward(self, *parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n d h w"]:
+        """Of the parts, concatenated."""
+        hidden = norm_silu_conv(self.norm1, self.conv1, *parts)
+        return self._shortcut(*parts) + norm_silu_conv(self.norm2, self.conv2, hidden)
+
+
+class MultiViewAttention(nn.Module):
+    """Self-attention over all pixels of all views together, plus the input.
+
+    Args:
+        channels: Of the maps.
+        pre_norm: Normalise the maps before the attention, not what it adds.
+    """
+
+    def __init__(self, channels: int, pre_norm: bool):
         super().__init__()
+        self.pre_norm = pre_norm
         self.heads = max(1, channels // HEAD_CHANNELS)
         if channels % self.heads:
             raise ValueError(
@@ -53,25 +74,30 @@ class MultiViewAttention(nn.Module):
         self.qkv = Linear(channels, 3 * channels)
         self.project = Linear(channels, channels)
         self.norm = group_norm(channels)
-        nn.init.zeros_(self.norm.weight)
+        if pre_norm:
+            _silence(self.project)
+        else:
+            nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: Float[Tensor, "n c h w"], views: int) -> Float[Tensor, "n c h w"]:
-        tokens = rearrange(x, "(b v) c h w -> b (v h w) c", v=views)
+        maps = self.norm(x) if self.pre_norm else x
+        tokens = rearrange(maps, "(b v) c h w -> b (v h w) c", v=views)
         # The published order of channels: head by head, within a head queries, keys, values.
         parts = rearrange(self.qkv(tokens), "b n (m p c) -> p b m n c", m=self.heads, p=3)
         attended = F.scaled_dot_product_attention(*parts)
         projected = self.project(rearrange(attended, "b m n c -> b n (m c)"))
         maps = rearrange(projected, "b (v h w) c -> (b v) c h w", v=views, h=x.shape[2])
-        return x + self.norm(maps)
+        return x + (maps if self.pre_norm else self.norm(maps))
 
 
 class Stage(nn.Module):
     """A residual block and, on some levels, attention."""
 
-    def __init__(self, channels: int, out_channels: int, attention: bool):
+    def __init__(self, channels: int, out_channels: int, attention: bool, pre_norm: bool):
         super().__init__()
-        self.residual = UNetBlock(channels, out_channels)
-        self.attention = MultiViewAttention(out_channels) if attention else None
+        block = PreNormBlock if pre_norm else UNetBlock
+        self.residual = block(channels, out_channels)
+        self.attention = MultiViewAttention(out_channels, pre_norm) if attention else None
 
     def forward(self, views: int, *parts: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n d h w"]:
         x = self.residual(*parts)
@@ -85,13 +111,19 @@ class UNet(nn.Module):
         widths: Channels of each level, from full resolution down; each halves the size.
         attention: Down-sampling factors of the levels that have attention.
         checkpointing: Recompute the blocks' activations in the backward pass, block by block.
+        pre_norm: Normalise what enters a convolution or attention, not what leaves it.
     """
 
     def __init__(
-        self, widths: tuple[int, ...], attention: tuple[int, ...], checkpointing: bool = False
+        self,
+        widths: tuple[int, ...],
+        attention: tuple[int, ...],
+        checkpointing: bool = False,
+        pre_norm: bool = False,
     ):
         super().__init__()
         self.checkpointing = checkpointing
+        self.pre_norm = pre_norm
         attends = [2**level in attention for level in range(len(widths))]
         current, skips = widths[0], [widths[0]]
         self.stem = conv3x3(current, current)
@@ -100,18 +132,24 @@ class UNet(nn.Module):
             if level > 0:
                 self.reduce.append(conv3x3(current, current, stride=2))
                 skips.append(current)
-            self.down.append(Stage(current, width, attends[level]))
+            self.down.append(Stage(current, width, attends[level], pre_norm))
             skips.append(width)
             current = width
-        self.middle = nn.Sequential(UNetBlock(current, current), UNetBlock(current, current))
+        block = PreNormBlock if pre_norm else UNetBlock
+        self.middle = nn.Sequential(block(current, current), block(current, current))
         self.up, self.expand = nn.ModuleList(), nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
             for _ in range(2):
-                self.up.append(Stage(current + skips.pop(), width, attends[level]))
+                self.up.append(Stage(current + skips.pop(), width, attends[level], pre_norm))
                 current = width
             if level > 0:
                 self.expand.append(conv3x3(width, width))
-        self.out = nn.Sequential(conv3x3(current, widths[0]), group_norm(widths[0]), nn.SiLU())
+        last = conv3x3(current, widths[0])
+        if pre_norm:
+            _silence(last)
+            self.out = nn.Sequential(group_norm(current), nn.SiLU(), last)
+        else:
+            self.out = nn.Sequential(last, group_norm(widths[0]), nn.SiLU())
 
     def forward(self, x: Float[Tensor, "n c h w"], views: int) -> Float[Tensor, "n c h w"]:
         x = self.stem(x)
@@ -131,8 +169,19 @@ class UNet(nn.Module):
                 expand = self.expand[index // 2]
                 assert isinstance(expand, Convolution3x3)
                 x = expand.after(_double, x)
+        if self.pre_norm:
+            norm, _, convolution = self.out
+            assert isinstance(norm, GroupNorm) and isinstance(convolution, Convolution3x3)
+            return norm_silu_conv(norm, convolution, x)
         convolution, norm, _ = self.out
         return norm_silu(norm, convolution(x))
+
+
+def _silence(layer: nn.Conv2d | nn.Linear) -> None:
+    """What ends a branch starts at zero."""
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
 
 
 def _double(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:

@@ -1,0 +1,39 @@
+"""Which other views each view is matched with."""
+
+from functools import lru_cache
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mvsplat.types import Views
+
+# With no more views than this, every view is matched with all others.
+ALWAYS_ALL = 3
+
+
+def neighbours(views: Views, nearest: int | None) -> Int[Tensor, "s v u"]:
+    """For each view, the indices of the others that it is matched with.
+
+    All others in ascending order; from four views on, if ``nearest`` is given, so many of them,
+    those with the nearest camera centres, nearest first (DepthSplat, Xu et al., 2025).
+
+    Returns:
+        For each scene; for all of them at once (s = 1) where they do not differ.
+    """
+    count = views.extrinsics.shape[1]
+    if nearest is None or count <= ALWAYS_ALL:
+        return other_views(count, views.extrinsics.device)
+    centers = views.extrinsics[..., :3, 3].float()
+    distances = (centers[:, :, None] - centers[:, None]).norm(dim=-1)
+    distances = distances + torch.diag(distances.new_full((count,), torch.inf))
+    # Stable: of views in one place, the first.
+    return distances.sort(dim=-1, stable=True).indices[..., : min(nearest, count - 1)]
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def other_views(views: int, device: torch.device) -> Int[Tensor, "1 v u"]:
+    """For each view, the indices of the others."""
+    offsets = torch.arange(views)[:, None] + torch.arange(1, views)
+    return (offsets % views).sort(dim=1).values[None].to(device)
