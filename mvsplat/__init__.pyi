@@ -1,6 +1,6 @@
 from . import data, evaluation, export, geometry, published
 from .decoder import SplattingDecoder
-from .encoder import CostVolumeEncoder, Encoder
+from .encoder import CostVolumeEncoder, DepthSplatDepth, DepthSplatEncoder, Encoder
 from .losses import Loss
 from .model import MVSplat, load_model
 from .reconstruction.pipeline import reconstruct
@@ -12,6 +12,8 @@ __all__ = [
     "Batch",
     "CostVolumeEncoder",
     "DepthEstimate",
+    "DepthSplatDepth",
+    "DepthSplatEncoder",
     "Encoder",
     "Gaussians",
     "Loss",

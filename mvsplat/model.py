@@ -16,7 +16,7 @@ from mvsplat.configurable import CONFIG_KEY, completed, same_class, to_primitive
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.decoder.checks import GAUSSIANS, GaussiansNotFinite
 from mvsplat.encoder import CostVolumeEncoder, Encoder
-from mvsplat.encoder.published.loading import check_backbone, load_backbone
+from mvsplat.encoder.published.backbone import check_backbone, load_backbone
 from mvsplat.encoder.settings import differences
 from mvsplat.evaluation import Metric, metrics
 from mvsplat.evaluation.metric_table import with_standard

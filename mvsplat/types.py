@@ -13,7 +13,7 @@ Conventions, here once for the whole package:
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from jaxtyping import Float, Int
@@ -89,13 +89,14 @@ class DepthEstimate(_Movable):
     Args:
         depth: Depth of the context pixels along the optical axis; with several Gaussians a
             pixel, their mean weighted by opacity.
-        confidence: Largest probability of the coarse depth distribution.
+        confidence: Largest probability of the depth distribution; of its finest scale, where a
+            model has several.
         logits: Coarse depth distribution over the candidates, before the softmax.
         disparities: The candidates' disparities (1 / depth along the optical axis), ascending.
     """
 
     depth: Float[Tensor, "b v h w"]
-    confidence: Float[Tensor, "b v hc wc"]
+    confidence: Float[Tensor, "b v hd wd"]
     logits: Float[Tensor, "b v d hc wc"]
     disparities: Float[Tensor, "b v d"]
 
@@ -112,6 +113,8 @@ class Gaussians(_Movable):
             world frame; colour = max(0, SH(direction) + 0.5).
         opacities: In [0, 1].
         estimate: What the encoder estimated on the way, where there is such a thing.
+        coarse: In training, what an encoder with several scales says at the depth of the coarsest:
+            as many Gaussians, to be supervised like these, or that scale learns nothing.
     """
 
     means: Float[Tensor, "b g 3"]
@@ -120,6 +123,7 @@ class Gaussians(_Movable):
     harmonics: Float[Tensor, "b g 3 k"]
     opacities: Float[Tensor, "b g"]
     estimate: DepthEstimate | None = None
+    coarse: Optional["Gaussians"] = None
 
     @property
     def covariances(self) -> Float[Tensor, "b g 3 3"]:

@@ -9,9 +9,9 @@ import pytest
 README = Path(__file__).parents[1] / "README.md"
 NAMES = {
     "mvsplat": """
-        Batch CostVolumeEncoder DepthEstimate Encoder Gaussians Loss MVSplat Reconstruction
-        Rendering SplattingDecoder Views __version__ data evaluation export geometry load_model
-        published reconstruct
+        Batch CostVolumeEncoder DepthEstimate DepthSplatDepth DepthSplatEncoder Encoder Gaussians
+        Loss MVSplat Reconstruction Rendering SplattingDecoder Views __version__ data evaluation
+        export geometry load_model published reconstruct
     """,
     "mvsplat.data": """
         AllViewSampler AnyScenes ArbitraryViewSampler BoundedViewSampler ChunkScenes ColmapScenes
@@ -31,7 +31,7 @@ NAMES = {
         sheet
     """,
     "mvsplat.viewer": "Item Viewer find_items",
-    "mvsplat.published": "infer_arguments load_backbone load_encoder",
+    "mvsplat.published": "infer_arguments load_backbone load_depth load_encoder load_vit",
     "mvsplat.geometry.trajectories": """
         CameraPath mean_camera spin through_cameras visiting_order wobble
     """,

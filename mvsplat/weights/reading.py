@@ -15,9 +15,9 @@ from torch import Tensor
 
 from mvsplat.configurable import CONFIG_KEY, completed, from_config, path_of, to_primitives
 from mvsplat.decoder import SplattingDecoder
-from mvsplat.encoder import CostVolumeEncoder, Encoder
+from mvsplat.encoder import Encoder
 from mvsplat.encoder.published import loading as published
-from mvsplat.encoder.published.loading import check_names_and_shapes
+from mvsplat.encoder.published.reading import check_names_and_shapes
 from mvsplat.encoder.settings import Config, check_agreement
 from mvsplat.weights.file_content import load_content
 from mvsplat.weights.known import known_weights
@@ -25,7 +25,6 @@ from mvsplat.weights.locating import find_weights, is_path
 from mvsplat.weights.packing import ABOUT
 
 _ENCODER = "encoder."
-_DEPTHSPLAT_VIT = "depth_predictor.pretrained."
 
 
 @dataclass
@@ -128,31 +127,16 @@ def _described(content: Mapping[str, Any], origin: str) -> Weights | None:
 
 
 def _released(content: Mapping[str, Any], origin: str) -> Weights | None:
-    """A released MVSplat checkpoint, or the state dict of one."""
-    state = _encoder_state(content.get("state_dict", content))
+    """A released MVSplat or DepthSplat checkpoint, or the state dict of one."""
+    state = _encoder_state(content.get("state_dict", content.get("model", content)))
     if not published.is_published(state):
         return None
-    named = f"{origin}, which has the names of MVSplat's tensors,"
+    path = path_of(published.encoder_class(state, origin))
+    model = "DepthSplat" if path.endswith("DepthSplatEncoder") else "MVSplat"
+    named = f"{origin}, which has the names of {model}'s tensors,"
     store = partial(published.store, state=state, origin=named)
     arguments = to_primitives(published.determined_arguments(state), origin)
-    encoder = {"class_path": path_of(CostVolumeEncoder), "init_args": arguments}
-    return Weights(origin, store, encoder)
-
-
-def _depthsplat(content: Mapping[str, Any], origin: str) -> None:
-    """A released DepthSplat checkpoint, with Gaussians or of depth alone."""
-    state = _encoder_state(content.get("state_dict", content.get("model", content)))
-    parts = {name.partition(".")[0] for name in state}
-    if "gaussian_head" in parts and any(n.startswith(_DEPTHSPLAT_VIT) for n in state):
-        raise ValueError(
-            f"{origin} is a DepthSplat checkpoint, whose encoder this version does not have; "
-            "MVSplat's checkpoints fit, and those of this package"
-        )
-    if {"pretrained", "upsampler"} <= parts:
-        raise ValueError(
-            f"{origin} is a DepthSplat checkpoint of depth alone: it holds no weights for "
-            "Gaussians; DepthSplat's files that do are named depthsplat-gs-*"
-        )
+    return Weights(origin, store, {"class_path": path, "init_args": arguments})
 
 
 def _backbone(content: Mapping[str, Any], origin: str) -> None:
@@ -175,7 +159,6 @@ def _bare(content: Mapping[str, Any], origin: str) -> Weights | None:
 
 _KINDS: tuple[Callable[[Mapping[str, Any], str], Weights | None], ...] = (
     _described,
-    _depthsplat,
     _released,
     _backbone,
     _bare,

@@ -7,7 +7,8 @@ from golden.cases import CASES, FOLDER, GRADIENTS, Golden, outputs, published_st
 from golden.fill_weights import fill
 
 from mvsplat import published
-from mvsplat.encoder.published.names import Entry, correspondence
+from mvsplat.encoder.published.mvsplat import correspondence
+from mvsplat.encoder.published.names import Entry
 
 
 def test_every_case_is_there_and_compared():

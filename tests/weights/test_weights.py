@@ -152,10 +152,10 @@ def test_an_old_record_means_its_class_s_defaults(encoder, tmp_path):
         (b"<!DOCTYPE html><html><body>Sign in", "odd.pt is a web page"),
         (b"ply\nformat binary_little_endian 1.0", "mvsplat view shows it"),
         ({"state_dict": Path("anywhere")}, "it wants pathlib.* nothing in a file of weights is"),
-        (depthsplat(DEPTH, "depth_predictor."), "is a DepthSplat checkpoint, whose encoder"),
+        (depthsplat(DEPTH, "depth_predictor."), "belong to a DepthSplatEncoder"),
         (
             {"state_dict": depthsplat(DEPTH, "encoder.depth_predictor.")},
-            "is a DepthSplat checkpoint",
+            "belong to a DepthSplatEncoder",
         ),
         ({"model": depthsplat(DEPTH, "")}, "DepthSplat checkpoint of depth alone"),
     ],
