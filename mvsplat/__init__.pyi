@@ -5,6 +5,7 @@ from .losses import Loss
 from .model import MVSplat, load_model
 from .reconstruction.pipeline import reconstruct
 from .reconstruction.result import Reconstruction
+from .refinement.refining import refine
 from .types import Batch, DepthEstimate, Gaussians, Rendering, Views
 
 __version__: str
@@ -30,4 +31,5 @@ __all__ = [
     "load_model",
     "published",
     "reconstruct",
+    "refine",
 ]

@@ -11,7 +11,7 @@ NAMES = {
     "mvsplat": """
         Batch CostVolumeEncoder DepthEstimate DepthSplatDepth DepthSplatEncoder Encoder Gaussians
         Loss MVSplat Reconstruction Rendering SplattingDecoder Views __version__ data evaluation
-        export geometry load_model published reconstruct
+        export geometry load_model published reconstruct refine
     """,
     "mvsplat.data": """
         AllViewSampler AnyScenes ArbitraryViewSampler BoundedViewSampler ChunkScenes ColmapScenes

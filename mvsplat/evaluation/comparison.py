@@ -244,3 +244,12 @@ def _check_views(runs: dict[str, Results]) -> None:
                         f"{kind} frames {mine[kind]}, {name} has {theirs[kind]}; test both with "
                         "the same data.test_views"
                     )
+            if mine.get("size") != theirs.get("size"):
+                raise ValueError(
+                    f"photo {mine['scene']!r} was compared at {_size(mine)} in {first} and at "
+                    f"{_size(theirs)} in {name}: reconstruct both with the same --refine_size"
+                )
+
+
+def _size(result: Result) -> str:
+    return " x ".join(map(str, result.get("size", ()))) or "a size that is not known"

@@ -14,6 +14,7 @@ METHODS = {
     "median_plane": "plane at the median depth",
     "nearest_view": "nearest context view",
     "mean_color": "mean colour",
+    "prediction": "before refinement",
 }
 # Upper ends of the frame distances that are averaged together.
 _DISTANCES = (25, 50, 100, 200)

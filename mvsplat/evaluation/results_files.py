@@ -20,6 +20,7 @@ from mvsplat.evaluation.means import (
     metrics_of,
 )
 from mvsplat.evaluation.metric_table import DESCRIPTIONS, TABLE, in_order
+from mvsplat.evaluation.photo_scores import is_photo_scores, results_of
 from mvsplat.evaluation.scoring import Result, failed_metrics
 from mvsplat.files import replacing
 
@@ -106,10 +107,10 @@ def save_results(results: Results, path: str | Path) -> None:
 
 
 def load_results(path: str | Path) -> Results:
-    """Read the results of a run.
+    """Read the results of a run, or the scores of a scene that ``reconstruct`` wrote.
 
     Args:
-        path: A run folder, a folder of results, or a ``scores.json``.
+        path: A run folder, a folder of results, a folder of ``reconstruct``, or a ``scores.json``.
 
     Raises:
         FileNotFoundError: There are no results.
@@ -126,6 +127,9 @@ def load_results(path: str | Path) -> Results:
     except ValueError as error:
         raise ValueError(f"{file} is damaged, or no JSON file: {error}") from error
     try:
+        if is_photo_scores(content):
+            found = results_of(content, file)
+            return Results([checked_result(r["scene"], r) for r in found], folder=file.parent)
         own = {n: m for n, m in content.get("metrics", {}).items() if n not in DESCRIPTIONS}
         told = {"metrics": own} if own else {}
         scenes = [checked_result(name, entry | told) for name, entry in content["scenes"].items()]

@@ -47,6 +47,12 @@ def readable_suffixes() -> list[str]:
     return [named.suffix for named in _formats() if named.format.reads]
 
 
+def is_named_like_a_splat(path: str | Path) -> bool:
+    """Whether a file of this name can be written as a splat."""
+    found = _chosen(Path(path))
+    return found is not None and found.format.writes
+
+
 def writing(path: str | Path) -> NamedFormat:
     """The format in which a file of this name is written.
 

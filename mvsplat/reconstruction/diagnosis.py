@@ -7,7 +7,7 @@ from torch import Tensor
 from mvsplat.data.bounds import Bounds, share_at_bounds
 from mvsplat.geometry.overlap import ViewPairs, compare_views, frustum_points
 from mvsplat.geometry.view_choice import poor_partners
-from mvsplat.reconstruction.frames import CroppedFrame
+from mvsplat.reconstruction.frames import UsedPhoto
 from mvsplat.reconstruction.moving import moved_share
 
 _BLURRED = 0.55  # sharp photographs have 0.3 to 0.45
@@ -15,11 +15,15 @@ _LITTLE_OVERLAP = 0.3
 _MOVED = 0.01
 _UNSEEN = 0.3
 _PILED_UP = 0.2
+_TOLD = 4
+# Pictures in which movement is looked for, and how many pairs of them.
+_MATCHED_SHAPE, _MATCHED_PAIRS = (256, 256), 12
 
 
 def all_warnings(
-    context: list[CroppedFrame],
-    left_out: list[CroppedFrame],
+    context: list[UsedPhoto],
+    left_out: list[UsedPhoto],
+    pairs: ViewPairs,
     bounds: Bounds,
     depth: Float[Tensor, "v h w"] | None,
 ) -> list[str]:
@@ -28,10 +32,10 @@ def all_warnings(
     Args:
         context: The photographs the scene is made from.
         left_out: Those it was compared with.
+        pairs: Measures of all these photographs.
         bounds: The depth bounds.
-        depth: Estimated depth of the context photographs, in the scene's unit.
+        depth: Depth of the context photographs as a model estimated it, in the scene's unit.
     """
-    pairs = measure_pairs([*context, *left_out], bounds)
     return [
         *parallax_warnings(context, pairs),
         *coverage_warnings(context, left_out, pairs),
@@ -41,7 +45,7 @@ def all_warnings(
     ]
 
 
-def measure_pairs(frames: list[CroppedFrame], bounds: Bounds) -> ViewPairs:
+def measure_pairs(frames: list[UsedPhoto], bounds: Bounds) -> ViewPairs:
     """Overlap and parallax of photographs."""
     extrinsics = torch.stack([frame.extrinsics for frame in frames])
     intrinsics = torch.stack([frame.intrinsics for frame in frames])
@@ -49,7 +53,7 @@ def measure_pairs(frames: list[CroppedFrame], bounds: Bounds) -> ViewPairs:
     return compare_views(shown, extrinsics, intrinsics)
 
 
-def parallax_warnings(context: list[CroppedFrame], pairs: ViewPairs) -> list[str]:
+def parallax_warnings(context: list[UsedPhoto], pairs: ViewPairs) -> list[str]:
     """Photographs without a partner that shows the same from another place."""
     found = poor_partners(pairs.first(len(context)), _LITTLE_OVERLAP)
     if found.one_spot:
@@ -68,11 +72,19 @@ def parallax_warnings(context: list[CroppedFrame], pairs: ViewPairs) -> list[str
         "spot; their depth is uncertain. Step sideways between photos."
         for view, partner in found.close
     ]
-    return apart + close
+    return _few(apart, "photos share little with any other") + _few(
+        close, "photos have little parallax"
+    )
+
+
+def _few(found: list[str], what: str) -> list[str]:
+    """The first few of many sentences of one kind."""
+    more = [f"... and {len(found) - _TOLD} more {what}."] if len(found) > _TOLD else []
+    return [*found[:_TOLD], *more]
 
 
 def coverage_warnings(
-    context: list[CroppedFrame], left_out: list[CroppedFrame], pairs: ViewPairs
+    context: list[UsedPhoto], left_out: list[UsedPhoto], pairs: ViewPairs
 ) -> list[str]:
     """Photographs that show what the context does not."""
     count = len(context)
@@ -83,11 +95,11 @@ def coverage_warnings(
     more = f" ({_listed(unseen)})"
     return [
         f"Partly covered: {len(unseen)} of {len(left_out)} photos left out{more} show mostly what "
-        "the chosen ones do not. More --views cover more."
+        "the photos used do not: their scores say little of the scene."
     ]
 
 
-def blur_warnings(frames: list[CroppedFrame]) -> list[str]:
+def blur_warnings(frames: list[UsedPhoto]) -> list[str]:
     """Blurred photographs among those the scene is made from."""
     blurred = [frame.name for frame in frames if frame.blur > _BLURRED]
     if not blurred:
@@ -98,16 +110,15 @@ def blur_warnings(frames: list[CroppedFrame]) -> list[str]:
     ]
 
 
-def motion_warnings(context: list[CroppedFrame], pairs: ViewPairs) -> list[str]:
+def motion_warnings(context: list[UsedPhoto], pairs: ViewPairs) -> list[str]:
     """Pairs between which something in the scene moved."""
     overlap = pairs.first(len(context)).mutual.fill_diagonal_(-1)
-    seen: set[tuple[int, int]] = set()
+    best = enumerate(overlap.argmax(dim=-1).tolist())
+    couples = sorted({(min(pair), max(pair)) for pair in best if pair[0] != pair[1]})
+    step = max(1, -(-len(couples) // _MATCHED_PAIRS))
     found = []
-    for row, best in enumerate(overlap.argmax(dim=-1).tolist()):
-        if (best, row) in seen or row == best:
-            continue
-        seen.add((row, best))
-        two = [context[row], context[best]]
+    for first, second in couples[::step]:
+        two = [context[place].crop(_MATCHED_SHAPE) for place in (first, second)]
         share = moved_share(
             torch.stack([frame.pixels for frame in two]) / 255,
             torch.stack([frame.extrinsics for frame in two]),
@@ -119,7 +130,7 @@ def motion_warnings(context: list[CroppedFrame], pairs: ViewPairs) -> list[str]:
                 f"{two[1].name} is not where a still scene would have it. Moving things are "
                 "smeared or doubled; wrong cameras look the same."
             )
-    return found
+    return _few(found, "pairs of photos show movement")
 
 
 def bounds_warnings(bounds: Bounds, depth: Float[Tensor, "v h w"] | None) -> list[str]:

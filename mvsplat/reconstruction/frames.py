@@ -1,92 +1,98 @@
-"""Frames of a scene as the model and the eye get them: cropped, with the crop's cameras."""
+"""Photographs that are used: whole frames with cameras, and the crops of them that a model sees."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 
-from mvsplat.data.scene import Scene
 from mvsplat.data.transforms import Shape, crop_image, crop_intrinsics, stack_images
-from mvsplat.reconstruction.pictures import any_size
-from mvsplat.reconstruction.quality import blur
+from mvsplat.refinement.photographs import Photograph, fitted_shape
 from mvsplat.types import Views
 
-# Pictures for people have about so many pixels a side, if the photograph has them.
+# Pictures for people have at most so many pixels along their longer side.
 _SHOWN_SIDE = 512
 
 
 @dataclass
 class CroppedFrame:
-    """A photograph that is used.
+    """A photograph as a model sees it.
 
     Args:
         index: Its number in the scene.
         name: What to call it.
         pixels: Its crop, at the model's size.
-        shown: The same crop, at a size to look at.
         extrinsics: Camera-to-world matrix.
         intrinsics: Normalised intrinsics of the crop.
-        blur: How blurred the photograph is, 0 to 1.
     """
 
     index: int
     name: str
     pixels: UInt8[Tensor, "3 h w"]
-    shown: UInt8[Tensor, "3 h2 w2"]
     extrinsics: Float[Tensor, "4 4"]
     intrinsics: Float[Tensor, "3 3"]
-    blur: float
 
 
-class UnreadablePhoto(ValueError):
-    """A photograph is missing or damaged, or not of its camera's shape.
+@dataclass
+class UsedPhoto:
+    """A photograph that the scene is made from, or compared with.
 
     Args:
         index: Its number in the scene.
-        reason: What is wrong with it.
+        photograph: The whole frame and its camera, at the size at which it is compared.
+        blur: How blurred it is, 0 to 1.
     """
 
-    def __init__(self, index: int, reason: str) -> None:
-        super().__init__(reason)
-        self.index = index
-        self.reason = reason
+    index: int
+    photograph: Photograph
+    blur: float
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.photograph.name
+
+    @property
+    def pixels(self) -> UInt8[Tensor, "3 h w"]:
+        """The whole frame."""
+        return self.photograph.pixels
+
+    @property
+    def extrinsics(self) -> Float[Tensor, "4 4"]:
+        """Camera-to-world matrix; after refinement the corrected one."""
+        return self.photograph.extrinsics.float()
+
+    @property
+    def intrinsics(self) -> Float[Tensor, "3 3"]:
+        """Normalised intrinsics of the whole frame."""
+        return self.photograph.intrinsics.float()
+
+    def moved_to(self, extrinsics: Float[Tensor, "4 4"]) -> "UsedPhoto":
+        """The same photograph with another camera-to-world matrix."""
+        return replace(self, photograph=replace(self.photograph, extrinsics=extrinsics.double()))
+
+    @property
+    def shown_shape(self) -> Shape:
+        """Height and width of :meth:`to_show`."""
+        return fitted_shape(self.photograph.shape, _SHOWN_SIDE)
+
+    def to_show(self) -> UInt8[Tensor, "3 h w"]:
+        """The whole frame at a size to look at."""
+        return self.photograph.fitted(_SHOWN_SIDE).pixels
+
+    def crop(self, shape: Shape) -> CroppedFrame:
+        """The middle of the frame, resized to cover ``shape``, with the crop's camera."""
+        height, width = self.photograph.shape
+        picture = Image.fromarray(self.pixels.permute(1, 2, 0).contiguous().numpy())
+        intrinsics = crop_intrinsics(self.photograph.intrinsics, (height, width), shape).float()
+        return CroppedFrame(
+            self.index, self.name, crop_image(picture, shape), self.extrinsics, intrinsics
+        )
 
 
-def read_frame(scene: Scene, index: int, name: str, shape: Shape) -> CroppedFrame:
-    """Read and crop a photograph.
-
-    Raises:
-        UnreadablePhoto: It cannot be read.
-    """
-    try:
-        with any_size():
-            image = scene.image(index)
-    except (ValueError, OSError) as error:
-        folder, _, problem = str(error).partition(f"{name} ")
-        named = problem and (not folder or folder[-1] in "/\\")
-        raise UnreadablePhoto(index, problem if named else str(error)) from error
-    size = (image.height, image.width)
-    return CroppedFrame(
-        index,
-        name,
-        crop_image(image, shape),
-        crop_image(image, shown_shape(shape, size)),
-        scene.extrinsics[index],
-        crop_intrinsics(scene.intrinsics[index], size, shape),
-        blur(image),
-    )
-
-
-def shown_shape(shape: Shape, photo: Shape | None = None) -> Shape:
-    """The model's shape, enlarged by a whole number, no more than the photograph allows."""
-    factor = max(1, _SHOWN_SIDE // max(shape))
-    if photo is not None:
-        factor = max(1, min(factor, photo[0] // shape[0], photo[1] // shape[1]))
-    return shape[0] * factor, shape[1] * factor
-
-
-def as_views(frames: list[CroppedFrame], near: float, far: float) -> Views:
+def as_views(frames: Sequence[CroppedFrame], near: float, far: float) -> Views:
     """The frames as one scene's views."""
     return Views(
         image=stack_images([frame.pixels for frame in frames])[None],
@@ -96,3 +102,9 @@ def as_views(frames: list[CroppedFrame], near: float, far: float) -> Views:
         far=torch.full((1, len(frames)), far),
         index=torch.tensor([[frame.index for frame in frames]]),
     )
+
+
+def spread(photos: Sequence[UsedPhoto], most: int) -> list[UsedPhoto]:
+    """At most so many of some photographs, evenly spread over their order."""
+    places = torch.linspace(0, len(photos) - 1, min(most, len(photos))).round().long()
+    return [photos[place] for place in places.tolist()]

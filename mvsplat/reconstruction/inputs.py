@@ -18,23 +18,24 @@ from mvsplat.data.readers.opening import (
     GatheredScenes,
     NearlyKnown,
     UnknownFormat,
-    keys_or_none,
     open_scenes,
+    scene_keys,
 )
 from mvsplat.data.scene import Scene, SceneSource, Split
-from mvsplat.data.transforms import Shape
 from mvsplat.reconstruction import collecting, pictures, video
 from mvsplat.reconstruction.cameras.structure_from_motion import CameraEstimate, estimate_cameras
 from mvsplat.reconstruction.collecting import LONGEST_SIDE, Collection, photo_paths
-from mvsplat.reconstruction.frames import CroppedFrame, UnreadablePhoto, read_frame
+from mvsplat.reconstruction.frames import UsedPhoto
 from mvsplat.reconstruction.part_of_scene import PartOfScene
 from mvsplat.reconstruction.pictures import LoadedPhoto
+from mvsplat.reconstruction.quality import blur_of
+from mvsplat.refinement.photographs import read_photographs
 
 Progress = Callable[[str, int, int], None]
 """Is told a stage's title, how much is done, and of how much (0: unknown)."""
 
-_SPLITS: tuple[Split, ...] = ("test", "train")
-_READING = "Reading photos"
+READING = "Reading photos"
+"""The title of a stage."""
 _DEPTH = 4
 _LOOKED_AT = 500
 PHOTOS = "photos"
@@ -64,28 +65,36 @@ class SceneInput:
     estimate: CameraEstimate | None = None
     unreadable: set[int] = field(default_factory=set)
 
-    def frame(self, index: int, shape: Shape) -> CroppedFrame:
-        """Read a photograph and crop it to a model's size.
+    def readable(
+        self,
+        indices: Sequence[int],
+        size: int,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[UsedPhoto]:
+        """Those of some photographs that can be read; the others join ``dropped``.
 
-        Raises:
-            UnreadablePhoto: It cannot be read.
+        Args:
+            indices: Their numbers.
+            size: The longer side in pixels to which they are reduced.
+            progress: Is told how many have been read.
         """
-        return read_frame(self.scene, index, self.names[index], shape)
+        photos = []
+        for done, index in enumerate(indices, start=1):
+            with pictures.any_size():
+                found = read_photographs(self.scene, [index], self.names, size)
+            photos += [UsedPhoto(index, photo, blur_of(photo)) for photo in found.photographs]
+            for reason in found.unreadable.values():
+                self._drop(index, reason)
+            progress(done)
+        return photos
 
-    def readable(self, indices: Sequence[int], shape: Shape) -> list[CroppedFrame]:
-        """Those of some photographs that can be read, cropped; the others join ``dropped``."""
-        frames = []
-        for index in indices:
-            try:
-                frames.append(self.frame(index, shape))
-            except UnreadablePhoto as error:
-                self.drop(error)
-        return frames
-
-    def drop(self, error: UnreadablePhoto) -> None:
-        """Note a photograph that cannot be read."""
-        self.dropped[self.names[error.index]] = error.reason
-        self.unreadable.add(error.index)
+    def _drop(self, index: int, reason: str) -> None:
+        """Note a photograph that cannot be read, and why, without its path."""
+        name = self.names[index]
+        folder, _, problem = reason.partition(f"{name} ")
+        is_named = problem and (not folder or folder[-1] in "/\\")
+        self.dropped[name] = problem if is_named else reason
+        self.unreadable.add(index)
 
     def without_unreadable(self) -> "SceneInput":
         """The input without the photographs that were found to be unreadable.
@@ -155,18 +164,38 @@ def open_input(
     return _from_folder(path, work, seed, progress)
 
 
+def open_posed(photos: Any, scene: str | None = None, format: Format = "auto") -> SceneInput:
+    """Data whose cameras are in the frame of something that is there already.
+
+    Args:
+        photos: A path of data with cameras, or a :class:`mvsplat.data.Scene`.
+        scene: Which scene, where the data has several.
+        format: What is at the path: a reader's name, or "auto".
+
+    Raises:
+        FileNotFoundError: There is nothing at the path.
+        ValueError: It has no cameras, or cannot be used; says why.
+    """
+    if isinstance(photos, Scene):
+        return _with_cameras(photos, "a scene")
+    path = Path(photos)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    try:
+        return _from_data(path, scene, format)
+    except (UnknownFormat, NearlyKnown) as error:
+        reason = f"{error}" if isinstance(error, NearlyKnown) else f"{path} has no cameras"
+        raise ValueError(
+            f"{reason}: expected photos whose cameras are in the splat's own frame, as data with "
+            f"cameras has them ({registry.expected()}); those that are estimated anew are in "
+            "another one"
+        ) from error
+
+
 def _from_data(path: Path, wanted: str | None, format: Format) -> SceneInput:
     """Data with cameras, in any format that the readers know."""
     source = open_scenes(path, format)
-    keys = [(split, key) for split in _SPLITS for key in keys_or_none(source, split)]
-    if not keys:
-        raise ValueError(f"{path} holds no scenes")
-    if wanted is not None:
-        chosen = [(split, key) for split, key in keys if key == wanted]
-        if not chosen:
-            known = ", ".join(key for _, key in keys[:5])
-            raise ValueError(f"{path} has no scene {wanted!r}; it has {known}, {len(keys)} in all")
-        keys = chosen[:1]
+    keys = scene_keys(source, path, wanted)
     result, notes = _first_usable(source, keys, path)
     if isinstance(source, GatheredScenes) and (beside := len(photo_paths(path))):
         notes.append(
@@ -266,7 +295,7 @@ def _without_cameras(
 ) -> SceneInput:
     """Photographs whose cameras must be estimated."""
     collection = collecting.collect(
-        photos, work / "images", lambda done, total: progress(_READING, done, total), count
+        photos, work / "images", lambda done, total: progress(READING, done, total), count
     )
     if len(collection.photos) < 2:
         raise ValueError(_too_few(kind, collection))

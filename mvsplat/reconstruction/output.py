@@ -11,9 +11,10 @@ from pathlib import Path
 from mvsplat.files import replacing
 
 SPLAT, CAMERAS, VIDEO, REPORT = "scene.ply", "cameras.json", "video.mp4", "report.html"
+SCORES = "scores.json"
 DEPTH, PHOTOS, COLMAP = "depth", "photos", "colmap"
 MARKER = "INCOMPLETE.txt"
-_FILES = (SPLAT, CAMERAS, VIDEO, REPORT)
+_FILES = (SPLAT, CAMERAS, VIDEO, REPORT, SCORES)
 _FOLDERS = (DEPTH, PHOTOS, COLMAP)
 _IGNORED = frozenset([".DS_Store", "Thumbs.db", "desktop.ini"])
 
@@ -47,14 +48,14 @@ class OutputFolder:
             )
         self._was_complete = MARKER not in there
         self._created: list[Path] = []
-        _remove_empty(_try_writing(self.path))
+        check_writable(self.path)
 
     def begin(self) -> None:
         """Mark the folder as incomplete; from here on an earlier result is not whole any more."""
         self._created = _create(self.path)
         with replacing(self.path / MARKER) as temporary:
             temporary.write_text(
-                "mvsplat reconstruct has not finished writing this folder: each file in it is "
+                "mvsplat has not finished writing this folder: each file in it is "
                 "complete, but others are missing or of an earlier reconstruction.\n",
                 encoding="utf-8",
             )
@@ -84,8 +85,12 @@ class OutputFolder:
         return sorted(p.name for p in self.path.iterdir() if p.name not in _IGNORED)
 
 
-def _try_writing(path: Path) -> list[Path]:
-    """Find out now, not after minutes, whether files can be written; returns the new folders."""
+def check_writable(path: Path) -> None:
+    """Find out now, not after minutes, whether files can be written to a folder.
+
+    Raises:
+        OSError: They cannot.
+    """
     try:
         created = _create(path)
         probe = path / ".mvsplat-probe"
@@ -93,7 +98,7 @@ def _try_writing(path: Path) -> list[Path]:
         probe.unlink()
     except OSError as error:
         raise OSError(f"--output {path} cannot be written to: {error}") from error
-    return created
+    _remove_empty(created)
 
 
 def _create(path: Path) -> list[Path]:

@@ -1,38 +1,44 @@
 """From photographs to Gaussians: the steps of ``mvsplat.reconstruct``."""
 
 import tempfile
-from itertools import count
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 
-from mvsplat.data.bounds import Bounds
-from mvsplat.data.scene import Scene
 from mvsplat.data.transforms import Shape
-from mvsplat.geometry.view_choice import choose_context
 from mvsplat.reconstruction.checkpoint import TrainedModel, load_trained
-from mvsplat.reconstruction.depth_range import DepthRange, depth_range
-from mvsplat.reconstruction.frames import CroppedFrame
-from mvsplat.reconstruction.inputs import SceneInput, open_input
+from mvsplat.reconstruction.choosing import ChosenPhotos, HeldOut, WantedDepth, choose_readable
+from mvsplat.reconstruction.frames import UsedPhoto
+from mvsplat.reconstruction.inputs import open_input
+from mvsplat.reconstruction.refinement import Refine, refine_on, refinement_settings
 from mvsplat.reconstruction.result import Reconstruction
 from mvsplat.reconstruction.stages import Stages
-from mvsplat.reconstruction.starting import predict
+from mvsplat.reconstruction.starting import predict_all, whole_shape
+from mvsplat.reconstruction.unrefined import Unrefined
+from mvsplat.refinement.optimization import Settings
+from mvsplat.refinement.photographs import DEFAULT_SIZE
 
-_USUAL_VIEWS = 3
-_LOOK_AT_ALL, _SMALL = 3, (16, 16)
+PREDICTING = "Predicting Gaussians"
 
 
 def reconstruct(
     photos: Any,
     checkpoint: str | Path = "small",
-    views: int | Literal["all"] | None = None,
+    views: int | None = None,
     size: int | tuple[int, int] | None = None,
     near: float | None = None,
     far: float | None = None,
     scene: str | None = None,
     frames: int = 40,
-    held_out: int = 12,
+    max_photos: int | None = None,
+    held_out: HeldOut = "auto",
+    refine: Refine = "auto",
+    refine_steps: int | None = None,
+    refine_size: int = DEFAULT_SIZE,
+    max_gaussians: int = Settings.max_gaussians,
+    refine_poses: bool = True,
+    refine_exposures: bool = True,
     device: str = "auto",
     seed: int = 0,
     format: str = "auto",
@@ -41,7 +47,8 @@ def reconstruct(
     """Make a 3-D scene from photographs.
 
     Cameras that come with the photographs are used; without, they are estimated by structure from
-    motion, which needs pycolmap (``pip install 'mvsplat[photos]'``).
+    motion, which needs pycolmap (``pip install 'mvsplat[photos]'``). The network predicts the scene
+    from all photographs, some neighbours at a time; then it is refined on them.
 
     Args:
         photos: A folder of photos, a video, data with cameras in any format that is read (a COLMAP
@@ -50,17 +57,29 @@ def reconstruct(
         checkpoint: The network's weights: small, which comes with the package, another name that
             mvsplat weights lists, an address (https://..., hf://owner/repository/file), or a file
             (runs/.../last.ckpt, a released checkpoint).
-        views: How many photos to make the scene from, 2 or more, chosen by overlap, baseline and
-            coverage; or all; null takes 3, or both of two.
-        size: Height and width in pixels to which photos are cropped for the model, one number for
-            a square; null takes the size it was trained with.
+        views: How many photos the network sees at once, 2 or more; null takes what it was trained
+            with.
+        size: Height and width in pixels to which photos are cropped for the network, one number for
+            a square; null takes the size it was trained with, lengthened to the photos' own shape.
         near: Nearest depth of the scene, in the unit of the cameras; null estimates it.
         far: Farthest depth; null estimates it.
         scene: Which scene, where the data has several; null takes the first.
         frames: How many frames of a video to look at, evenly spread, the sharpest ones around.
-        held_out: How many of the other photos to compare the scene with.
+        max_photos: Make the scene from so many photos only, chosen by overlap, baseline and
+            coverage; null takes all that are not held out.
+        held_out: Photos that the scene is compared with and never made from: how many, evenly
+            spread, or a list of their names; auto takes every 8th one (the 4th, the 12th ...), at
+            most 12, and none of fewer than 6 photos; 0 uses every photo for the scene.
+        refine: Optimise the scene on the photos: auto (a number of steps that suits them, about a
+            minute on two cores), off, or for so many seconds.
+        refine_steps: Optimise by so many steps instead.
+        refine_size: Longer side in pixels of the photos that the scene is optimised on and compared
+            with; smaller ones are never enlarged.
+        max_gaussians: Optimising adds Gaussians up to this number.
+        refine_poses: Correct the cameras while optimising.
+        refine_exposures: Allow for each photo's exposure while optimising.
         device: Where to compute: cpu, cuda, or auto.
-        seed: Of everything random; the same seed gives the same scene.
+        seed: Of everything random; the same seed gives the same scene, unless refine is a time.
         format: What the input is: a reader's name (chunks, transforms, colmap, dtu ...), the
             import path of your own, or photos, which estimates cameras even where there are some;
             auto looks.
@@ -78,114 +97,80 @@ def reconstruct(
         picture = scene.render(scene.cameras.frames[0].extrinsics).color[0, 0]
     """
     stages = stages or Stages()
-    if isinstance(views, int) and views < 2:
+    if views is not None and views < 2:
         raise ValueError(f"views is {views}; at least 2 photos are needed to see depth")
+    if max_photos is not None and max_photos < 2:
+        raise ValueError(f"photos is {max_photos}; at least 2 are needed to see depth")
+    settings = refinement_settings(
+        refine, refine_steps, refine_size, max_gaussians, refine_poses, refine_exposures, seed
+    )
     with stages.stage("Loading the model"):
         model = load_trained(checkpoint, _device(device))
-    shape = _shape(size, model)
+    most = model.encoder.maximum_views
+    if views is not None and most is not None and views > most:
+        raise ValueError(f"views is {views}, but this model takes {most} at most")
+    given_shape = None if size is None else _given_shape(size, model)
     work = tempfile.TemporaryDirectory(prefix="mvsplat-reconstruct-")
     try:
         with stages.stage("Opening the input"):
             found = open_input(photos, Path(work.name), scene, frames, seed, stages.update, format)
-        with stages.stage("Choosing views"):
-            chosen = _choose_readable(found, model, near, far, views, held_out, shape)
-        with stages.stage("Predicting Gaussians"):
-            gaussians = predict(model, chosen.context, chosen.bounds)
+        wanted = WantedDepth(near, far, (model.near, model.far))
+        with stages.stage("Choosing photos"):
+            chosen = choose_readable(found, wanted, max_photos, held_out, refine_size, stages)
+        shape = given_shape or _whole_frames(chosen.used, model)
+        with stages.stage(PREDICTING):
+            before = _predicted(model, chosen, shape, views, stages)
+        refinement = None
+        if settings is not None:
+            bounds, points = chosen.depth.bounds, chosen.depth.points
+            refinement = refine_on(chosen.used, before, bounds, settings, stages, points)
     except BaseException:
         work.cleanup()
         raise
     return Reconstruction(
-        gaussians,
-        model,
+        before,
         chosen.source,
-        chosen.context,
-        chosen.left_out,
-        chosen.bounds,
-        shape,
+        chosen.used,
+        chosen.held_out,
+        chosen.depth.bounds,
         stages,
+        refinement,
         work,
     )
 
 
-class _Chosen(NamedTuple):
-    source: SceneInput
-    context: list[CroppedFrame]
-    left_out: list[int]
-    bounds: Bounds
+def _predicted(
+    model: TrainedModel, chosen: ChosenPhotos, shape: Shape, views: int | None, stages: Stages
+) -> Unrefined:
+    """What the network says of all photographs."""
+    found = predict_all(
+        model,
+        [photo.crop(shape) for photo in chosen.used],
+        chosen.depth.bounds,
+        views,
+        chosen.depth.points,
+        lambda done, total: stages.update(PREDICTING, done, total),
+    )
+    return Unrefined(
+        found.gaussians,
+        model.decoder,
+        "the network's prediction",
+        f"{model.name}: {model.good_for}" if model.good_for else model.name,
+        shape,
+        found.pixel,
+        found.photograph,
+        found.confidence,
+        found.depth,
+        (len(found.groups), max(len(group.members) for group in found.groups)),
+    )
 
 
-def _choose_readable(
-    source: SceneInput,
-    model: TrainedModel,
-    near: float | None,
-    far: float | None,
-    views: int | Literal["all"] | None,
-    held_out: int,
-    shape: Shape,
-) -> _Chosen:
-    """Bounds, context photographs, read, and others; what cannot be read is dropped, and others
-    are chosen.
-
-    Raises:
-        ValueError: Fewer than two photographs can be read, or fewer have cameras than asked for.
-    """
-    for attempt in count():
-        if attempt == _LOOK_AT_ALL:  # many are damaged: no more of them one by one
-            source.readable(range(len(source.scene)), _SMALL)
-            source = source.without_unreadable()
-        wanted = views
-        if attempt and isinstance(views, int) and views > len(source.scene):
-            wanted = len(source.scene)
-        depth = depth_range(source.scene, near, far, (model.near, model.far))
-        context, left_out = choose_photos(source.scene, depth, wanted, held_out)
-        _check_count(len(context), model)
-        frames = source.readable(context, shape)
-        if len(frames) == len(context):
-            break
-        source = source.without_unreadable()
-    if wanted != views:
-        source.notes.append(f"views is {views}, but only {wanted} photos can be used: all are")
-    return _Chosen(source, frames, left_out, depth.bounds)
-
-
-def _check_count(count: int, model: TrainedModel) -> None:
-    most = model.encoder.maximum_views
-    if most is not None and count > most:
-        raise ValueError(f"views is {count}, but this model takes {most} at most")
-
-
-def choose_photos(
-    scene: Scene, depth: DepthRange, views: int | Literal["all"] | None, held_out: int
-) -> tuple[list[int], list[int]]:
-    """Photographs to make the scene from, and others, evenly spread, to compare it with.
-
-    Raises:
-        ValueError: There are fewer photographs than asked for.
-    """
-    total = len(scene)
-    if views is None:
-        views = min(_USUAL_VIEWS, total)
-    if views == "all":
-        return list(range(total)), []
-    if views > total:
-        raise ValueError(f"views is {views}, but only {total} photos have cameras")
-    near, far, _ = depth.bounds
-    context = choose_context(
-        scene.extrinsics, scene.intrinsics, near, far, views, depth.points
-    ).tolist()
-    others = [index for index in range(total) if index not in context]
-    places = torch.linspace(0, len(others) - 1, min(held_out, len(others))).round().long()
-    return context, [others[place] for place in places.tolist()]
-
-
-def _shape(size: int | tuple[int, int] | None, model: TrainedModel) -> Shape:
-    """Height and width for the model.
+def _given_shape(size: int | tuple[int, int], model: TrainedModel) -> Shape:
+    """Height and width for the model, as a user says.
 
     Raises:
         ValueError: The model cannot take pictures of that size.
     """
-    if size is None:
-        return model.image_shape
     shape = (size, size) if isinstance(size, int) else (size[0], size[1])
     divisor = model.encoder.divisor
     if min(shape) < 1 or any(side % divisor for side in shape):
@@ -195,6 +180,16 @@ def _shape(size: int | tuple[int, int] | None, model: TrainedModel) -> Shape:
             f"for instance {fitting[0]} x {fitting[1]}"
         )
     return shape
+
+
+def _whole_frames(photos: list[UsedPhoto], model: TrainedModel) -> Shape:
+    """The size the model was trained with, lengthened to show nearly whole frames.
+
+    Photographs of other shapes than most of them are cropped to this one.
+    """
+    shapes = [photo.photograph.shape for photo in photos]
+    usual = max(shapes, key=shapes.count)
+    return whole_shape(model.image_shape, usual, model.encoder.divisor)
 
 
 def _device(name: str) -> torch.device:

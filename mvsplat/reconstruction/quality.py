@@ -4,6 +4,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from mvsplat.refinement.photographs import Photograph
+
 _WINDOW = 11
 # The model sees pictures of this order of size: blur that vanishes on the way there does no harm.
 _BLUR_SIDE = 512
@@ -23,6 +25,11 @@ def blur(image: Image.Image) -> float:
         image = image.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
     grey = np.asarray(image.convert("L"), np.float32) / 255
     return max(_blur_along(grey), _blur_along(grey.T))
+
+
+def blur_of(photo: Photograph) -> float:
+    """How blurred a photograph is, as :func:`blur` tells it."""
+    return blur(Image.fromarray(photo.pixels.permute(1, 2, 0).contiguous().numpy()))
 
 
 def fingerprint(image: Image.Image) -> Float[np.ndarray, "32 32 3"]:

@@ -1,9 +1,7 @@
 """What comes out of a reconstruction: the Gaussians, the cameras, pictures, scores."""
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from tempfile import TemporaryDirectory
 
 import torch
@@ -12,104 +10,96 @@ from torch import Tensor
 
 from mvsplat.data.bounds import Bounds
 from mvsplat.data.transforms import Shape
-from mvsplat.evaluation.metric_table import DESCRIPTIONS, STANDARD
+from mvsplat.decoder import SplattingDecoder
 from mvsplat.export.cameras import Cameras, Frame
+from mvsplat.geometry.overlap import ViewPairs
+from mvsplat.geometry.spherical_harmonics import MAX_DEGREE
 from mvsplat.geometry.trajectories import CameraPath, through_cameras, visiting_order
-from mvsplat.reconstruction.checkpoint import TrainedModel
 from mvsplat.reconstruction.diagnosis import all_warnings, measure_pairs
-from mvsplat.reconstruction.frames import CroppedFrame, as_views, shown_shape
+from mvsplat.reconstruction.frames import UsedPhoto, spread
 from mvsplat.reconstruction.inputs import SceneInput
+from mvsplat.reconstruction.refinement import Refinement
+from mvsplat.reconstruction.scores import Scores, score
 from mvsplat.reconstruction.stages import Stages
-from mvsplat.reconstruction.widening import widened
+from mvsplat.reconstruction.unrefined import Unrefined
 from mvsplat.types import Gaussians, Rendering
 
-FRAMES_A_STRETCH, MOST_FRAMES = 45, 450
-
-
-@dataclass
-class Score:
-    """How well the scene shows a photograph it was not made from.
-
-    Args:
-        frame: The photograph.
-        picture: The scene, rendered from the same camera.
-        values: Its scores by the metric's name: psnr and ssim.
-        covered: Share of its view that the photographs used show, too.
-    """
-
-    frame: CroppedFrame
-    picture: Float[Tensor, "3 h w"]
-    values: dict[str, float]
-    covered: float
-
-    @property
-    def psnr(self) -> float:
-        """Peak signal-to-noise ratio in dB."""
-        return self.values["psnr"]
-
-    @property
-    def ssim(self) -> float:
-        """Structural similarity."""
-        return self.values["ssim"]
-
-
-def average(scores: list[Score]) -> dict[str, float]:
-    """The mean of every metric."""
-    return {name: fmean(score.values[name] for score in scores) for name in scores[0].values}
-
-
-def in_words(values: dict[str, float]) -> str:
-    """``PSNR 23.83 dB, SSIM 0.771``."""
-    return ", ".join(DESCRIPTIONS[name].sentence(value) for name, value in values.items())
+FRAMES_A_STRETCH, MOST_FRAMES = 45, 180
+_MOST_CAMERAS = 12
+_DRAWN = 0.5
 
 
 class ReconstructedScene:
     """A 3-D scene made from photographs, in memory.
 
     Everything is in the frame and unit of the cameras that came with the photographs or were
-    estimated, whatever the model needed inside.
+    estimated, whatever a model needed inside.
 
     Attributes:
-        gaussians: The scene: a batch of one, as the model predicts it for pictures of its own
-            size; :meth:`gaussians_for` has those of other sizes.
+        before: The scene before refinement.
+        refinement: How it was refined; None where it was not.
         source: The input: all frames with cameras, what was dropped and why.
-        context: The photographs it was made from.
+        context: The photographs it was made from, with their cameras, corrected by refinement.
+        left_out: The photographs held out, which it is compared with.
         bounds: Depth bounds, and what they rest on.
-        shape: Height and width at which the model saw the photographs.
-        seconds: How long each stage took.
+        stages: The stages of the work and their times.
     """
 
     def __init__(
         self,
-        gaussians: Gaussians,
-        model: TrainedModel,
+        before: Unrefined,
         source: SceneInput,
-        context: list[CroppedFrame],
-        left_out: list[int],
+        context: list[UsedPhoto],
+        left_out: list[UsedPhoto],
         bounds: Bounds,
-        shape: Shape,
         stages: Stages,
+        refinement: Refinement | None = None,
         work: "TemporaryDirectory[str] | None" = None,
     ) -> None:
-        self.gaussians = gaussians
-        self.model = model
-        self.source = source
-        self.context = context
-        self.bounds = bounds
-        self.shape = shape
-        self.stages = stages
-        self._left_out = left_out
+        self.before, self.refinement = before, refinement
+        self.source, self.context, self.left_out = source, context, left_out
+        self.bounds, self.stages = bounds, stages
         self._work = work  # keeps the working folder until nobody needs the photographs any more
+        if refinement is not None and refinement.kept:
+            moved = zip(context, refinement.result.extrinsics, strict=True)
+            self.context = [photo.moved_to(extrinsics) for photo, extrinsics in moved]
+
+    @property
+    def gaussians(self) -> Gaussians:
+        """The scene: a batch of one. If it was not refined, as the model predicts it for pictures
+        of its own size; :meth:`gaussians_for` has those of other sizes."""
+        return self.before.gaussians if self._refined is None else self._refined
+
+    @property
+    def is_refined(self) -> bool:
+        """Whether the scene is a refined one, better than before."""
+        return self._refined is not None
+
+    @property
+    def _refined(self) -> Gaussians | None:
+        refinement = self.refinement
+        return refinement.result.gaussians if refinement is not None and refinement.kept else None
+
+    @property
+    def decoder(self) -> SplattingDecoder:
+        """What renders the scene."""
+        return self.before.decoder if self._refined is None else self._plain_decoder
+
+    @cached_property
+    def _plain_decoder(self) -> SplattingDecoder:
+        """Renders as refinement did."""
+        return SplattingDecoder(sh_degree=MAX_DEGREE).eval()
 
     @property
     def seconds(self) -> dict[str, float]:
         """How long each stage took, by its title."""
         return self.stages.seconds
 
-    @cached_property
-    def left_out(self) -> list[CroppedFrame]:
-        """Photographs the scene was not made from, to compare it with."""
-        return self.source.readable(self._left_out, self.shape)
+    @property
+    def picture_size(self) -> Shape:
+        """Height and width of the film, and of other pictures by default: the first photograph's,
+        at the size at which photographs are compared."""
+        return self.context[0].photograph.shape
 
     @cached_property
     def cameras(self) -> Cameras:
@@ -117,35 +107,47 @@ class ReconstructedScene:
         return self.cameras_with({})
 
     @cached_property
-    def depth(self) -> Float[Tensor, "v h w"] | None:
-        """Estimated depth of the context photographs along the optical axis."""
-        estimate = self.gaussians.estimate
-        return None if estimate is None else estimate.depth[0].cpu()
+    def pairs(self) -> ViewPairs:
+        """Overlap and parallax of the photographs used and, after them, of those left out."""
+        return measure_pairs([*self.context, *self.left_out], self.bounds)
 
     @cached_property
     def warnings(self) -> list[str]:
         """What makes these photographs a poor scene, in sentences."""
-        return all_warnings(self.context, self.left_out, self.bounds, self.depth)
+        notes = [] if self.refinement is None else self.refinement.result.notes
+        found = all_warnings(
+            self.context, self.left_out, self.pairs, self.bounds, self.before.depth
+        )
+        return [*notes, *found]
 
     @cached_property
-    def scores(self) -> list[Score]:
-        """How well the scene shows the photographs left out."""
-        if not self.left_out:
-            return []
-        views = as_views(self.left_out, self.bounds.near, self.bounds.far)
-        pictures = self.render(views.extrinsics[0], views.intrinsics[0], self.shape).color[0]
-        pictures = pictures.clamp(0, 1).cpu()
-        of_metrics = {
-            metric.name: metric.score(pictures[None], views.image)[0].tolist()
-            for metric in STANDARD
-            if not metric.needs_depth
-        }
-        of_photos = [
-            dict(zip(of_metrics, values, strict=True))
-            for values in zip(*of_metrics.values(), strict=True)
-        ]
-        rows = zip(self.left_out, pictures, of_photos, self._covered().tolist(), strict=True)
-        return [Score(*row) for row in rows]
+    def scores(self) -> Scores:
+        """How well the scene shows the photographs left out, before and after refinement."""
+        count = len(self.context)
+        covered = self.pairs.overlap[count:, :count].amax(dim=-1).tolist()
+
+        def before(photo: UsedPhoto) -> Tensor:
+            return self.before.render(photo.photograph, self.bounds)
+
+        def after(photo: UsedPhoto) -> Tensor:
+            size = photo.photograph.shape
+            return self.render(photo.extrinsics, photo.intrinsics, size).color[0, 0]
+
+        first = score(self.left_out, before, covered)
+        if self._refined is not None:
+            return Scores(first, score(self.left_out, after, covered), kept=True)
+        return Scores(first, None if self.refinement is None else first, kept=False)
+
+    def depth_of(self, photo: UsedPhoto, size: Shape | None = None) -> Float[Tensor, "h w"]:
+        """Depth of the scene from a photograph's camera, along the optical axis; 0 where there is
+        hardly anything.
+
+        Args:
+            photo: A photograph, whose whole frame is shown.
+            size: Height and width; by default those at which it is compared.
+        """
+        seen = self.render(photo.extrinsics, photo.intrinsics, size or photo.photograph.shape)
+        return torch.where(seen.alpha[0, 0] >= _DRAWN, seen.depth[0, 0], 0).cpu()
 
     @torch.no_grad()
     def render(
@@ -159,37 +161,33 @@ class ReconstructedScene:
         Args:
             extrinsics: Camera-to-world matrices, one or several.
             intrinsics: Normalised intrinsics; by default the first photograph's.
-            size: Height and width in pixels; by default the model's, enlarged to about 512.
+            size: Height and width in pixels; by default :attr:`picture_size`.
         """
+        size = size or self.picture_size
+        lenses = self.context[0].intrinsics if intrinsics is None else intrinsics
         extrinsics = extrinsics.reshape(1, -1, 4, 4).float()
         count = extrinsics.shape[1]
-        intrinsics = self.context[0].intrinsics if intrinsics is None else intrinsics
-        intrinsics = intrinsics.reshape(1, -1, 3, 3).float().expand(1, count, 3, 3)
+        lenses = lenses.reshape(1, -1, 3, 3).float().expand(1, count, 3, 3)
         bounds = [torch.full((1, count), x) for x in (self.bounds.near, self.bounds.far)]
-        cameras = [x.to(self.gaussians.means.device) for x in (extrinsics, intrinsics, *bounds)]
-        size = size or shown_shape(self.shape)
         gaussians = self.gaussians_for(size)
-        return self.model.decoder(gaussians, *cameras, size)
+        cameras = [x.to(gaussians.means.device) for x in (extrinsics, lenses, *bounds)]
+        return self.decoder(gaussians, *cameras, size)
 
     def gaussians_for(self, size: Shape | None = None) -> Gaussians:
         """The Gaussians for pictures of a size, or (as in ``scene.ply``) of any size.
 
-        They are widened so that larger pictures show the scene as the model's own size does,
-        without gaps; see :mod:`mvsplat.reconstruction.widening`.
+        Those of a refined scene are always the same, as they were optimised.
 
         Args:
             size: Height and width of the pictures; none for any.
         """
-        views = as_views(self.context, self.bounds.near, self.bounds.far)
-        enlargement = float("inf")
-        if size is not None:
-            enlargement = max(a / b for a, b in zip(size, self.shape, strict=True))
-        return widened(self.gaussians, views, enlargement)
+        return self.before.gaussians_for(size) if self._refined is None else self._refined
 
     def path(self) -> CameraPath:
-        """A smooth way past the context photographs and back, for a film in a loop."""
-        extrinsics = torch.stack([frame.extrinsics for frame in self.context])
-        intrinsics = torch.stack([frame.intrinsics for frame in self.context])
+        """A smooth way past some of the photographs used and back, for a film in a loop."""
+        photos = spread(self.context, _MOST_CAMERAS)
+        extrinsics = torch.stack([photo.extrinsics for photo in photos])
+        intrinsics = torch.stack([photo.intrinsics for photo in photos])
         order = visiting_order(extrinsics)
         frames = min(FRAMES_A_STRETCH * (len(order) - 1) + 1, MOST_FRAMES)
         path = through_cameras(extrinsics[order], intrinsics[order], frames, ease=True)
@@ -197,28 +195,23 @@ class ReconstructedScene:
 
     def cameras_with(self, files: dict[int, Path]) -> Cameras:
         """:attr:`cameras`, with the files of their photographs by frame number."""
-        frames = [*_on_the_way(self.context), *_on_the_way(self.left_out)]
         listed = [
             Frame(
-                name=frame.name,
-                extrinsics=frame.extrinsics,
-                intrinsics=frame.intrinsics,
-                width=frame.shown.shape[-1],
-                height=frame.shown.shape[-2],
-                image=files.get(frame.index),
+                name=photo.name,
+                extrinsics=photo.extrinsics,
+                intrinsics=photo.intrinsics,
+                width=photo.photograph.shape[1],
+                height=photo.photograph.shape[0],
+                image=files.get(photo.index),
             )
-            for frame in frames
+            for photo in [*_on_the_way(self.context), *_on_the_way(self.left_out)]
         ]
-        return Cameras(listed, self.bounds.near, self.bounds.far, dilated=True)
-
-    def _covered(self) -> Float[Tensor, " n"]:
-        count = len(self.context)
-        pairs = measure_pairs([*self.context, *self.left_out], self.bounds)
-        return pairs.overlap[count:, :count].amax(dim=-1)
+        dilated = self._refined is None and self.before.is_dilated
+        return Cameras(listed, self.bounds.near, self.bounds.far, dilated)
 
 
-def _on_the_way(frames: list[CroppedFrame]) -> list[CroppedFrame]:
+def _on_the_way(photos: list[UsedPhoto]) -> list[UsedPhoto]:
     """Photographs in the order of a short way past their cameras."""
-    if not frames:
+    if not photos:
         return []
-    return [frames[i] for i in visiting_order(torch.stack([frame.extrinsics for frame in frames]))]
+    return [photos[i] for i in visiting_order(torch.stack([photo.extrinsics for photo in photos]))]

@@ -1,22 +1,29 @@
 """Writing a reconstruction's files: the splat first, the report last."""
 
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
+from torch import Tensor
+
+from mvsplat.evaluation.photo_scores import PhotoScores, save_photo_scores
 from mvsplat.export.cameras import save_cameras
 from mvsplat.export.depth import depth_unit, save_depth_png
-from mvsplat.export.images import color_depth, save_png
+from mvsplat.export.images import color_depth, save_png, to_pil
 from mvsplat.export.ply import save_ply
 from mvsplat.export.video import render_path, save_video
 from mvsplat.files import file_name, replacing
 from mvsplat.reconstruction import output as names
-from mvsplat.reconstruction.frames import CroppedFrame, shown_shape
+from mvsplat.reconstruction.cameras.colmap_export import export_colmap
+from mvsplat.reconstruction.frames import UsedPhoto, spread
 from mvsplat.reconstruction.output import OutputFolder
 from mvsplat.reconstruction.reconstructed import ReconstructedScene
 from mvsplat.reconstruction.report.page import report
+from mvsplat.reconstruction.scores import Score
 
+MOST_DEPTH_MAPS = 100
 _FPS = 30
-_COLMAP_FILES = ("cameras", "images", "points3D", "rigs", "frames")
+_PHOTOS, _DEPTH, _FILM = "Writing photos", "Writing depth maps", "Rendering the video"
 
 
 def save(scene: ReconstructedScene, output: OutputFolder) -> Path:
@@ -35,9 +42,10 @@ def save(scene: ReconstructedScene, output: OutputFolder) -> Path:
         with scene.stages.stage("Comparing with photos"):
             scene.scores, scene.warnings  # noqa: B018 -- computed once, here
         for title, write in (
-            ("Writing photos", _photos),
-            ("Writing depth maps", _depth_maps),
-            ("Rendering the video", _video),
+            (_PHOTOS, _photos),
+            ("Writing scores", _scores),
+            (_DEPTH, _depth_maps),
+            (_FILM, _video),
             ("Writing the report", _report),
         ):
             with scene.stages.stage(title):
@@ -55,57 +63,76 @@ def save(scene: ReconstructedScene, output: OutputFolder) -> Path:
     return output.path
 
 
-def picture_name(frame: CroppedFrame, suffix: str) -> str:
+def picture_name(photo: UsedPhoto, suffix: str) -> str:
     """The file name of a photograph's picture or depth map: its number keeps it unique."""
-    return f"{frame.index:04d}_{file_name(Path(frame.name).stem)}{suffix}"
+    return f"{photo.index:04d}_{file_name(Path(photo.name).stem)}{suffix}"
 
 
 def _photos(scene: ReconstructedScene, folder: Path) -> None:
-    """The crops that were used, the cameras beside the splat, and a COLMAP model if we made it."""
+    """The photos, the cameras beside the splat, and a COLMAP model if we made it."""
     files = {}
-    for frame in [*scene.context, *scene.left_out]:
-        files[frame.index] = folder / names.PHOTOS / picture_name(frame, ".png")
-        save_png(frame.shown.float() / 255, files[frame.index])
+    photos = [*scene.context, *scene.left_out]
+    for done, photo in enumerate(photos, start=1):
+        files[photo.index] = folder / names.PHOTOS / picture_name(photo, ".jpg")
+        with replacing(files[photo.index]) as temporary:
+            to_pil(photo.pixels / 255).save(temporary, "JPEG", quality=95, subsampling=0)
+        scene.stages.update(_PHOTOS, done, len(photos))
     save_cameras(scene.cameras_with(files), folder / names.CAMERAS)
     if scene.source.estimate is not None:
-        _colmap(scene.source.estimate.folder, folder / names.COLMAP)
+        target = folder / names.COLMAP
+        export_colmap(scene.source.estimate.folder, target, _corrected(scene))
 
 
-def _colmap(source: Path, target: Path) -> None:
-    """The estimated cameras as a COLMAP data set, which every command takes as input."""
-    for file in [*sorted((source / "images").iterdir()), *sorted((source / "sparse/0").iterdir())]:
-        with replacing(target / file.relative_to(source)) as temporary:
-            shutil.copyfile(file, temporary)
+def _corrected(scene: ReconstructedScene) -> dict[str, Tensor]:
+    """Camera-to-world matrices that refinement corrected, by the image's name in its data set."""
+    if not scene.is_refined or scene.refinement is None or not scene.refinement.cameras:
+        return {}
+    files = scene.source.scene.frame_names
+    assert files is not None, "a COLMAP model names its images"
+    return {files[photo.index]: photo.photograph.extrinsics for photo in scene.context}
+
+
+def _scores(scene: ReconstructedScene, folder: Path) -> None:
+    before, after = (
+        None if scores is None else {score.frame.name: _entry(score) for score in scores}
+        for scores in (scene.scores.before, scene.scores.after)
+    )
+    save_photo_scores(before or {}, after, scene.scores.kept, folder / names.SCORES)
+
+
+def _entry(score: Score) -> PhotoScores:
+    height, width = score.frame.photograph.shape
+    return PhotoScores(score.values, width, height)
 
 
 def _depth_maps(scene: ReconstructedScene, folder: Path) -> None:
-    """Of each context photograph a 16-bit PNG to measure in and a coloured one to look at."""
-    if scene.depth is None:
-        return
+    """Of each photograph a 16-bit PNG to measure in and a coloured one to look at."""
     unit = depth_unit(scene.bounds.far)
-    for frame, depth in zip(scene.context, scene.depth, strict=True):
-        save_depth_png(depth, folder / names.DEPTH / picture_name(frame, ".png"), unit)
+    photos = spread(scene.context, MOST_DEPTH_MAPS)
+    for done, photo in enumerate(photos, start=1):
+        depth = scene.depth_of(photo, photo.shown_shape)
+        save_depth_png(depth, folder / names.DEPTH / picture_name(photo, ".png"), unit)
         colored = color_depth(depth, (scene.bounds.near, scene.bounds.far))
-        save_png(colored, folder / names.DEPTH / picture_name(frame, "_color.png"))
+        save_png(colored, folder / names.DEPTH / picture_name(photo, "_color.png"))
+        scene.stages.update(_DEPTH, done, len(photos))
 
 
 def _video(scene: ReconstructedScene, folder: Path) -> None:
-    path, size = scene.path(), shown_shape(scene.shape)
+    save_video(_film(scene), folder / names.VIDEO, _FPS)
 
-    def frames():
-        rendered = render_path(
-            scene.model.decoder,
-            scene.gaussians_for(size),
-            path,
-            size,
-            scene.bounds.near,
-            scene.bounds.far,
-        )
-        for done, frame in enumerate(rendered, start=1):
-            scene.stages.update("Rendering the video", done, len(path))
-            yield frame.color
 
-    save_video(frames(), folder / names.VIDEO, _FPS)
+def _film(scene: ReconstructedScene) -> Iterator[Image.Image]:
+    """Frames there and back; those of the way back are those of the way there."""
+    path, size = scene.path(), scene.picture_size
+    there = len(path) // 2 + 1
+    near, far, _ = scene.bounds
+    frames = []
+    gaussians = scene.gaussians_for(size)
+    for frame in render_path(scene.decoder, gaussians, path[:there], size, near, far, chunk=1):
+        frames.append(to_pil(frame.color.clamp(0, 1)))
+        scene.stages.update(_FILM, len(frames), there)
+        yield frames[-1]
+    yield from frames[-2:0:-1]
 
 
 def _report(scene: ReconstructedScene, folder: Path) -> None:

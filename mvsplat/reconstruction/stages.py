@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mvsplat.progress import Pace, log_line
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -31,14 +33,21 @@ class Stages:
         finally:
             self.end()
 
-    def update(self, title: str, done: int, total: int) -> None:
-        """Say how far which stage is; a total of 0 is unknown."""
+    def update(self, title: str, done: int, total: int, detail: str = "") -> None:
+        """Say how far which stage is.
+
+        Args:
+            title: The stage.
+            done: How much is done.
+            total: Of how much; 0 is unknown.
+            detail: What else there is to say, in a few words.
+        """
         if title != self._title:
             self.end()
             self._title, self._since = title, time.perf_counter()
             self.seconds.setdefault(title, 0.0)
             self.begun(title)
-        self.advanced(title, done, total)
+        self.advanced(title, done, total, detail)
 
     def end(self) -> None:
         """The current stage is over."""
@@ -50,7 +59,7 @@ class Stages:
     def begun(self, title: str) -> None:
         """Show it."""
 
-    def advanced(self, title: str, done: int, total: int) -> None:
+    def advanced(self, title: str, done: int, total: int, detail: str) -> None:
         """Show it."""
 
     def ended(self, title: str) -> None:
@@ -58,7 +67,7 @@ class Stages:
 
 
 class ShownStages(Stages):
-    """Stages as progress bars on a terminal, or as a line each in a log; on standard error.
+    """Stages as progress bars on a terminal, or as lines now and then in a log; on standard error.
 
     Use it as a context manager.
     """
@@ -67,6 +76,7 @@ class ShownStages(Stages):
         super().__init__()
         self._bars: Progress | None = None
         self._tasks: dict[str, Any] = {}
+        self._pace = Pace()
 
     def __enter__(self) -> "ShownStages":
         if sys.stderr.isatty():
@@ -84,6 +94,7 @@ class ShownStages(Stages):
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
+                TextColumn("{task.fields[detail]}"),
                 console=Console(stderr=True),
             )
             self._bars.start()
@@ -96,13 +107,17 @@ class ShownStages(Stages):
 
     def begun(self, title: str) -> None:
         if self._bars is None:
-            print(f"{title} ...", file=sys.stderr, flush=True)
+            log_line(f"{title} ...", stderr=True)
+            self._pace = Pace()
         elif title not in self._tasks:
-            self._tasks[title] = self._bars.add_task(title, total=None)
+            self._tasks[title] = self._bars.add_task(title, total=None, detail="")
 
-    def advanced(self, title: str, done: int, total: int) -> None:
+    def advanced(self, title: str, done: int, total: int, detail: str) -> None:
         if self._bars is not None:
-            self._bars.update(self._tasks[title], completed=done, total=total or None)
+            task = self._tasks[title]
+            self._bars.update(task, completed=done, total=total or None, detail=detail)
+        elif 0 < done < total and self._pace.is_due():
+            log_line(f"{title}: {done} of {total}{detail and ', ' + detail}", stderr=True)
 
     def ended(self, title: str) -> None:
         if self._bars is not None:

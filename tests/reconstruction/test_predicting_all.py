@@ -61,7 +61,7 @@ def photographs(places):
         wave = 0.5 + 0.4 * (points + pose[:3, 3])[:, :2].sin()
         color = torch.cat([wave, torch.zeros(len(wave), 1)], dim=1)
         pixels = (255 * color).round().to(torch.uint8).T.reshape(3, SIZE, SIZE)
-        frames.append(CroppedFrame(number, str(number), pixels, pixels, pose, LENS, 0.0))
+        frames.append(CroppedFrame(number, str(number), pixels, pose, LENS))
     return frames
 
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from mvsplat.export import load_ply, save_video
+from mvsplat.export import load_cameras, load_ply, save_video
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def reconstruct(program, checkpoint, tmp_path, quick):
     def call(source, *options):
         return program(
             "reconstruct", source, "--checkpoint", checkpoint, "--output", tmp_path / "scene",
-            *options, config=False,
+            "--refine", "off", "--refine_size", 128, *options, config=False,
         )  # fmt: skip
 
     call.folder = tmp_path / "scene"
@@ -25,11 +25,13 @@ def reconstruct(program, checkpoint, tmp_path, quick):
 
 
 def test_photos_with_cameras(reconstruct, posed, program):
-    assert reconstruct(posed, "--views", "2", "--held_out", "2") == 0, program.err
+    assert reconstruct(posed, "--photos", "2", "--held_out", "2") == 0, program.err
     names = {path.name for path in reconstruct.folder.iterdir()}
-    assert names == {"scene.ply", "cameras.json", "video.mp4", "report.html", "photos", "depth"}
-    assert load_ply(reconstruct.folder / "scene.ply").means.shape == (1, 2 * 32 * 32, 3)
-    assert "2 photos left out: PSNR" in program.out and "Writing the splat" in program.err
+    assert names == {"photos", "depth", "scene.ply", "cameras.json", "scores.json", "video.mp4",
+                     "report.html"}  # fmt: skip
+    assert len(load_cameras(reconstruct.folder / "cameras.json").frames) == 4
+    assert "2 photos held out, at 128 x 96: PSNR" in program.out
+    assert "Writing the splat" in program.err
 
 
 @pytest.mark.skipif(find_spec("pycolmap") is None, reason="pycolmap is not installed")
@@ -80,6 +82,8 @@ def test_the_output_is_not_the_input(reconstruct, two_posed, program):
         (["--views", "1"], "at least 2"),
         (["--views", "few"], "views"),
         (["--wievs", "2"], "did you mean views"),
+        (["--refine", "on"], "refine"),
+        (["--photos", "3"], "photos is 3, but only 2 have cameras"),
         (["--size", "50"], "multiples of"),
     ],
 )
@@ -102,7 +106,7 @@ def test_an_interruption_says_what_is_whole(reconstruct, two_posed, program, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mvsplat.reconstruction.pipeline.predict", interrupt)
+        patch.setattr("mvsplat.reconstruction.pipeline.predict_all", interrupt)
         assert reconstruct(two_posed) == 130
         assert "interrupted: nothing was written" in program.err
     with monkeypatch.context() as patch:
@@ -123,7 +127,7 @@ def test_a_process_that_is_killed_leaves_no_result_that_looks_whole(
         "from mvsplat.__main__ import main\n"
         "main(sys.argv[1:])\n"
     )
-    arguments = ["reconstruct", str(two_posed), "--checkpoint", str(checkpoint)]
+    arguments = ["reconstruct", str(two_posed), "--checkpoint", str(checkpoint), "--refine=off"]
     process = subprocess.run(
         [sys.executable, "-c", code, *arguments, "--output", str(folder)],
         capture_output=True,
@@ -158,5 +162,6 @@ def test_open_shows_it_without_asking(reconstruct, two_posed, monkeypatch):
 
 def test_help_explains_the_options(program):
     assert program("reconstruct", "--help", config=False) == 0
-    for word in ("--checkpoint", "--views", "--size", "--overwrite", "--open", "report.html"):
+    words = "--checkpoint --photos --held_out --refine --refine_steps --size --overwrite --open"
+    for word in [*words.split(), "report.html"]:
         assert word in program.out

@@ -11,7 +11,8 @@ from PIL import Image
 import mvsplat
 from mvsplat.data import Scene
 
-BOUNDS = {"near": 1.0, "far": 10.0}
+PREDICTED = {"refine": "off", "refine_size": 128}
+BOUNDS = {"near": 1.0, "far": 10.0, **PREDICTED}
 
 
 @pytest.fixture
@@ -49,22 +50,22 @@ def turn(path):
 )
 def test_the_others_make_the_scene(folder, checkpoint, damage, reason):
     damage(folder / "2.png")
-    scene = mvsplat.reconstruct(folder, checkpoint, views="all", **BOUNDS)
+    scene = mvsplat.reconstruct(folder, checkpoint, held_out=0, **BOUNDS)
     assert [frame.name for frame in scene.context] == ["0.png", "1.png", "3.png", "4.png"]
     assert scene.source.dropped.keys() == {"2.png"}
     assert scene.source.dropped["2.png"].startswith(reason)
 
 
 def test_other_photos_are_chosen_for_context_and_comparison(folder, checkpoint):
-    """Whichever is damaged, two others are context and the rest is compared with."""
-    whole = mvsplat.reconstruct(folder, checkpoint, views=2, **BOUNDS)
+    """Whichever is damaged, two others make the scene, and two are compared with."""
+    whole = mvsplat.reconstruct(folder, checkpoint, max_photos=2, held_out=2, **BOUNDS)
     for bad in (whole.context[0].name, whole.left_out[0].name):
         kept = (folder / bad).read_bytes()
         truncate(folder / bad)
-        scene = mvsplat.reconstruct(folder, checkpoint, views=2, **BOUNDS)
+        scene = mvsplat.reconstruct(folder, checkpoint, max_photos=2, held_out=2, **BOUNDS)
         names = [frame.name for frame in [*scene.context, *scene.left_out]]
         assert len(scene.context) == 2 and len(names) == 4 and bad not in names
-        assert scene.source.dropped.keys() == {bad} and len(scene.scores) == 2
+        assert scene.source.dropped.keys() == {bad} and len(scene.scores.final) == 2
         (folder / bad).write_bytes(kept)
 
 
@@ -74,17 +75,17 @@ def test_the_cameras_stay_with_their_photos(folder, room, checkpoint):
         small = Image.open(folder / f"{number}.png").resize((43, 32), Image.Resampling.BOX)
         photos[number] = np.asarray(small, dtype=float)[:, 6:38]
     truncate(folder / "1.png")
-    scene = mvsplat.reconstruct(folder, checkpoint, views="all", **BOUNDS)
+    scene = mvsplat.reconstruct(folder, checkpoint, held_out=0, **BOUNDS)
     for frame, number in zip(scene.context, (0, 2, 3, 4), strict=True):
         torch.testing.assert_close(frame.extrinsics, room.extrinsics[number], atol=1e-5, rtol=0)
-        pixels = np.asarray(frame.pixels.permute(1, 2, 0), dtype=float)
+        pixels = np.asarray(frame.crop((32, 32)).pixels.permute(1, 2, 0), dtype=float)
         assert number == min(photos, key=lambda n: np.abs(photos[n] - pixels).mean())
 
 
 def test_the_depth_range_is_found_without_them(folder, checkpoint):
     for number in (0, 3):
         truncate(folder / f"{number}.png")
-    scene = mvsplat.reconstruct(folder, checkpoint, views=2)
+    scene = mvsplat.reconstruct(folder, checkpoint, max_photos=2, **PREDICTED)
     assert {"0.png", "3.png"} >= scene.source.dropped.keys()
     assert {frame.name for frame in scene.context} <= {"1.png", "2.png", "4.png"}
 
@@ -95,13 +96,15 @@ def test_the_command_names_them_on_the_console_and_in_the_report(
     truncate(folder / "2.png")
     out = tmp_path / "out"
     options = ["--checkpoint", checkpoint, "--output", out, "--near", 1, "--far", 10]
-    code = program("reconstruct", folder, *options, "--views", 5, config=False)
+    options += ["--refine", "off", "--refine_size", 128]
+    code = program("reconstruct", folder, *options, "--photos", 5, config=False)
     assert code == 0, program.err
     assert "left out: 2.png: cannot be decoded" in program.out
-    assert "views is 5, but only 4 photos can be used: all are" in program.out
+    assert "photos is 5, but only 4 photos can be used: all are" in program.out
     report = (out / "report.html").read_text(encoding="utf-8")
     assert "Photos that could not be used" in report and "2.png" in report
-    assert not list(out.rglob("*2.png")) and len(list((out / "photos").iterdir())) == 4
+    assert not [*out.rglob("*2.png"), *out.rglob("*2.jpg")]
+    assert len(list((out / "photos").iterdir())) == 4
 
 
 def test_too_few_are_an_error_that_lists_the_others(folder, checkpoint, program, tmp_path):
@@ -135,7 +138,7 @@ class Flawed(Scene):
 def test_many_unreadable_ones_are_found_in_one_go(room, checkpoint):
     bad = set(range(160)) - {11, 70, 130}
     scene = Flawed(room, bad)
-    result = mvsplat.reconstruct(scene, checkpoint, views=2)
+    result = mvsplat.reconstruct(scene, checkpoint, max_photos=2, held_out=0, **PREDICTED)
     assert {frame.name for frame in result.context} < {"11", "70", "130"}
     assert result.source.dropped == {str(number): "the disk says no" for number in bad}
     assert scene.tries < 200

@@ -211,6 +211,31 @@ def scenes_for(source: SceneSource, split: Split) -> list[tuple[Split, str]]:
     return []
 
 
+def scene_keys(
+    source: SceneSource, path: Path, wanted: str | None = None
+) -> list[tuple[Split, str]]:
+    """All scenes of a source with their splits, or those of a name.
+
+    Args:
+        source: What was opened.
+        path: Where, for messages.
+        wanted: The name; None takes all.
+
+    Raises:
+        ValueError: There are none, or none of this name.
+    """
+    keys = [(split, key) for split in reversed(SPLITS) for key in keys_or_none(source, split)]
+    if not keys:
+        raise ValueError(f"{path} holds no scenes")
+    if wanted is None:
+        return keys
+    chosen = [(split, key) for split, key in keys if key == wanted]
+    if not chosen:
+        known = ", ".join(key for _, key in keys[:5])
+        raise ValueError(f"{path} has no scene {wanted!r}; it has {known}, {len(keys)} in all")
+    return chosen[:1]
+
+
 def keys_or_none(source: SceneSource, split: Split) -> Sequence[str]:
     """The keys of a split; empty where the data lacks the split altogether."""
     try:
