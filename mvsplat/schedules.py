@@ -53,6 +53,42 @@ class OneCycle(Schedule):
         return LambdaLR(optimizer, factor)
 
 
+class WarmupStableDecay(Schedule):
+    """Linear rise to the optimizer's learning rate, which stays until it falls at the end.
+
+    It falls by 1 - sqrt. The steps before the fall do not depend on the length of the run, which
+    can be continued with more
+    ``max_steps``, or brought to its end from any checkpoint ("Scaling laws and
+    compute-optimal training beyond fixed training durations", Hägele et al. 2024).
+
+    Args:
+        warmup_steps: Optimizer steps until the full learning rate is reached.
+        decay_steps: Optimizer steps of the fall to zero, the last ones of the run.
+    """
+
+    def __init__(self, warmup_steps: int = 500, decay_steps: int = 2000):
+        if warmup_steps < 1 or decay_steps < 1:
+            raise ValueError(
+                f"warmup_steps is {warmup_steps} and decay_steps {decay_steps}; expected at least 1"
+            )
+        self.warmup_steps = warmup_steps
+        self.decay_steps = decay_steps
+
+    def build(self, optimizer: Optimizer, max_steps: int) -> LRScheduler:
+        if max_steps < 1:
+            raise ValueError(
+                f"a WarmupStableDecay schedule needs the length of the run: set trainer.max_steps "
+                f"(it is {max_steps}), or use the LinearWarmup schedule"
+            )
+
+        def factor(step: int) -> float:
+            decayed = (step - (max_steps - self.decay_steps)) / self.decay_steps
+            fall = 1 - math.sqrt(min(max(decayed, 0.0), 1.0))
+            return min(1.0, (step + 1) / self.warmup_steps) * fall
+
+        return LambdaLR(optimizer, factor)
+
+
 def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 

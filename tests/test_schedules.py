@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mvsplat.schedules import LinearWarmup, OneCycle
+from mvsplat.schedules import LinearWarmup, OneCycle, WarmupStableDecay
 
 
 def learning_rates(schedule, max_steps, steps, lr=2e-4):
@@ -87,3 +87,23 @@ def test_linear_warmup_rises_and_stays():
 def test_impossible_settings_are_refused(make):
     with pytest.raises(ValueError, match="must be"):
         make()
+
+
+def test_warmup_stable_decay_rises_stays_and_falls():
+    rates = learning_rates(WarmupStableDecay(10, 40), 100, 100, lr=1e-3)
+    assert rates[:10] == pytest.approx([1e-3 * (step + 1) / 10 for step in range(10)])
+    assert rates[10:61] == pytest.approx([1e-3] * 51)
+    falling = [1e-3 * (1 - math.sqrt((step - 60) / 40)) for step in range(60, 100)]
+    assert rates[60:] == pytest.approx(falling) and 0 < rates[-1] < 2e-5
+
+
+def test_a_longer_run_is_the_same_until_the_shorter_one_falls():
+    schedule = WarmupStableDecay(10, 40)
+    short, long = learning_rates(schedule, 100, 60), learning_rates(schedule, 1000, 60)
+    assert short == long
+
+
+@pytest.mark.parametrize(("arguments", "steps"), [((0, 10), 100), ((10, 0), 100), ((10, 10), -1)])
+def test_warmup_stable_decay_without_sense_is_refused(arguments, steps):
+    with pytest.raises(ValueError, match="WarmupStableDecay|warmup_steps is"):
+        learning_rates(WarmupStableDecay(*arguments), steps, 1)

@@ -10,6 +10,8 @@ from .evaluation_index.making import make_index
 from .evaluation_index.view_sampler import EvaluationViewSampler
 from .faults import UnsuitableScene
 from .generated.generated_scenes import GeneratedScenes
+from .generated.varied_scenes import VariedScenes
+from .loading.augmentation import Augmentation
 from .loading.loaders import LoaderSettings
 from .loading.view_samplers import (
     AllViewSampler,
@@ -32,6 +34,7 @@ __all__ = [
     "AllViewSampler",
     "AnyScenes",
     "ArbitraryViewSampler",
+    "Augmentation",
     "BoundedViewSampler",
     "ChunkScenes",
     "ColmapScenes",
@@ -54,6 +57,7 @@ __all__ = [
     "SceneSource",
     "TransformsScenes",
     "UnsuitableScene",
+    "VariedScenes",
     "ViewSampler",
     "WholeScene",
     "make_index",

@@ -9,12 +9,15 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import Dataset, IterableDataset
 
 from mvsplat.data.evaluation_index import view_sampler  # noqa: F401  (a YAML file can name it)
+from mvsplat.data.generated import varied_scenes  # noqa: F401  (a YAML file can name its class)
+from mvsplat.data.loading.augmentation import Augmentation
 from mvsplat.data.loading.examples import Examples, ExampleSettings, SceneExamples
 from mvsplat.data.loading.loaders import (
     BatchLoader,
     ExampleBatches,
     LoaderSettings,
 )
+from mvsplat.data.loading.shapes import StepShapes
 from mvsplat.data.loading.skips import SkippedScene, SkipReport
 from mvsplat.data.loading.stream_position import StreamPosition
 from mvsplat.data.loading.streams import (
@@ -63,6 +66,10 @@ class SceneDataModule(LightningDataModule):
         test_views: Chooses views for testing; null: MiddleViewSampler.
         predict_views: Chooses views for prediction; null: MiddleViewSampler.
         flip_probability: How often a training sample is mirrored left and right.
+        train_shapes: Shapes to train on in place of image_shape, one drawn every optimizer step:
+            from a height and width (64x96) to how often it is drawn, relative to the others.
+        augmentation: How training samples are changed besides: other crops, bounds that are off,
+            context views that differ as photographs do; null changes nothing.
         frame_shape: Skip scenes whose frames have another height and width; null takes all.
         max_field_of_view: Skip scenes with a wider field of view, in degrees; null takes all.
         min_baseline: Skip samples whose context cameras are all closer together than this.
@@ -96,6 +103,8 @@ class SceneDataModule(LightningDataModule):
         test_views: ViewSampler | None = None,
         predict_views: ViewSampler | None = None,
         flip_probability: float = 0.5,
+        train_shapes: dict[str, float] | None = None,
+        augmentation: Augmentation | None = None,
         frame_shape: tuple[int, int] | None = None,
         max_field_of_view: float | None = 100.0,
         min_baseline: float | None = None,
@@ -145,6 +154,8 @@ class SceneDataModule(LightningDataModule):
             zip(_STAGES, (train_dataset, val_dataset, test_dataset, predict_dataset), strict=True)
         )
         self.flip_probability = flip_probability
+        self.train_shapes = StepShapes(train_shapes) if train_shapes else None
+        self.augmentation = augmentation
         self.overfit = overfit
         self.val_scenes = val_scenes
         self.val_same_scenes = val_same_scenes
@@ -261,13 +272,15 @@ class SceneDataModule(LightningDataModule):
         dataset = self.datasets[stage]
         if dataset is not None:
             return dataset if isinstance(dataset, IterableDataset) else MapExamples(dataset)
-        fitting = stage in _STAGES_OF["fit"]
+        fitting, training = stage in _STAGES_OF["fit"], stage == "train"
         return SceneExamples(
             self.source,
             self._split(stage),
             self.views[stage],
             self.settings,
-            flip_probability=self.flip_probability if stage == "train" else 0.0,
+            flip_probability=self.flip_probability if training else 0.0,
+            shapes=self.train_shapes if training else None,
+            augmentation=self.augmentation if training else None,
             only=self.overfit if fitting else None,
             seed=combined_seed(self.seed, _STAGES.index(stage)),
         )

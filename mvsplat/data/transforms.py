@@ -128,6 +128,41 @@ def crop_intrinsics(
     return crop @ intrinsics
 
 
+class Window(NamedTuple):
+    """A part of a picture, in its pixels; need not end between pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def window_image(image: Image.Image, window: Window, shape: Shape) -> UInt8[Tensor, "3 h w"]:
+    """A window of an 8-bit RGB picture, resized to ``shape`` with Lanczos."""
+    resized = image.resize((shape[1], shape[0]), Image.Resampling.LANCZOS, box=window)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+
+def window_depth(depth: np.ndarray, window: Window, shape: Shape) -> Float[Tensor, "h w"]:
+    """The same for depth [h, w]; each pixel takes its nearest one's value."""
+    rows = window.top + (np.arange(shape[0]) + 0.5) * (window.bottom - window.top) / shape[0]
+    columns = window.left + (np.arange(shape[1]) + 0.5) * (window.right - window.left) / shape[1]
+    return torch.from_numpy(depth[rows.astype(int)[:, None], columns.astype(int)]).float()
+
+
+def window_intrinsics(
+    intrinsics: Float[Tensor, "*n 3 3"], frame: Shape, window: Window
+) -> Float[Tensor, "*n 3 3"]:
+    """The normalised intrinsics of a window, from those of the whole frame."""
+    height, width = frame
+    crop = torch.eye(3, dtype=intrinsics.dtype)
+    crop[0, 0] = width / (window.right - window.left)
+    crop[0, 2] = -window.left / (window.right - window.left)
+    crop[1, 1] = height / (window.bottom - window.top)
+    crop[1, 2] = -window.top / (window.bottom - window.top)
+    return crop @ intrinsics
+
+
 def flip_views(views: Views) -> Views:
     """Mirror left and right: the views of the scene's mirror image in the world's x = 0 plane.
 

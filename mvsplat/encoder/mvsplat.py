@@ -65,6 +65,11 @@ class CostVolumeEncoder(Encoder):
         gaussian_head_width: Hidden channels of the head that predicts the Gaussians' parameters.
         sh_degree: Degree of the spherical harmonics, 0 (no view dependence) to 3.
         scale_range: Bounds of the Gaussians' scale, in units of about a fifth of a pixel.
+        relative_disparity: Refine disparity relative to the views' bounds (0 at far, 1 at near),
+            so that scenes need no certain unit: with cameras and bounds in another unit, Gaussians
+            are the same in that unit. Without it the refinement sees disparity in the scene's
+            unit, as the published one does, and its weights suit scenes whose bounds are those of
+            training.
         initialization: ``published`` draws weights as the published code does; ``matching`` starts
             as a working matcher for small training budgets: colours are the pixels', coarse depth
             follows the raw correlation, offsets are zero.
@@ -81,6 +86,7 @@ class CostVolumeEncoder(Encoder):
         "published_harmonics_rotation",
         "published_ray_depth",
         "published_shifted_mask",
+        "relative_disparity",
     )
     of_training: ClassVar[tuple[str, ...]] = ("initialization", "checkpointing")
 
@@ -104,6 +110,7 @@ class CostVolumeEncoder(Encoder):
         gaussian_head_width: int = 168,
         sh_degree: int = 3,
         scale_range: Sequence[float] = (0.5, 15.0),
+        relative_disparity: bool = False,
         initialization: Literal["published", "matching"] = "published",
         checkpointing: bool = False,
         published_harmonics_rotation: bool = False,
@@ -122,6 +129,7 @@ class CostVolumeEncoder(Encoder):
         lowest, highest = scale_range
         cost_volume_widths, refinement_widths = tuple(cost_volume_widths), tuple(refinement_widths)
         self.depth_candidates = depth_candidates
+        self.relative_disparity = relative_disparity
         self.checkpointing = checkpointing
         self.maximum_views = 2 if cross_view_attention == "epipolar" else None
         self.divisor = math.lcm(
@@ -194,11 +202,12 @@ class CostVolumeEncoder(Encoder):
         )
         logits = self._coarse_logits(image, features, views, candidates)
         coarse, confidence = expected_disparity(logits, candidates)
+        zero, unit = self._disparity_scale(candidates)
         for_pixels = self.full_resolution(concatenate(features, cnn_features))
         pixel = self.refinement(
             image,
             for_pixels,
-            upsample(coarse, FEATURE_STRIDE),
+            upsample((coarse - zero) / unit, FEATURE_STRIDE),
             F.interpolate(confidence, scale_factor=FEATURE_STRIDE, mode="nearest"),
             count,
         )
@@ -206,7 +215,7 @@ class CostVolumeEncoder(Encoder):
             self.checkpointing, self.gaussian_head, pixel.features, image, for_pixels
         )
         # A refined disparity may leave the bounds, even change its sign.
-        disparity = pixel.disparity.clamp(
+        disparity = (zero + unit * pixel.disparity).clamp(
             candidates[:, :1, None, None], candidates[:, -1:, None, None]
         )
         gaussians, depth = self.adapter(raw, 1 / disparity, pixel.opacity, views)
@@ -263,6 +272,15 @@ class CostVolumeEncoder(Encoder):
         # Not the transformer around its blocks, which looks up windows in caches.
         for part in (*self.transformer.blocks, *whole):
             part.compile(*args, **kwargs)
+
+    def _disparity_scale(
+        self, candidates: Float[Tensor, "n d"]
+    ) -> tuple[Float[Tensor, "n 1 1 1"], Float[Tensor, "n 1 1 1"]]:
+        """Zero and unit of the disparities that the refinement sees and corrects."""
+        low, high = candidates[:, :1, None, None], candidates[:, -1:, None, None]
+        if self.relative_disparity:
+            return low, high - low
+        return torch.zeros_like(low), torch.ones_like(low)
 
     def _coarse_logits(
         self,

@@ -13,6 +13,7 @@ from tiny_scenes import make_entry, write_dataset
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
 from mvsplat.data.data_module import SceneDataModule
 from mvsplat.data.evaluation_index.view_sampler import EvaluationViewSampler
+from mvsplat.data.loading.augmentation import Augmentation
 from mvsplat.data.loading.loaders import LoaderSettings
 from mvsplat.data.loading.view_samplers import BoundedViewSampler
 
@@ -117,6 +118,37 @@ def test_a_resumed_run_sees_what_the_whole_run_saw(root, tmp_path, workers, accu
     assert 0 < len(resumed.trained) < len(whole.trained)
     assert resumed.trained == whole.trained[-len(resumed.trained) :]
     assert torch.equal(resumed.weight, whole.weight)
+
+
+class PictureRecorder(Recorder):
+    """Remembers the pictures of training, and their sizes."""
+
+    def training_step(self, batch, batch_idx):
+        views = batch.context
+        content = views.image.sum().item(), views.intrinsics.sum().item(), views.far.sum().item()
+        self.trained.append((self.global_step, tuple(views.image.shape[-2:]), content))
+        return self.weight * batch.target.image.mean()
+
+
+def test_sizes_and_changes_of_samples_resume_exactly_and_are_one_a_step(root, tmp_path):
+    def data():
+        return module(
+            root,
+            train_shapes={"8x8": 1.0, "8x12": 1.0, "4x6": 1.0},
+            augmentation=Augmentation(jpeg=90),
+        )
+
+    whole, resumed = PictureRecorder(), PictureRecorder()
+    trainer(tmp_path / "a", accumulate_grad_batches=2).fit(whole, data())
+    checkpoint = tmp_path / "a" / "step=4.ckpt"
+    trainer(tmp_path / "b", accumulate_grad_batches=2).fit(resumed, data(), ckpt_path=checkpoint)
+    assert resumed.trained == whole.trained[-len(resumed.trained) :]
+    shapes = {(step, shape) for step, shape, _ in whole.trained}
+    steps = {step for step, _ in shapes}
+    assert len(shapes) == len(steps) > 4 and len({shape for _, shape in shapes}) > 1
+    assert len({content for *_, content in whole.trained}) == len(whole.trained)
+    # Nothing of it outside training.
+    assert next(iter(data().val_dataloader())).context.image.shape[-2:] == (8, 8)
 
 
 def test_workers_change_nothing_and_the_gap_follows_the_step(root, tmp_path):

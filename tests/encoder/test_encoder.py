@@ -1,5 +1,7 @@
 """The encoder as its users meet it: any views and sizes, ablations, precision, checkpointing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from views import random_views, small_encoder
@@ -52,6 +54,26 @@ def test_any_number_of_views_at_run_time(scenes, count):
     assert (estimate.depth >= 0.999).all() and (estimate.depth <= 20.001).all()
     # Opacities of a pixel's Gaussians sum to one at most.
     assert (gaussians.opacities.unflatten(1, (-1, 2)).sum(-1) <= 1).all()
+
+
+def test_with_relative_disparity_scenes_have_no_unit():
+    """The same scene in another unit, as structure from motion gives any: the same Gaussians."""
+    encoder = small_encoder(relative_disparity=True, initialization="matching")
+    torch.nn.init.normal_(encoder.refinement.head[2].weight, std=0.1)  # which is zero at first
+    views, unit = random_views(), 37.0
+    extrinsics = views.extrinsics.clone()
+    extrinsics[..., :3, 3] *= unit
+    larger = replace(views, extrinsics=extrinsics, near=unit * views.near, far=unit * views.far)
+    with torch.no_grad():
+        gaussians, in_unit = encoder(views), encoder(larger)
+    torch.testing.assert_close(in_unit.means, unit * gaussians.means, rtol=1e-3, atol=1e-3 * unit)
+    torch.testing.assert_close(in_unit.scales, unit * gaussians.scales, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(in_unit.opacities, gaussians.opacities, rtol=1e-3, atol=1e-5)
+    depth = gaussians.estimate.depth
+    assert depth.min() >= 0.999 and depth.max() <= 20.001 and depth.std() > 0.1
+    encoder.relative_disparity = False
+    with torch.no_grad():
+        assert not torch.allclose(encoder(larger).means, unit * encoder(views).means, rtol=0.05)
 
 
 def test_the_order_of_views_does_not_matter():

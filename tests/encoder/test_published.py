@@ -59,8 +59,10 @@ def test_default_arguments_are_the_published_sizes():
 
 
 def test_published_behaviours_are_on_and_can_be_switched_off(state):
-    switches = CostVolumeEncoder.behaviours
-    assert all(published.load_encoder(state).config["init_args"][name] for name in switches)
+    arguments = published.load_encoder(state).config["init_args"]
+    switches = [name for name in CostVolumeEncoder.behaviours if name.startswith("published_")]
+    assert all(arguments[name] for name in switches) and len(switches) == 3
+    assert not arguments["relative_disparity"]  # published weights know one unit only
     views = Golden(CASE).views
     with torch.no_grad():
         gaussians = published.load_encoder(state)(views)

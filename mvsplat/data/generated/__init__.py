@@ -1,15 +1,19 @@
-"""Procedural rooms, rendered exactly by ray casting: what the generated scenes are made of.
+"""Procedural scenes, rendered exactly by ray casting.
 
-From the outside in: :mod:`generated_scenes` is the source; :mod:`filming` turns a :mod:`recipe`
-into scenes on all cores; :mod:`furnished_rooms` draws a room and a camera path that suit each
-other; :mod:`rooms` and :mod:`furniture` build worlds out of the parts in :mod:`world`; :mod:`paths`
-walks through them; :mod:`rendering` renders a frame by deferred shading, in three compiled steps
-that know nothing of each other: :mod:`raycast` (what is seen), :mod:`texture` (its colour) and
-:mod:`light`.
+From the outside in: :mod:`generated_scenes` (rooms) and :mod:`varied_scenes` (of many kinds) are
+the sources, both :mod:`written_scenes`; :mod:`filming` turns what they draw into scenes on all
+cores. A *shot* is a world with a camera path that suits it: :mod:`furnished_rooms` draws rooms
+from :mod:`rooms` and :mod:`furniture` and walks through them by :mod:`paths`;
+:mod:`varied_shots` draws a setting, :mod:`outdoors` with what stands in :mod:`street` and
+:mod:`greenery` or :mod:`indoors`, of the materials in :mod:`surfaces`, and films it by
+:mod:`journeys`. Worlds are put together from the parts in :mod:`world`; :mod:`rendering` renders a
+frame by deferred shading, in compiled steps that know nothing of each other: :mod:`raycast` (what
+is seen), :mod:`texture` (its colour), :mod:`light`, and :mod:`gloss` (what is mirrored).
 
 Conventions: metres, world z up, OpenCV cameras, linear light until a picture is finished.
 """
 
 from mvsplat.data.generated.generated_scenes import GeneratedScenes
+from mvsplat.data.generated.varied_scenes import VariedScenes
 
-__all__ = ["GeneratedScenes"]
+__all__ = ["GeneratedScenes", "VariedScenes"]

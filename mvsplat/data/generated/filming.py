@@ -1,12 +1,12 @@
 """Films scene after scene on all cores, into the dicts that chunks hold.
 
 Frames are rendered in threads: the kernels run without Python's lock. A scene is a function of
-the recipe, its split and its number, whatever the number of threads.
+the seed, its split and its number, whatever the number of threads.
 """
 
 import io
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from mvsplat.data.chunks.chunk_scenes import encode_depth, pack_cameras
-from mvsplat.data.generated.furnished_rooms import Shot, draw_shot
-from mvsplat.data.generated.recipe import FAR, NEAR, Recipe
 from mvsplat.data.generated.rendering import take_picture
+from mvsplat.data.generated.shot import Shot
 from mvsplat.data.scene import Split
 from mvsplat.machine import usable_cores
 
@@ -36,19 +35,28 @@ class _FilmedFrame:
     nearest: float
 
 
-def film_scenes(recipe: Recipe, split: Split, count: int) -> Iterator[dict[str, Any]]:
+def film_scenes(
+    draw: Callable[[np.random.Generator], Shot], seed: int, split: Split, count: int
+) -> Iterator[dict[str, Any]]:
     """The first ``count`` scenes of a split, in order, as the chunks' module describes.
 
     Stopping early leaves at most the frames behind that are being rendered.
+
+    Args:
+        draw: Draws a scene with a generator.
+        seed: With the split and the scene's number, seeds that generator.
+        split: Which split.
+        count: How many scenes.
     """
     cores = usable_cores()
     pool = ThreadPoolExecutor(cores)
     waiting: deque[_Take] = deque()
     try:
         for number in range(count):
-            waiting.append(_Take(recipe, split, number, pool))
+            waiting.append(_Take(draw, (seed, split, number), pool))
+            frames = waiting[-1].count
             # Enough to keep the cores busy; few enough to keep in memory.
-            while len(waiting) * recipe.frames > 4 * cores + recipe.frames:
+            while len(waiting) * frames > 4 * cores + frames:
                 yield waiting.popleft().finish()
         while waiting:
             yield waiting.popleft().finish()
@@ -59,16 +67,27 @@ def film_scenes(recipe: Recipe, split: Split, count: int) -> Iterator[dict[str, 
 class _Take:
     """A scene whose frames are being rendered."""
 
-    def __init__(self, recipe: Recipe, split: Split, number: int, pool: ThreadPoolExecutor) -> None:
-        self._recipe, self._split, self._number, self._pool = recipe, split, number, pool
+    def __init__(
+        self,
+        draw: Callable[[np.random.Generator], Shot],
+        name: tuple[int, Split, int],
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._draw, self._pool = draw, pool
+        self._seed, self._split, self._number = name
         self._attempt = -1
         self._start()
+
+    @property
+    def count(self) -> int:
+        """Number of frames."""
+        return len(self._frames)
 
     def finish(self) -> dict[str, Any]:
         """Wait for the frames; the scene as chunks hold it."""
         frames = [frame.result() for frame in self._frames]
         # Scenes are chosen by coarse previews, which can miss the tip of something thin.
-        while min(frame.nearest for frame in frames) < NEAR:
+        while min(frame.nearest for frame in frames) < self._shot.near:
             self._start()
             frames = [frame.result() for frame in self._frames]
         intrinsics = torch.eye(3).repeat(len(frames), 1, 1)
@@ -80,23 +99,23 @@ class _Take:
             "cameras": pack_cameras(torch.from_numpy(self._shot.poses), intrinsics),
             "images": [frame.image for frame in frames],
             "depths": [frame.depth for frame in frames],
-            "near": NEAR,
-            "far": FAR,
+            "near": self._shot.near,
+            "far": self._shot.far,
         }
 
     def _start(self) -> None:
         self._attempt += 1
-        seeds = [self._recipe.seed, _SPLIT_SEEDS[self._split], self._number, self._attempt]
-        self._shot = draw_shot(np.random.default_rng(seeds), self._recipe)
+        seeds = [self._seed, _SPLIT_SEEDS[self._split], self._number, self._attempt]
+        self._shot = self._draw(np.random.default_rng(seeds))
         self._frames: list[Future[_FilmedFrame]] = [
-            self._pool.submit(_render, self._shot, pose, self._recipe.shape)
-            for pose in self._shot.poses
+            self._pool.submit(_render, self._shot, pose) for pose in self._shot.poses
         ]
 
 
-def _render(shot: Shot, pose: np.ndarray, shape: tuple[int, int]) -> _FilmedFrame:
-    picture, depth = take_picture(shot.world, pose, shot.focal, shape)
+def _render(shot: Shot, pose: np.ndarray) -> _FilmedFrame:
+    picture, depth = take_picture(shot.world, pose, shot.focal, shot.shape)
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", **_JPEG)
     image = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
-    return _FilmedFrame(image, encode_depth(np.maximum(depth, NEAR), NEAR), float(depth.min()))
+    coded = encode_depth(np.maximum(depth, shot.near), shot.near)
+    return _FilmedFrame(image, coded, float(depth.min()))

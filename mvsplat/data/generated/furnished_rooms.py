@@ -1,29 +1,19 @@
 """Draws a scene: a furnished room and a way through it that shows near and far."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from mvsplat.data.generated import furniture
 from mvsplat.data.generated.paths import Walk, film
 from mvsplat.data.generated.raycast import cast_depth
-from mvsplat.data.generated.recipe import Recipe
+from mvsplat.data.generated.recipe import FAR, NEAR, Recipe
 from mvsplat.data.generated.rooms import Room, hang_pictures, light_up, raise_walls
+from mvsplat.data.generated.shot import Shot
 from mvsplat.data.generated.world import Builder, World
 
 _NEAREST, _FARTHEST = 1.25, 9.5  # depths that pictures really have
 _LEAST_RATIO = 4.0  # of the farthest to the nearest depth in a scene
 _PROBE = (18, 18)
 _ATTEMPTS = 200
-
-
-@dataclass
-class Shot:
-    """A world and the cameras that film it: poses [n, 4, 4], focal (fx, fy, cx, cy)."""
-
-    world: World
-    poses: np.ndarray
-    focal: np.ndarray
 
 
 def draw_shot(rng: np.random.Generator, recipe: Recipe) -> Shot:
@@ -44,7 +34,7 @@ def draw_shot(rng: np.random.Generator, recipe: Recipe) -> Shot:
         _furnish(build, room, poses)
         world = build.world(light_up(build, room))
         if _is_good(world, poses, focal):
-            return Shot(world, poses, focal)
+            return Shot(world, poses, focal, recipe.shape, NEAR, FAR)
     raise ValueError(
         f"no camera path found in {_ATTEMPTS} rooms with {recipe}; "
         "a shorter travel or less pitch makes it easier"

@@ -1,24 +1,25 @@
 """Generated scenes, the embedded default: rooms that are drawn, filmed and written as chunks."""
 
-import hashlib
-import json
-import shutil
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
 from mvsplat.data.generated.recipe import FAR, NEAR, Recipe
+from mvsplat.data.generated.written_scenes import WrittenScenes, check, digest
 from mvsplat.data.scene import Split
-from mvsplat.progress import track
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mvsplat.data.generated.shot import Shot
 
 # Part of the folder's name: raise it whenever the same settings would give other pictures.
 _VERSION = 4
-_CHUNK_BYTES = 25_000_000
 
 
-class GeneratedScenes(ChunkScenes):
+class GeneratedScenes(WrittenScenes):
     """Procedural rooms with exact depth, written once by prepare_data and read like any chunks.
 
     Every set of settings has a folder of its own under root, named after its frame size, counts
@@ -43,6 +44,8 @@ class GeneratedScenes(ChunkScenes):
         ValueError: A setting makes no sense; names it.
     """
 
+    made_beforehand = "`mvsplat scenes`"
+
     def __init__(
         self,
         root: str = "datasets/generated",
@@ -59,97 +62,35 @@ class GeneratedScenes(ChunkScenes):
     ) -> None:
         height, width = image_shape
         narrow, wide = field_of_view
-        _check("train_scenes", train_scenes, 0, 10_000_000)
-        _check("test_scenes", test_scenes, 0, 10_000_000)
-        _check("frames", frames, 2, 100_000)
-        _check("image_shape's height", height, 16, 4096)
-        _check("image_shape's width", width, 16, 4096)
-        _check("travel", travel, 0.0, 3.0)
-        _check("field_of_view's smallest", narrow, 20.0, 90.0)
-        _check("field_of_view's largest", wide, narrow, 90.0)
-        _check("pitch", pitch, 0.0, 40.0)
-        _check("roll", roll, 0.0, 180.0)
-        _check("seed", seed, 0, 2**63 - 1)
-        self.counts: dict[Split, int] = {"train": train_scenes, "test": test_scenes}
+        check("train_scenes", train_scenes, 0, 10_000_000)
+        check("test_scenes", test_scenes, 0, 10_000_000)
+        check("frames", frames, 2, 100_000)
+        check("image_shape's height", height, 16, 4096)
+        check("image_shape's width", width, 16, 4096)
+        check("travel", travel, 0.0, 3.0)
+        check("field_of_view's smallest", narrow, 20.0, 90.0)
+        check("field_of_view's largest", wide, narrow, 90.0)
+        check("pitch", pitch, 0.0, 40.0)
+        check("roll", roll, 0.0, 180.0)
+        check("seed", seed, 0, 2**63 - 1)
         self.recipe = Recipe(
             frames, height, width, float(travel), (float(narrow), float(wide)),
             float(pitch), float(roll), seed,
         )  # fmt: skip
-        text = json.dumps([_VERSION, asdict(self.recipe)], sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        name = f"{width}x{height}-{frames}frames-{train_scenes}train-{test_scenes}test-{digest}"
-        self.folder = Path(root) / name
-        super().__init__(str(self.folder), open_chunks)
-
-    def prepare(self) -> None:
-        """Generate the scenes unless they are there; 2,000 of 64 x 64 take a minute or two.
-
-        Several processes may call this at once: one works, the others wait for it.
-        """
-        if self._is_complete():
-            return
-        from filelock import FileLock
-
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder.with_name(f".{self.folder.name}.lock")):
-            if not self._is_complete():
-                self._generate()
-
-    def _index(self, split: Split) -> dict[str, Path]:
-        if not self.folder.is_dir():
-            raise FileNotFoundError(
-                f"{self.folder}: these generated scenes are not there; `fit` makes them by "
-                "itself, `mvsplat scenes` with the same settings does it beforehand"
-            )
-        return super()._index(split)
-
-    def _is_complete(self) -> bool:
-        """Whether everything that was written is still there."""
-        try:
-            files = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))["files"]
-        except (OSError, ValueError, KeyError):
-            return False
-        return all((self.folder / name).is_file() for name in files)
-
-    def _generate(self) -> None:
-        """Write into a temporary folder, which takes the final name when it is complete."""
-        prefix = f".{self.folder.name}.partial-"
-        # Left by processes that were killed: whoever writes now holds the lock.
-        for stale in self.folder.parent.glob(f"{prefix}*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        partial = Path(tempfile.mkdtemp(prefix=prefix, dir=self.folder.parent))
-        try:
-            partial.chmod(0o755)
-            self._write(partial)
-            if self.folder.exists():
-                shutil.rmtree(self.folder)
-            partial.rename(self.folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-    def _write(self, folder: Path) -> None:
-        # Here, because they bring numba, which reading scenes does not need.
-        from mvsplat.data.generated.filming import film_scenes
-
-        for split, count in self.counts.items():
-            scenes: Iterable[dict] = film_scenes(self.recipe, split, count)
-            if count:
-                scenes = track(scenes, count, f"Generating {count} {split} scenes")
-            write_chunks(folder / split, scenes, _CHUNK_BYTES)
-        files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-        manifest = {
+        settings = asdict(self.recipe)
+        number = f"{train_scenes}train-{test_scenes}test"
+        name = f"{width}x{height}-{frames}frames-{number}-{digest(_VERSION, settings)}"
+        about = {
             "about": "procedural rooms of mvsplat's GeneratedScenes, RealEstate10K chunk layout",
             "generator": _VERSION,
-            "scenes": self.counts,
             "near": NEAR,
             "far": FAR,
-            "settings": asdict(self.recipe),
-            "files": sorted(path.as_posix() for path in files),
+            "settings": settings,
         }
-        text = json.dumps(manifest, indent=2) + "\n"
-        (folder / "manifest.json").write_text(text, encoding="utf-8")
+        counts: dict[Split, int] = {"train": train_scenes, "test": test_scenes}
+        super().__init__(Path(root) / name, counts, seed, about, open_chunks)
 
+    def drawing(self) -> "Callable[[np.random.Generator], Shot]":
+        from mvsplat.data.generated.furnished_rooms import draw_shot
 
-def _check(name: str, value: int | float, low: int | float, high: int | float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}; it must be between {low} and {high}")
+        return partial(draw_shot, recipe=self.recipe)

@@ -1,8 +1,11 @@
 """What all scenes of a data set have in common."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-NEAR, FAR = 1.0, 10.0  # depth bounds in metres that every scene states
+NEAR, FAR = 1.0, 10.0  # depth bounds in metres that every room states
+KINDS = ("outdoors", "facade", "tabletop", "corridor", "heap", "room")
+"""The kinds of varied scenes."""
 
 
 @dataclass(frozen=True)
@@ -33,3 +36,22 @@ class Recipe:
     def shape(self) -> tuple[int, int]:
         """Height and width of a frame."""
         return self.height, self.width
+
+
+@dataclass(frozen=True)
+class Variety:
+    """Settings that varied scenes have in common.
+
+    Args:
+        kinds: How often each kind of scene is drawn, relative to the others.
+        frames: Number of frames a scene.
+        shapes: Heights and widths of the frames; each scene has one of them.
+        field_of_view: Least and largest angle across a frame's longer side, degrees.
+        seed: Other seeds give other scenes.
+    """
+
+    kinds: Mapping[str, float]
+    frames: int
+    shapes: tuple[tuple[int, int], ...]
+    field_of_view: tuple[float, float]
+    seed: int

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mvsplat.data.generated.gloss import reflections
 from mvsplat.data.generated.light import irradiance
 from mvsplat.data.generated.raycast import cast_fragments
 from mvsplat.data.generated.texture import albedo
@@ -30,7 +31,8 @@ def take_picture(
         world.walls, world.solids, world.lights, world.ambient, seen.body, seen.point, seen.normal
     )
     light += world.materials.glow[material, None]
-    radiance = color * light * seen.weight[:, None]
+    mirrored = reflections(world, seen, material, pose[:3, 3])
+    radiance = (color * light + mirrored) * seen.weight[:, None]
     linear = np.stack(
         [np.bincount(seen.pixel, radiance[:, c], height * width) for c in range(3)], axis=-1
     )

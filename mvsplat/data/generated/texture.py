@@ -2,7 +2,8 @@
 
 Noise is Perlin's gradient noise (SIGGRAPH 1985, 2002) summed over octaves; an octave whose
 wavelength comes near the pixels' size fades out, and steps are widened to a pixel, so that one
-sample a fragment is enough.
+sample a fragment is enough. Leaves lie on each other in all sizes, which gives the edges and the
+spectrum of photographs ("dead leaves", Lee, Mumford and Huang, IJCV 2001).
 """
 
 from math import floor, sin
@@ -13,16 +14,19 @@ from mvsplat.data.generated.world import (
     CELLS,
     CLOUDS,
     GRAIN,
+    LEAVES,
     PAINT,
     STRIPES,
     VEINS,
+    WINDOWS,
     Materials,
 )
 from mvsplat.kernels import allocating_kernel, kernel
 
 _OCTAVES = 6
-_GAIN = 0.5  # amplitude of an octave relative to the one above it
 _FADE_OUT, _FADE_IN = 4.0, 9.0  # wavelengths in pixels where an octave vanishes, is complete
+_LEAF_SIZES = 7  # each half of the one before
+_PANE = 0.24  # from a window's border to the middle between two windows
 
 
 @kernel
@@ -72,7 +76,7 @@ def _noise(x, y, z):
 
 
 @kernel
-def _octaves(x, y, z, footprint):
+def _octaves(x, y, z, footprint, gain):
     """Fractal sum of noise whose coarsest wavelength is one unit."""
     total, amplitude, wavelength = 0.0, 1.0, 1.0
     for _ in range(_OCTAVES):
@@ -80,7 +84,7 @@ def _octaves(x, y, z, footprint):
         if share == 0.0:
             break
         total += amplitude * share * _noise(x / wavelength, y / wavelength, z / wavelength)
-        amplitude *= _GAIN
+        amplitude *= gain
         wavelength *= 0.5
         x, y, z = x + 17.3, y - 9.1, z + 5.7
     return total
@@ -124,21 +128,81 @@ def _brick(x, y, z, nx, ny, nz):
 
 
 @kernel
-def _pattern(kind, x, y, z, nx, ny, nz, f):
+def _leaves(x, y, z, footprint, gain):
+    """Balls and cubes, larger ones under smaller ones, each of a value of its own."""
+    value = 0.5 + 0.5 * _noise(0.6 * x, 0.6 * y, 0.6 * z)
+    size, amplitude = 1.0, 1.0
+    for level in range(_LEAF_SIZES):
+        pixels = footprint / size
+        share = _step(1.0, 0.3, pixels)
+        if share == 0.0:
+            break
+        u, v, w = x / size + 7.3 * level, y / size - 3.1 * level, z / size + 11.7 * level
+        i, j, k = int(floor(u)), int(floor(v)), int(floor(w))
+        for corner in range(8):
+            a, b, c = i + (corner & 1), j + ((corner >> 1) & 1), k + (corner >> 2)
+            h = _hash(a, b, c + 977 * level)
+            if h & 1:  # an empty cell
+                continue
+            # No farther than 0.2 from the corner and within 0.7: never cut off by another cell.
+            dx = abs(u - a + 0.4 * ((h >> 2) & 255) / 255.0 - 0.2)
+            dy = abs(v - b + 0.4 * ((h >> 10) & 255) / 255.0 - 0.2)
+            dz = abs(w - c + 0.4 * ((h >> 18) & 255) / 255.0 - 0.2)
+            h = _hash(h, level, 5)
+            reach = 0.3 + 0.4 * _unit(h)
+            if h & (1 << 20):
+                distance = max(dx, max(dy, dz))
+            else:
+                distance = (dx * dx + dy * dy + dz * dz) ** 0.5
+            edge = max(0.5 * pixels, 0.01)
+            cover = share * _step(reach + edge, reach - edge, distance)
+            if cover > 0.0:
+                value += cover * amplitude * (_unit(h >> 3) - value)
+        size *= 0.5
+        amplitude *= gain
+    return value
+
+
+@kernel
+def _window(x, y, z, nx, ny, nz, f):
+    """Value of a front with a window in each unit cube; none on what is level."""
+    edge = 0.5
+    i, j, k = int(floor(x)), int(floor(y)), int(floor(z))
+    if abs(nx) < 0.8:
+        edge = min(edge, min(x - i, i + 1.0 - x))
+    if abs(ny) < 0.8:
+        edge = min(edge, min(y - j, j + 1.0 - y))
+    if abs(nz) > 0.8:
+        return 0.8
+    edge = min(edge, 0.75 * min(z - k, k + 1.0 - z))
+    soft = max(0.7 * f, 0.01)
+    pane = _step(_PANE - soft, _PANE + soft, edge) * _step(1.2, 0.5, 3.0 * f)
+    frame = _step(_PANE + 0.04 + soft, _PANE + 0.04 - soft, edge)
+    glass = 0.05 + 0.6 * _unit(_hash(i, j, k)) * (z - k) + 0.9 * frame
+    wall = 0.7 + 0.2 * _unit(_hash(k, 3, 1))
+    return wall + pane * (min(glass, 1.0) - wall)
+
+
+@kernel
+def _pattern(kind, x, y, z, nx, ny, nz, f, gain):
     """Place in the palette (0 to 1), width of the palette's steps, and 0 in joints, else 1."""
     if kind == CLOUDS:
-        return 0.5 + 0.9 * _octaves(x, y, z, f), 0.5, 1.0
+        return 0.5 + 0.9 * _octaves(x, y, z, f, gain), 0.5, 1.0
     if kind == GRAIN:
-        return 0.5 + 0.9 * _octaves(0.22 * x, y, z, f), 0.3, 1.0
+        return 0.5 + 0.9 * _octaves(0.22 * x, y, z, f, gain), 0.3, 1.0
     if kind == VEINS:
-        wave = sin(3.5 * x + 4.0 * _octaves(0.7 * x, 0.7 * y, 0.7 * z, f))
+        wave = sin(3.5 * x + 4.0 * _octaves(0.7 * x, 0.7 * y, 0.7 * z, f, gain))
         return 0.5 + 0.5 * wave * _step(2.5, 1.0, 3.0 * f), 0.4, 1.0
     if kind == STRIPES:
-        return 0.5 + 1.3 * _octaves(1.2 * x, 0.12 * y + 0.2 * x, 0.12 * z, f), 0.12, 1.0
+        return 0.5 + 1.3 * _octaves(1.2 * x, 0.12 * y + 0.2 * x, 0.12 * z, f, gain), 0.12, 1.0
     if kind == PAINT:
         wx = x + 0.9 * _noise(0.6 * y, 0.6 * z, 0.6 * x)
         wy = y + 0.9 * _noise(0.6 * z + 31.0, 0.6 * x, 0.6 * y)
-        return 0.5 + 1.1 * _octaves(0.8 * wx, 0.8 * wy, 0.8 * z, f), 0.1, 1.0
+        return 0.5 + 1.1 * _octaves(0.8 * wx, 0.8 * wy, 0.8 * z, f, gain), 0.1, 1.0
+    if kind == LEAVES:
+        return _leaves(x, y, z, f, gain), 0.5, 1.0
+    if kind == WINDOWS:
+        return _window(x, y, z, nx, ny, nz, f), 0.5, 1.0
     if kind == CELLS:
         value, edge = _cell(x, y, z)
     else:
@@ -161,15 +225,16 @@ def albedo(materials: Materials, material, point, normal, footprint):
         nx = axes[0, 0] * n[0] + axes[0, 1] * n[1] + axes[0, 2] * n[2]
         ny = axes[1, 0] * n[0] + axes[1, 1] * n[1] + axes[1, 2] * n[2]
         nz = axes[2, 0] * n[0] + axes[2, 1] * n[1] + axes[2, 2] * n[2]
-        step = footprint[f] / size
-        value, width, solid = _pattern(materials.pattern[m], x, y, z, nx, ny, nz, step)
+        step = footprint[f] / size * materials.softness[m]
+        gain, contrast = materials.gain[m], materials.contrast[m]
+        value, width, solid = _pattern(materials.pattern[m], x, y, z, nx, ny, nz, step, gain)
         place = 3.0 * min(max(value, 0.0), 0.9999)
         entry = int(place)
         width = min(width + 1.5 * step, 0.5)
         mix = _step(0.5 - width, 0.5 + width, place - entry)
         # Nothing repeats: brightness drifts over metres and grains within each patch.
-        drift = 1.0 + 0.35 * _noise(0.31 * x + 3.1, 0.31 * y, 0.31 * z)
-        grain = 1.0 + 0.4 * _octaves(0.9 * x + 40.0, 0.9 * y, 0.9 * z, step)
+        drift = 1.0 + 0.35 * contrast * _noise(0.31 * x + 3.1, 0.31 * y, 0.31 * z)
+        grain = 1.0 + 0.4 * contrast * _octaves(0.9 * x + 40.0, 0.9 * y, 0.9 * z, step, gain)
         joint = 0.45 + 0.55 * solid
         scale = max(drift * grain, 0.15) * joint
         for c in range(3):

@@ -7,7 +7,7 @@ import numpy as np
 Triple = tuple[int | float, int | float, int | float]
 
 BOX, ELLIPSOID, CYLINDER = range(3)
-CLOUDS, VEINS, GRAIN, CELLS, BRICKS, STRIPES, PAINT = range(7)
+CLOUDS, VEINS, GRAIN, CELLS, BRICKS, STRIPES, PAINT, LEAVES, WINDOWS = range(9)
 
 
 class Walls(NamedTuple):
@@ -41,7 +41,10 @@ class Materials(NamedTuple):
     """Solid textures, so that a body needs no surface coordinates and shows no seams.
 
     pattern [m]; palette [m, 4, 3] linear colours; size [m] of the pattern in metres; axes
-    [m, 3, 3] and origin [m, 3] of the pattern's own frame; glow [m], light sent out by itself.
+    [m, 3, 3] and origin [m, 3] of the pattern's own frame; glow [m], light sent out by itself;
+    gain [m], the amplitude of a finer octave relative to the one above it; softness [m], how far
+    from the pixels' size details end (1: far); contrast [m] of what is laid over the pattern; shine
+    [m], the share of the surroundings that it mirrors.
     """
 
     pattern: np.ndarray
@@ -50,6 +53,10 @@ class Materials(NamedTuple):
     axes: np.ndarray
     origin: np.ndarray
     glow: np.ndarray
+    gain: np.ndarray
+    softness: np.ndarray
+    contrast: np.ndarray
+    shine: np.ndarray
 
 
 class Lights(NamedTuple):
@@ -106,13 +113,24 @@ class Builder:
         normal = normal / np.linalg.norm(normal)
         self._walls.append((normal, float(normal @ point), material))
 
-    def material(self, pattern: int, palette: np.ndarray, size: float, glow: float = 0.0) -> int:
+    def material(
+        self,
+        pattern: int,
+        palette: np.ndarray,
+        size: float,
+        glow: float = 0.0,
+        gain: float = 0.5,
+        softness: float = 1.0,
+        contrast: float = 1.0,
+        shine: float = 0.0,
+    ) -> int:
         """A solid texture; sizes are lifted to what a picture can hold."""
         # Bricks and stripes follow the body; the other patterns have no direction to keep.
-        aligned = pattern in (BRICKS, STRIPES, GRAIN)
+        aligned = pattern in (BRICKS, STRIPES, GRAIN, WINDOWS)
         axes = self._frame[1] if aligned else random_axes(self.rng)
         origin = self._frame[0] + self.rng.uniform(-50.0, 50.0, 3)
-        self._materials.append((pattern, palette, max(size, self.finest), axes, origin, glow))
+        place = (max(size, self.finest), axes, origin)
+        self._materials.append((pattern, palette, *place, glow, gain, softness, contrast, shine))
         return len(self._materials) - 1
 
     def solid(

@@ -15,6 +15,8 @@ from torch.utils.data import Dataset
 from mvsplat.data.bounds import Bounds, UnknownBounds
 from mvsplat.data.camera_checks import check_cameras
 from mvsplat.data.faults import UnsuitableScene, faults_are
+from mvsplat.data.loading.augmentation import Augmentation, Place
+from mvsplat.data.loading.shapes import StepShapes
 from mvsplat.data.loading.streams import make_generator
 from mvsplat.data.loading.view_samplers import SampleChoice, ViewSampler
 from mvsplat.data.scene import Scene, SceneSource, Split
@@ -26,6 +28,9 @@ from mvsplat.data.transforms import (
     crop_intrinsics,
     flip_batch,
     stack_images,
+    window_depth,
+    window_image,
+    window_intrinsics,
 )
 from mvsplat.data.wording import few
 from mvsplat.types import Batch, Views
@@ -102,6 +107,8 @@ class SceneExamples(Examples):
         flip_probability: How often a sample is mirrored left and right.
         only: Take this scene alone.
         seed: With the optimizer step, seeds what all samples of a step share.
+        shapes: Draws the shape of an optimizer step's pictures; None: it is the settings' one.
+        augmentation: How samples are changed besides.
 
     Raises:
         ValueError: There are no scenes, or none is called ``only``.
@@ -116,7 +123,11 @@ class SceneExamples(Examples):
         flip_probability: float = 0.0,
         only: str | None = None,
         seed: int = 0,
+        shapes: StepShapes | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
+        self.shapes = shapes
+        self.augmentation = augmentation
         self.source = source
         self.split = split
         self.views = views
@@ -163,15 +174,26 @@ class SceneExamples(Examples):
         with faults_are("unusable cameras"):
             context, target = self._choose_views(scene, step, generator)
         chosen = {*context.tolist(), *target.tolist()}
-        frames = {frame: self._frame(scene, frame) for frame in chosen}
+        shape = self._shape(step)
+        place = self.augmentation.place(generator) if self.augmentation else None
+        frames = {frame: self._frame(scene, frame, shape, place) for frame in chosen}
         bounds = self._bounds(key, scene)
         batch = Batch(
             self._views(scene, context, frames, bounds),
             self._views(scene, target, frames, bounds),
             [name],
         )
+        if self.augmentation is not None:
+            batch = self.augmentation.change(batch, generator)
         flip = torch.rand((), generator=generator) < self.flip_probability
         return flip_batch(batch) if flip else batch
+
+    def _shape(self, step: int) -> Shape:
+        """Height and width of all pictures of an optimizer step."""
+        if self.shapes is None:
+            return self.settings.image_shape
+        # Not the generator that the number of views is drawn from: sizes are drawn besides it.
+        return self.shapes.draw(make_generator(self.seed, step, 1))
 
     def _choose_views(
         self, scene: Scene, step: int, generator: torch.Generator
@@ -189,15 +211,21 @@ class SceneExamples(Examples):
         self._check_baseline(scene, context)
         return context, target
 
-    def _frame(self, scene: Scene, index: int) -> _CroppedFrame:
-        """Read and crop a frame."""
-        shape = self.settings.image_shape
+    def _frame(self, scene: Scene, index: int, shape: Shape, place: Place | None) -> _CroppedFrame:
+        """Read a frame and crop its centre, or another place."""
         with faults_are("damaged", reading=True):
             image, depth = scene.image(index), scene.depth(index)
         size = (image.height, image.width)
         if self.settings.frame_shape not in (None, size):
             height, width = self.settings.frame_shape
             raise UnsuitableScene(f"frames are not {height} pixels high and {width} wide")
+        if place is not None:
+            window = place.window(size, shape)
+            return _CroppedFrame(
+                window_image(image, window, shape),
+                window_intrinsics(scene.intrinsics[index], size, window),
+                None if depth is None else window_depth(depth, window, shape),
+            )
         return _CroppedFrame(
             crop_image(image, shape),
             crop_intrinsics(scene.intrinsics[index], size, shape),

@@ -112,7 +112,8 @@ def determined_arguments(state: State) -> dict[str, Any]:
     if depthsplat.is_depthsplat(state):
         behaviours = dict.fromkeys(DepthSplatEncoder.behaviours, True)
         return {**behaviours, "scale_range": depthsplat.SCALE_RANGE, **arguments}
-    return {**dict.fromkeys(CostVolumeEncoder.behaviours, True), **arguments}
+    of_published = {name: name.startswith("published_") for name in CostVolumeEncoder.behaviours}
+    return {**of_published, **arguments}
 
 
 def store(model: nn.Module, state: State, origin: str) -> None:
