@@ -5,6 +5,7 @@ kind of file is one more function of ``_KINDS``; another way to name one belongs
 :mod:`mvsplat.weights.locating`. Nothing here needs Lightning, whose import takes seconds.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,6 +104,8 @@ def read_weights(weights: str | Path) -> Weights:
     path = find_weights(weights)
     by_path = is_path(weights)
     content, origin = load_content(path), str(path) if by_path else str(weights)
+    if not by_path:
+        _refuse_imports(content.get(CONFIG_KEY), origin)
     for kind in _KINDS:
         if (found := kind(content, origin)) is not None:
             found.path, found.name = path, path.name if by_path else str(weights)
@@ -110,6 +113,21 @@ def read_weights(weights: str | Path) -> Weights:
             found.good_for = str(found.about.get("good_for") or next(said, ""))
             return found
     raise ValueError(f"{origin} is not a checkpoint: found no state dict in it")
+
+
+def _refuse_imports(described: Any, origin: str) -> None:
+    """What was downloaded must not choose which modules are imported, which executes them."""
+    if isinstance(described, Mapping):
+        path = described.get("class_path")
+        if isinstance(path, str) and path.partition(".")[0] not in ("mvsplat", *sys.modules):
+            raise ValueError(
+                f"{origin} has a {path}, which is no part of this package: import its module "
+                "first, or give the file by its path, if you trust whoever made it"
+            )
+        described = list(described.values())
+    if isinstance(described, (list, tuple)):
+        for item in described:
+            _refuse_imports(item, origin)
 
 
 def _described(content: Mapping[str, Any], origin: str) -> Weights | None:

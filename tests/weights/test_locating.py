@@ -5,7 +5,9 @@ import io
 import os
 import re
 import socket
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -191,6 +193,21 @@ def test_what_is_no_weights_is_not_kept(server, cache, content, expected):
     with pytest.raises(ValueError, match=expected):
         find_weights(f"{server.address}/w.ckpt")
     assert not in_cache(cache)
+
+
+def test_what_is_downloaded_does_not_choose_what_is_imported(server, tmp_path, monkeypatch):
+    """A file that happens to lie in the working directory would be executed."""
+    content = torch.load(io.BytesIO(CONTENT), weights_only=True)
+    content["mvsplat"]["encoder"]["class_path"] = "harmless_setup.Encoder"
+    file = io.BytesIO()
+    torch.save(content, file)
+    server.files["/w.ckpt"] = file.getvalue()
+    (tmp_path / "harmless_setup.py").write_text("raise SystemExit('executed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="has a harmless_setup.Encoder, .* import its module"):
+        read_weights(f"{server.address}/w.ckpt")
+    monkeypatch.setitem(sys.modules, "harmless_setup", SimpleNamespace(Encoder=type(ENCODER)))
+    assert read_weights(f"{server.address}/w.ckpt").build_encoder() is not None
 
 
 @pytest.fixture

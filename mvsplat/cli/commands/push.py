@@ -79,6 +79,7 @@ def describe_run(run: Path, checkpoint: Path) -> dict[str, Any]:
         source = config["data"]["source"]
         about["seed"] = config.get("seed_everything")
         about["trained_on"] = source["class_path"].rpartition(".")[2]
+        about["context_views"] = config["data"]["train_views"]["init_args"].get("context_views", 2)
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         pass  # a checkpoint that was moved out of its run
     if steps := load_content(checkpoint).get("global_step"):
