@@ -15,6 +15,7 @@ from mvsplat.reconstruction.checkpoint import TrainedModel
 from mvsplat.reconstruction.frames import CroppedFrame, as_views
 from mvsplat.reconstruction.scaling import scaling_to
 from mvsplat.reconstruction.widening import pixel_size, widened_by_pixels
+from mvsplat.refinement.judging import split_off
 from mvsplat.refinement.merging import DepthView, Merged, Merging, concatenated, those
 from mvsplat.types import Gaussians
 
@@ -35,7 +36,7 @@ class PredictedScene:
         photograph: Of each Gaussian, which of the photographs it comes from.
         confidence: How far each Gaussian can be trusted, in [0, 1].
         pixel: How large a pixel of the model's pictures is at each Gaussian's place.
-        depth: Of each photograph along its optical axis; None if the encoder tells none.
+        views: Of each photograph the depth that the network saw; None if the encoder tells none.
         groups: Which photographs were seen together.
     """
 
@@ -43,8 +44,17 @@ class PredictedScene:
     photograph: Int[Tensor, " g"]
     confidence: Float[Tensor, " g"]
     pixel: Float[Tensor, " g"]
-    depth: Float[Tensor, "n h w"] | None
+    views: list[DepthView] | None
     groups: list[ViewGroup]
+
+    @property
+    def depth(self) -> Float[Tensor, "n h w"] | None:
+        """Depth of each photograph along its optical axis; None if the encoder tells none."""
+        return None if self.views is None else torch.stack([view.depth for view in self.views])
+
+    def merged(self, enlargement: float | int = float("inf")) -> Merged:
+        """What refinement starts from, for pictures ``enlargement`` times as fine."""
+        return Merged(self.widened(enlargement), self.photograph, self.confidence, self.pixel)
 
     def widened(self, enlargement: float | int = float("inf")) -> Gaussians:
         """The Gaussians for pictures ``enlargement`` times as fine as the model's; see
@@ -124,8 +134,10 @@ class _Collected:
     ) -> None:
         self.frames, self.groups, self.bounds = frames, groups, bounds
         of_photo = {owned: i for i, group in enumerate(groups) for owned in group.owned}
-        self.merging = Merging(compared, [of_photo[i] for i in range(len(frames))])
-        self.depth: dict[int, Float[Tensor, "h w"]] = {}
+        together = [of_photo[i] for i in range(len(frames))]
+        # Without what they say, those that judge refinement must leave no gaps.
+        self.merging = Merging(compared, together, split_off(len(frames)))
+        self.views: dict[int, DepthView] = {}
         self.whole: list[Merged] = []
 
     def add(self, group: ViewGroup, predicted: Gaussians) -> None:
@@ -142,13 +154,14 @@ class _Collected:
             depth = estimate.depth[0, place].clone()
             confidence = F.interpolate(estimate.confidence[:, place, None], depth.shape)[0, 0]
             frame = self.frames[owned]
+            view = DepthView(frame.pixels, depth, frame.extrinsics, frame.intrinsics)
             self.merging.add(
                 owned,
                 those(predicted, slice(place * each, (place + 1) * each)),
-                DepthView(frame.pixels, depth, frame.extrinsics, frame.intrinsics),
+                view,
                 confidence.flatten().repeat_interleave(each // depth.numel()),
             )
-            self.depth[owned] = depth
+            self.views[owned] = view
 
     def _unmerged(self, group: ViewGroup, predicted: Gaussians) -> Merged:
         views = as_views([self.frames[i] for i in group.members], *self.bounds[:2])
@@ -162,12 +175,12 @@ class _Collected:
 
     def scene(self) -> PredictedScene:
         """All of it."""
-        merged = concatenated([*([self.merging.result()] if self.depth else []), *self.whole])
-        depth = None
-        if len(self.depth) == len(self.frames):
-            depth = torch.stack([self.depth[number] for number in range(len(self.frames))])
+        merged = concatenated([*([self.merging.result()] if self.views else []), *self.whole])
+        views = None
+        if len(self.views) == len(self.frames):
+            views = [self.views[number] for number in range(len(self.frames))]
         return PredictedScene(
-            merged.gaussians, merged.photograph, merged.confidence, merged.pixel, depth, self.groups
+            merged.gaussians, merged.photograph, merged.confidence, merged.pixel, views, self.groups
         )
 
 

@@ -122,12 +122,16 @@ class Merging:
         neighbours: Of each photograph the others that it is compared with.
         together: Of each photograph the number of its group: what was predicted together belongs
             together, and is never a repetition.
+        apart: Photographs whose Gaussians may be taken out later: nothing is left out for them.
     """
 
     def __init__(
-        self, neighbours: Sequence[Int[Tensor, " _m"]], together: Sequence[int] | None = None
+        self,
+        neighbours: Sequence[Int[Tensor, " _m"]],
+        together: Sequence[int] | None = None,
+        apart: Sequence[int] = (),
     ) -> None:
-        self._neighbours = neighbours
+        self._neighbours, self._apart = neighbours, frozenset(apart)
         self._together = range(len(neighbours)) if together is None else together
         self._views: dict[int, DepthView] = {}
         self._parts: dict[int, Merged] = {}
@@ -144,6 +148,8 @@ class Merging:
         own = view.look(means)
         new = torch.ones(len(means), dtype=torch.bool)
         for other in self._neighbours[number].tolist():
+            if other in self._apart:
+                continue
             if other in self._views and self._together[other] != self._together[number]:
                 look = self._views[other].look(means)
                 alike = (look.color - own.color).abs().mean(dim=1) < SAME_COLOR
@@ -181,6 +187,11 @@ def concatenated(parts: Sequence[Merged]) -> Merged:
         torch.cat([part.confidence for part in parts]),
         torch.cat([part.pixel for part in parts]),
     )
+
+
+def without(merged: Merged, photographs: Sequence[int]) -> Merged:
+    """The Gaussians of all photographs but some."""
+    return _chosen(merged, ~torch.isin(merged.photograph, torch.tensor(list(photographs)).long()))
 
 
 def joined(parts: Sequence[Gaussians]) -> Gaussians:

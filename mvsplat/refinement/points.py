@@ -14,7 +14,6 @@ from mvsplat.kernels import kernel
 from mvsplat.refinement.photographs import Photograph
 from mvsplat.types import Gaussians
 
-_OPACITY = 0.1
 _ENTRIES = 2**23  # points times photographs at a time
 # Lone points have neighbours far away: nothing is larger than this many times the median.
 _LARGEST = 10.0
@@ -25,6 +24,8 @@ def gaussians_from_points(
     photographs: Sequence[Photograph],
     colors: Float[Tensor, "p 3"] | None = None,
     degree: int = 1,
+    opacity: float = 0.1,
+    size: float = 1.0,
 ) -> Gaussians:
     """A ball at every point that a photograph shows, as large as its neighbours are far.
 
@@ -33,9 +34,11 @@ def gaussians_from_points(
         photographs: Tell colours, and which points can be seen.
         colors: In [0, 1], where they are known already.
         degree: Of the spherical harmonics; colours do not depend on the direction at first.
+        opacity: Of every Gaussian.
+        size: Standard deviation in units of the mean distance to the three nearest neighbours.
 
     Returns:
-        A batch of one scene of at most as many Gaussians; opacities are 0.1.
+        A batch of one scene of at most as many Gaussians.
     """
     finite = points.isfinite().all(dim=-1)
     points = points[finite].float()
@@ -49,10 +52,10 @@ def gaussians_from_points(
     harmonics[..., 0] = (known - 0.5) / normalization(0, 0)
     return Gaussians(
         means=points[None],
-        scales=distances.clamp(min=1e-12)[None, :, None].repeat(1, 1, 3),
+        scales=(size * distances).clamp(min=1e-12)[None, :, None].repeat(1, 1, 3),
         rotations=torch.tensor([1.0, 0, 0, 0]).repeat(1, len(points), 1),
         harmonics=harmonics[None],
-        opacities=torch.full((1, len(points)), _OPACITY),
+        opacities=torch.full((1, len(points)), opacity),
     )
 
 

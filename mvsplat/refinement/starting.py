@@ -1,22 +1,39 @@
-"""Which of several sets of Gaussians to start from: the one that is best after a short race."""
+"""What to start from: points where photographs tell depth, the network's Gaussians elsewhere.
+
+Which of these is best, or both together, is decided by a short race.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
-from mvsplat.refinement.engine import Engine, TorchEngine, masked_mse
-from mvsplat.refinement.optimization import split_off
-from mvsplat.refinement.parameters import Parameters, Rates
+from mvsplat.refinement.aligning import aligned
+from mvsplat.refinement.engine import Engine, masked_mse
+from mvsplat.refinement.engines import engine_for
+from mvsplat.refinement.judging import ENOUGH_TO_JUDGE, decibels, split_off
+from mvsplat.refinement.merging import DepthView, Merged, joined, those, without
+from mvsplat.refinement.parameters import Parameters
 from mvsplat.refinement.photographs import Photograph
+from mvsplat.refinement.points import gaussians_from_points
+from mvsplat.refinement.schedule import rates_at
+from mvsplat.refinement.stereo import Stereo, sweep_photographs
 from mvsplat.types import Gaussians
 
+NETWORK, POINTS, BOTH = "network", "points", "points, and the network's Gaussians between them"
+"""The candidates' names."""
+
+_MOST = 60_000  # Gaussians of a candidate
+_PARTLY = 0.5  # opacity that is left to Gaussians between points
+_NEAR_POINTS = 0.1  # share of the depth within which a Gaussian is where photographs have points
 _STEPS = 60
 _SIDE = 96  # pixels of the photographs' longer side
-_MEANS_RATE = 5e-4  # in units of near
-# With fewer photographs than this, one less to train on tells more of the photographs left.
-_ENOUGH_TO_RACE = 5
+_EARLY = 0.1  # share of a whole optimisation at which the race is
+_OPACITY, _SIZE = 0.3, 0.7  # of Gaussians at points that lie as close as pixels
 
 Progress = Callable[[int, int], None]
 """Is told how many steps of all candidates are done, and of how many."""
@@ -38,6 +55,105 @@ class ChosenStart:
     psnr: dict[str, float]
 
 
+def find_start(
+    photographs: Sequence[Photograph],
+    near: float,
+    far: float,
+    predicted: Merged | None = None,
+    views: Sequence[DepthView] | None = None,
+    points: Float[Tensor, "p 3"] | None = None,
+    most: int = _MOST,
+    seed: int = 0,
+    engine: Engine | None = None,
+    progress: Progress = lambda done, total: None,
+) -> ChosenStart:
+    """The best start that photographs, a network's Gaussians and sparse points give.
+
+    Depth is measured in the photographs by :mod:`mvsplat.refinement.stereo`. With fewer than six
+    photographs the network's Gaussians are taken as they are, if there are any.
+
+    Args:
+        photographs: To train on; nothing else is looked at.
+        near: Nearest depth of the scene, the unit of steps.
+        far: Farthest depth.
+        predicted: A network's Gaussians, of these photographs in this order, widened for their
+            size.
+        views: The depth that it predicted for each photograph, which is then corrected.
+        points: Sparse points that came with the data.
+        most: Gaussians of a start; what lies between points may be half as many more.
+        seed: Of everything random.
+        engine: What makes the steps; None takes the fastest.
+        progress: Is told how far it is, and may raise what ends the work.
+
+    Raises:
+        ValueError: There is nothing to start from.
+    """
+    count = len(photographs)
+    if count < ENOUGH_TO_JUDGE and predicted is not None:
+        return ChosenStart(NETWORK, predicted.gaussians, {})
+    stereo = sweep_photographs(
+        photographs, near, far, points, lambda done, _: progress(done, count + 3 * _STEPS)
+    )
+    found = stereo.points()
+    if points is not None:
+        found = torch.cat([found, points.to(found)])
+    found = thinned_points(found, most, seed)
+    at_points = gaussians_from_points(found, photographs, opacity=_OPACITY, size=_SIZE)
+    candidates = {POINTS: at_points}
+    if predicted is not None:
+        # What the network says of the judges would show just them well, and prove nothing.
+        predicted = without(predicted, split_off(count))
+        network = thinned(predicted.gaussians, most, seed)
+        if views is not None:
+            predicted = aligned(predicted, views, found)
+        between = those(predicted.gaussians, ~near_points(predicted, stereo))
+        between = thinned(between, max(most - at_points.means.shape[1], most // 2), seed)
+        between = replace(between, opacities=_PARTLY * between.opacities)
+        candidates = {BOTH: joined([at_points, between]), POINTS: at_points, NETWORK: network}
+    return choose_start(
+        candidates,
+        photographs,
+        near,
+        seed,
+        engine,
+        lambda done, total: progress(count + done, count + total),
+    )
+
+
+def near_points(predicted: Merged, stereo: Stereo) -> Bool[Tensor, " g"]:
+    """Which Gaussians lie where their photograph's depth was measured, or on another's depth."""
+    means = predicted.gaussians.means[0]
+    result = torch.zeros(len(means), dtype=torch.bool)
+    for number, (view, others) in enumerate(zip(stereo.views, stereo.compared, strict=True)):
+        mine = (predicted.photograph == number).nonzero()[:, 0]
+        places = means[mine]
+        known = view.look(places).seen
+        for other in others.tolist():
+            known |= stereo.views[other].look(places).agrees_within(_NEAR_POINTS)
+        result[mine] = known
+    return result
+
+
+def thinned(gaussians: Gaussians, most: int, seed: int = 0) -> Gaussians:
+    """At most so many of the Gaussians, drawn at random, and larger the fewer there are left."""
+    count = gaussians.means.shape[1]
+    if count <= most:
+        return gaussians
+    chosen = _drawn(count, most, seed)
+    left = those(gaussians, chosen)
+    return replace(left, scales=left.scales * (count / most) ** 0.5)
+
+
+def thinned_points(points: Float[Tensor, "p 3"], most: int, seed: int = 0) -> Float[Tensor, "q 3"]:
+    """At most so many of the points, drawn at random."""
+    return points if len(points) <= most else points[_drawn(len(points), most, seed)]
+
+
+def _drawn(count: int, most: int, seed: int) -> Bool[Tensor, " count"]:
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return torch.zeros(count, dtype=torch.bool).index_fill_(0, order[:most], True)
+
+
 def choose_start(
     candidates: Mapping[str, Gaussians],
     photographs: Sequence[Photograph],
@@ -48,7 +164,7 @@ def choose_start(
 ) -> ChosenStart:
     """The candidate that is best after a few steps of optimisation on small pictures.
 
-    Some of the photographs are not trained on, but tell which is best. With fewer than five
+    Some of the photographs are not trained on, but tell which is best. With fewer than six
     photographs none can be spared, and the first candidate is taken.
 
     Args:
@@ -57,7 +173,7 @@ def choose_start(
         photographs: To train on and to compare with.
         near: Nearest depth of the scene, the unit of steps.
         seed: Of the order of the photographs.
-        engine: What makes the steps; None takes one for any device.
+        engine: What makes the steps; None takes the fastest.
         progress: Is told how far it is.
 
     Raises:
@@ -66,12 +182,13 @@ def choose_start(
     usable = {name: scene for name, scene in candidates.items() if scene.means.shape[1]}
     if not usable:
         raise ValueError("there is nothing to start from: neither Gaussians nor points")
-    if len(usable) == 1 or len(photographs) < _ENOUGH_TO_RACE:
+    if len(usable) == 1 or len(photographs) < ENOUGH_TO_JUDGE:
         name = next(iter(usable))
         return ChosenStart(name, usable[name], {})
     small = [photograph.fitted(_SIDE) for photograph in photographs]
-    validated = split_off(len(small)) or [len(small) // 2]
-    race = _Race(small, validated, near, seed, engine or TorchEngine())
+    validated = split_off(len(small))
+    engine = engine or engine_for(next(iter(usable.values())).means.device)
+    race = _Race(small, validated, near, seed, engine)
     psnr: dict[str, float] = {}
     for number, (name, scene) in enumerate(usable.items()):
         base = number * _STEPS
@@ -104,12 +221,13 @@ class _Race:
     def run(self, scene: Gaussians, progress: Callable[[int], None]) -> float:
         """PSNR in dB at the end."""
         parameters = Parameters.from_gaussians(scene)
-        rates = Rates(means=_MEANS_RATE * self.near)
+        rates = rates_at(_EARLY, self.near)
         for step, photograph in enumerate(self.course, 1):
             self.engine.step(parameters, photograph, rates, self.near, parameters.degree)
             progress(step)
-        errors = []
+        shown = []
         for photograph in self.validated:
             picture = self.engine.render(parameters, photograph, self.near, parameters.degree)
-            errors.append(masked_mse(picture.cpu(), photograph.pixels / 255, photograph.mask))
-        return sum(-10 * math.log10(max(error, 1e-10)) for error in errors) / len(errors)
+            error = masked_mse(picture.cpu(), photograph.pixels / 255, photograph.mask)
+            shown.append(decibels(error))
+        return fmean(shown)
