@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "reconstruct": "a folder of photos, a video or a COLMAP model to a scene: splat, video, report",
     "refine": "a splat of any origin, optimised on photos with cameras",
     "view": "walk around in a splat or in a run's results, in the browser",
+    "export": "a splat into another format, merged, cut to size, turned; with the loss",
     "compare": "the results of two or more runs, scene by scene",
     "scenes": "write generated scenes to train, test and try things on",
     "convert": "write data of any kind as chunks to train and test on",

@@ -28,7 +28,7 @@ STEPS = {
     },
     ".spz": {
         "means": 2**-13, "log scales": 1 / 32, "opacities": 0.5 / 255, "colors": 0.5 / 255 / 0.53,
-        "rest": 0.0665, "shapes": 0.08,
+        "rest": 1 / 64, "shapes": 0.08,
     },
 }  # fmt: skip
 WRITTEN = list(STEPS)
@@ -60,7 +60,9 @@ def test_another_programs_files_are_read(name, suffix):
     truth = load_ply(SAMPLES / f"{name[:8]}.ply")
     found = load_splat(SAMPLES / name)
     assert found.harmonics.shape == truth.harmonics.shape
-    assert_within(truth, found, STEPS[suffix])
+    # The other program rounds harmonics of .spz more.
+    rounding = {"rest": 1 / 15} if suffix == ".spz" else {}
+    assert_within(truth, found, STEPS[suffix] | rounding)
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
@@ -91,8 +93,10 @@ def test_we_write_what_the_other_program_writes(tmp_path, suffix, name):
         words = slice(16 + 40 * 16, 16 + 40 * 20)
         a_words, b_words = (content[words].view("<u4") for content in (a, b))
         assert (a_words >> 30 == b_words >> 30).all()
-        far = np.abs(np.delete(a, np.r_[words]).astype(int) - np.delete(b, np.r_[words]))
-        assert (far > 16).sum() == 0 and np.mean(far > 1) < 0.05
+        far = np.abs(a.astype(int) - b)
+        far[words] = 0
+        assert far[: 16 + 40 * 20].max() <= 1
+        assert far.max() <= 10  # harmonics, which the other program rounds to 16
         return
     a, b = (PlyData.read(str(p)) for p in (ours, SAMPLES / name))
     assert [e.name for e in a.elements] == [e.name for e in b.elements]

@@ -40,9 +40,10 @@ _HIGHEST_POSITION = 2**23 - 1
 _HIGHEST_COMPONENT = 511
 _COLOR = 0.15
 """How much of a byte's range a unit of the constant harmonic is."""
-_STEP_1, _STEP_REST = 8, 16
-"""Steps, of 256, to which harmonics of degree 1 and higher are rounded, as Niantic's library does:
-compression gains from it what the eye does not lose."""
+_STEP_1, _STEP_REST = 2, 4
+"""Steps, of 256, to which harmonics of degree 1 and higher are rounded, for compression's sake.
+Niantic's library rounds to 8 and 16: two thirds of the size, but small view-dependent colours are
+lost (32 instead of 47 dB PSNR)."""
 _FINEST, _STEPS_A_SCALE = 12, 16
 _log = logging.getLogger("mvsplat.export")
 
