@@ -59,8 +59,8 @@ def download(
     Args:
         address: ``https://...`` or ``http://...``
         place: Where to put it.
-        sha256: The hash of its content, or the beginning of it; where it is not known, that which
-            the Hub tells is checked, if it does.
+        sha256: The hash of its content, or the beginning of it. Where it is not given, that in the
+            file's name is checked (``-5d9d7964.pth``, as torch.hub has it), or what the Hub tells.
         token: Sent to the address, but not to where it redirects.
         check: Raises ValueError for a content that is of no use, which is then not kept.
 
@@ -79,7 +79,7 @@ def download(
         except _BROKEN as error:
             raise ConnectionError(_no_way(address, place, error)) from error
         try:
-            _check_hash(part, sha256 or told, address)
+            _check_hash(part, sha256 or _hash_in(address) or told, address)
             check(part)
         except ValueError as error:
             part.unlink()
@@ -100,10 +100,10 @@ def _complete(address: str, part: Path, token: str | None) -> str:
         before = _size(part)
         try:
             return _go_on(address, part, token)
-        except urllib.error.HTTPError as error:
-            if error.code != 416 or begun_anew:
+        except (urllib.error.HTTPError, _AnotherFile) as error:
+            if begun_anew or getattr(error, "code", 416) != 416:
                 raise
-            part.unlink(missing_ok=True)  # it is longer than the file is now
+            part.unlink(missing_ok=True)  # of a file that was longer, or another one
             begun_anew = True
         except _BROKEN:
             if _size(part) <= before:
@@ -111,30 +111,44 @@ def _complete(address: str, part: Path, token: str | None) -> str:
         sleep(_PAUSE)
 
 
+class _AnotherFile(ConnectionError):
+    """There is another file now than the one that the part is of."""
+
+
 def _go_on(address: str, part: Path, token: str | None) -> str:
     """One request for what is missing; OSError if it breaks off."""
     mark = part.with_suffix(".version")
-    version = mark.read_text() if mark.is_file() else ""
-    begin = _size(part) if version else 0
+    version, whole = _marked(mark)
+    begin = _size(part) if mark.is_file() else 0
     request = urllib.request.Request(address, headers={"User-Agent": "mvsplat"})
     if token:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     if begin:
         request.add_header("Range", f"bytes={begin}-")
-        request.add_header("If-Range", version)  # all of it, if it is another one now
+        if version:
+            request.add_header("If-Range", version)  # all of it, if it is another one now
     hashes = _LinkedHashes()
     with urllib.request.build_opener(hashes).open(request, timeout=_TIMEOUT) as response:
-        if response.status != 206:
-            begin = 0
-            mark.write_text(response.headers.get("ETag") or "")
+        begin = begin if response.status == 206 else 0
         length = response.headers.get("Content-Length")
         total = None if length is None else begin + int(length)
+        if begin and whole not in ("", str(total)):
+            raise _AnotherFile(f"its size is {total} now, and was {whole}")
+        if not begin:
+            version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+            mark.write_text(f"{version}\n{'' if total is None else total}")
         hashes.note(response.headers)
         _append(response, part, begin, total)
     if total is not None and _size(part) != total:
         raise ConnectionError(f"it broke off after {_size(part):,} of {total:,} bytes")
     mark.unlink(missing_ok=True)
     return hashes.found
+
+
+def _marked(mark: Path) -> tuple[str, str]:
+    """Version and size of the file that a part is of, as far as they were told."""
+    version, _, whole = mark.read_text().partition("\n") if mark.is_file() else ("", "", "")
+    return version, whole
 
 
 class _LinkedHashes(urllib.request.HTTPRedirectHandler):
@@ -176,6 +190,12 @@ def sha256_of(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _hash_in(address: str) -> str:
+    """The beginning of the hash that a file's name ends with; a date, for instance, is none."""
+    found = re.search(r"-([0-9a-f]{8,64})\.\w+$", urlsplit(address).path)
+    return found[1] if found and not found[1].isdecimal() else ""
 
 
 def _check_hash(part: Path, expected: str, address: str) -> None:

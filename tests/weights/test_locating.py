@@ -154,13 +154,21 @@ def test_what_breaks_off_is_gone_on_with(server, cache):
     assert server.ranges() == [None, "bytes=100-", "bytes=100-", "bytes=5100-"]
 
 
-def test_a_file_that_has_changed_meanwhile_is_begun_anew(server):
-    server.breaks_after = [1000, 0]
+@pytest.mark.parametrize("tells_versions", [True, False])
+def test_a_file_that_has_changed_meanwhile_is_begun_anew(server, tells_versions):
+    server.breaks_after, server.tells_versions = [1000, 0], tells_versions
     with pytest.raises(ConnectionError):
         find_weights(f"{server.address}/w.ckpt")
-    other = checkpoint()[:-1] + b"\0"
+    other = CONTENT if tells_versions else CONTENT + b"\0"  # another size is seen all the same
+    other = other[:-1] + b"\0"
     server.files["/w.ckpt"] = other
     assert find_weights(f"{server.address}/w.ckpt").read_bytes() == other
+
+
+def test_a_server_that_tells_no_versions(server):
+    server.breaks_after, server.tells_versions = [1000], False
+    assert find_weights(f"{server.address}/w.ckpt").read_bytes() == CONTENT
+    assert server.ranges() == [None, "bytes=1000-"]
 
 
 def test_a_server_without_ranges(server):
@@ -241,6 +249,17 @@ def test_another_file_than_expected(released, server, cache):
     assert not in_cache(cache) and not list(cache.rglob("*.part"))
     server.files["/me/room/resolve/main/w.ckpt"] = CONTENT
     assert find_weights("room").is_file()
+
+
+@pytest.mark.parametrize("hashed", [HASH[:8], HASH, "0123abcd", "20240131"])
+def test_a_hash_in_the_name(server, cache, hashed):
+    server.files[f"/room-{hashed}.pth"] = CONTENT
+    if hashed == "0123abcd":
+        with pytest.raises(ValueError, match="another file than expected"):
+            find_weights(f"{server.address}/room-{hashed}.pth")
+        assert not in_cache(cache)
+    else:  # a date is no hash
+        assert find_weights(f"{server.address}/room-{hashed}.pth").read_bytes() == CONTENT
 
 
 def test_without_a_network(released, monkeypatch):

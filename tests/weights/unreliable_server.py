@@ -20,6 +20,7 @@ class UnreliableServer:
     Args:
         files: From path to content.
         breaks_after: Bytes after which it breaks off an answer; one number a request.
+        tells_versions: With an ETag.
         ignores_ranges: Always sends the file from its beginning.
         says: Adds to the Content-Length.
         redirects: From path to the address it redirects to, with the hash told as the Hub does.
@@ -29,6 +30,7 @@ class UnreliableServer:
 
     files: dict[str, bytes] = field(default_factory=dict)
     breaks_after: list[int] = field(default_factory=list)
+    tells_versions: bool = True
     ignores_ranges: bool = False
     says: int = 0
     redirects: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -89,12 +91,14 @@ class Handler(BaseHTTPRequestHandler):
         server, version = self.serves, f'"{sha256(content).hexdigest()[:16]}"'
         begin = 0
         wanted = self.headers.get("Range")
-        if wanted and not server.ignores_ranges and self.headers.get("If-Range") == version:
+        same = self.headers.get("If-Range") == (version if server.tells_versions else None)
+        if wanted and not server.ignores_ranges and same:
             begin = int(wanted.removeprefix("bytes=").rstrip("-"))
             if begin >= len(content):
                 return self.send_error(416)
         self.send_response(206 if begin else 200)
-        self.send_header("ETag", version)
+        if server.tells_versions:
+            self.send_header("ETag", version)
         self.send_header("Content-Length", str(len(content) - begin + server.says))
         self.end_headers()
         stop = server.breaks_after.pop(0) if server.breaks_after else len(content)
