@@ -17,7 +17,7 @@ from mvsplat.types import Gaussians
 
 # What is left of the way from the start after a step without gradient, where the network is sure
 # and where it is not.
-_LEFT_SURE, _LEFT_UNSURE = 0.9, 0.98
+_LEFT_SURE, _LEFT_UNSURE = 0.995, 0.999
 
 
 @dataclass(frozen=True)

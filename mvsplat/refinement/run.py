@@ -87,19 +87,21 @@ class Run:
 
     @property
     def steps(self) -> int | None:
-        """How many steps there will be; None where a clock tells."""
-        if self.settings.steps is not None or self.settings.seconds is not None:
+        """How many steps there will be at most; None where only a clock tells."""
+        if self.settings.steps is not None:
             return self.settings.steps
-        if self.is_close:
+        if self.is_close:  # more would only learn these photographs by heart
             return schedule.steps_of_few(len(self.photographs))
+        if self.settings.seconds is not None:
+            return None
         return schedule.usual_steps(self.photographs, self.budget)
 
     def share(self) -> float:
         """How much of the work is done, from 0 to 1."""
-        if self.steps is not None:
-            return self.step / self.steps
-        assert self.settings.seconds is not None
-        return min(1.0, self.seconds / self.settings.seconds) if self.step else 0.0
+        limits = [0.0 if self.steps is None else self.step / self.steps]
+        if self.settings.steps is None and self.settings.seconds is not None and self.step:
+            limits.append(self.seconds / self.settings.seconds)
+        return min(1.0, max(limits))
 
     def all_steps(self, report: Report | None) -> None:
         """Make all steps, and judge the scene now and then."""

@@ -22,7 +22,7 @@ _SPEED, _SPEED_LEFT, _STEADY = 6.0, 0.3, 0.6
 # Harmonics of degree d are shown from d times this share on.
 _DEGREE_EVERY = 0.1
 # For few photographs.
-_CAREFUL_MEANS_RATE, _CAREFUL, _LOOKS_AT_FEW = 5e-4, 0.3, 25
+_CAREFUL_MEANS_RATE, _CAREFUL, _LOOKS_AT_FEW = 5e-4, 0.3, 80
 # When Gaussians are split: how often, from and up to which share.
 GROWTH_BEGINS, GROWTH_ENDS, GROWTHS = 0.05, 0.6, 20
 # A photograph of so many pixels is shown well by one Gaussian for every few of them.
