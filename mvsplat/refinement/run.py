@@ -8,6 +8,7 @@ from statistics import fmean
 
 import torch
 
+from mvsplat.geometry.spherical_harmonics import normalization
 from mvsplat.refinement import schedule
 from mvsplat.refinement.closeness import Anchor, Closeness, anchor_of
 from mvsplat.refinement.corrections import Corrections
@@ -36,6 +37,9 @@ _JOINED, _MAY_FALL = 0.5, 0.3
 _LEFT_OUT_AT = 0.3
 # Steps, and looks at every photograph, after which a scene must show something.
 _FIRST_STEPS, _FIRST_LOOKS = 30, 3
+
+# Of a harmonic that makes a Gaussian's colour 1; the alpha from which on something is shown.
+_WHITE, _SHOWS = 0.5 / normalization(0, 0), 0.1
 
 
 class Run:
@@ -70,6 +74,7 @@ class Run:
             if anchor is None and not dropped:
                 anchor = anchor_of(gaussians, _centers(photographs))
             self.closeness = Closeness(self.parameters, anchor)
+            self.photographs = [self.covered(photograph) for photograph in photographs]
         self.pyramids: dict[tuple[int, int], Photograph] = {}
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.order: list[int] = []
@@ -80,6 +85,16 @@ class Run:
         self.best: Parameters | None = None
         self.has_joined = False
         self.begun = time.monotonic()
+
+    def covered(self, photograph: Photograph) -> Photograph:
+        """The photograph where the start shows anything: beyond, nothing will be added."""
+        white = self.parameters.copy()
+        white.harmonics.zero_()[..., 0] = _WHITE
+        opaque = self.engine.render(white, photograph, self.near, 0)[0].cpu() >= _SHOWS
+        if opaque.all():
+            return photograph
+        mask = opaque if photograph.mask is None else opaque & photograph.mask
+        return replace(photograph, mask=mask)
 
     @property
     def seconds(self) -> float:

@@ -141,9 +141,7 @@ def test_two_photos_leave_none_out(two_posed, checkpoint, tmp_path, quick):
 
 def test_every_photo_another_size_and_the_photos_own_shape(posed, checkpoint):
     """Whole frames of 300 x 400 fit 32 x 40 best: the model was trained with squares."""
-    scene = mvsplat.reconstruct(
-        posed, checkpoint, held_out=0, size=(48, 64), **BOUNDS, **PREDICTED
-    )
+    scene = mvsplat.reconstruct(posed, checkpoint, held_out=0, size=(48, 64), **BOUNDS, **PREDICTED)
     assert len(scene.context) == 8 and scene.left_out == [] and scene.before.shape == (48, 64)
     two = mvsplat.reconstruct(posed, checkpoint, max_photos=2, **BOUNDS, **PREDICTED)
     assert two.before.shape == (32, 40) and len(two.context) == 2

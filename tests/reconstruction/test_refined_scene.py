@@ -157,9 +157,9 @@ def test_corrected_cameras_are_written_and_told(scene, tmp_path, quick):
         torch.testing.assert_close(cameras[photo.name].extrinsics, extrinsics.float())
     # Photos held out keep theirs.
     torch.testing.assert_close(cameras["3.png"].extrinsics, scene.left_out[0].extrinsics)
-    assert "corrected by 1 degrees and 1.00% of the near depth" in (
-        folder / "report.html"
-    ).read_text()
+    assert (
+        "corrected by 1 degrees and 1.00% of the near depth" in (folder / "report.html").read_text()
+    )
 
 
 def test_without_photos_held_out_nothing_is_scored(posed, checkpoint, tmp_path, quick):

@@ -67,3 +67,25 @@ def test_few_photographs_neither_add_nor_move_much():
     assert found.kept and found.gaussians.means.shape == start.means.shape
     assert 0 < (found.gaussians.means - start.means).norm(dim=-1).median() < 0.05
     assert found.curve[-1].training_psnr > found.curve[1].training_psnr
+
+
+def test_what_the_start_does_not_show_is_not_asked_of_it():
+    """As of whole frames, when a model saw crops: Gaussians at the edge would be drawn out."""
+    truth = world(200)
+    left = truth.means[0, :, 0] < -0.25 * truth.means[0, :, 2]
+    fields = ("means", "scales", "rotations", "harmonics", "opacities")
+    start = worsened(replace(truth, **{name: getattr(truth, name)[:, left] for name in fields}))
+    start.scales *= 0.5
+    photos = photographs(truth, 3)
+    other = [replace(photo, pixels=photo.pixels.clone()) for photo in photos]
+    for photo in other:
+        photo.pixels[:, :, 40:] = 255 - photo.pixels[:, :, 40:]  # where nothing is
+    one, two = (optimise(start, p, 1.0, Settings(steps=10)).gaussians for p in (photos, other))
+    assert torch.equal(one.harmonics, two.harmonics)
+
+
+def test_time_ends_few_photographs_early_and_never_late():
+    truth = world()
+    photos = photographs(truth, 2, (16, 16))
+    assert optimise(worsened(truth), photos, 1.0, Settings(seconds=1e-3)).steps == 1
+    assert optimise(worsened(truth), photos, 1.0, Settings(seconds=1e3)).steps == 160
