@@ -62,13 +62,21 @@ def download(
         sha256: The hash of its content, or the beginning of it. Where it is not given, that in the
             file's name is checked (``-5d9d7964.pth``, as torch.hub has it), or what the Hub tells.
         token: Sent to the address, but not to where it redirects.
-        check: Raises ValueError for a content that is of no use, which is then not kept.
+        check: Where no hash is known: raises ValueError for a content that is of no use, which is
+            then not kept.
 
     Raises:
         ConnectionError: It cannot be had; says where from and where to put it by hand.
+        PermissionError: The folder cannot be made.
         ValueError: Something else came.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermissionError(
+            f"cannot keep weights in {place.parent} ({error.strerror}): MVSPLAT_CACHE names "
+            "another folder"
+        ) from error
     with FileLock(place.with_name(f".{place.name}.lock")):
         if place.is_file():  # another process has brought it meanwhile
             return place
@@ -79,8 +87,10 @@ def download(
         except _BROKEN as error:
             raise ConnectionError(_no_way(address, place, error)) from error
         try:
-            _check_hash(part, sha256 or _hash_in(address) or told, address)
-            check(part)
+            expected = sha256 or _hash_in(address) or told
+            _check_hash(part, expected, address)
+            if not expected:
+                check(part)
         except ValueError as error:
             part.unlink()
             what = str(error).replace(str(part), f"what {address} sent")

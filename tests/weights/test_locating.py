@@ -192,6 +192,13 @@ def test_a_size_that_is_too_small(server, cache):
     assert not list(cache.rglob("*.part")) and not in_cache(cache)
 
 
+def test_a_cache_that_cannot_be_made(server, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MVSPLAT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(PermissionError, match="MVSPLAT_CACHE names another folder"):
+        find_weights(f"{server.address}/w.ckpt")
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [(b"<!doctype html>sign in", "is a web page"), (b"", "is empty"), (b"abc", "damaged or not")],
