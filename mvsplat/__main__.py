@@ -14,7 +14,7 @@ TRAINER_COMMANDS = {
     "fit": "train a model",
     "validate": "measure a checkpoint on the validation scenes",
     "test": "measure a checkpoint on every test scene: table, scores.json, pictures",
-    "predict": "write every scene: its Gaussians as PLY, a film, depth maps",
+    "predict": "write every scene: its Gaussians, a film, depth maps",
 }
 COMMANDS: dict[str, str] = {
     "reconstruct": "a folder of photos, a video or a COLMAP model to a scene: splat, video, report",

@@ -43,8 +43,9 @@ class PredictionWriter(Callback):
         films: Which: "interpolation" (from the first context view through all of them), "wobble",
             "spin", "file" (along the camera path that film.file names); an empty list for none.
         film: How films are made.
-        splat_format: Suffix of the Gaussians' files, which chooses the format: .ply, or one that
-            another package brings (entry points of the group mvsplat.splat_formats).
+        format: Suffix of the Gaussians' files, which chooses the format: .ply, .compressed.ply,
+            .splat, .spz, .sog, .glb, .gltf, or one that another package brings (entry points of the
+            group mvsplat.splat_formats).
     """
 
     def __init__(
@@ -55,16 +56,16 @@ class PredictionWriter(Callback):
         depth: Sequence[Depth] = ("png", "color"),
         films: Sequence[Film] = ("interpolation",),
         film: FilmSettings = FilmSettings(),  # noqa: B008 (immutable)
-        splat_format: str = ".ply",
+        format: str = ".ply",
     ):
         self.splats = splats
-        self.splat_format = f".{splat_format.lstrip('.')}"
+        self.format = f".{format.lstrip('.')}"
         self.min_opacity = min_opacity
         self.views = views
         self.depth = tuple(depth)
         self.films = tuple(films)
         self.film = film
-        writing(f"scene{self.splat_format}")
+        writing(f"scene{self.format}")
         if "file" in films and film.file is None:
             raise ValueError('films has "file": name the camera path with film.file')
 
@@ -85,7 +86,7 @@ class PredictionWriter(Callback):
         for number, scene in enumerate(batch.scene):
             stem = file_name(scene)
             if self.splats:
-                path = folder / f"{stem}{self.splat_format}"
+                path = folder / f"{stem}{self.format}"
                 save_splat(outputs, path, number, self.min_opacity)
             self._save_views(folder, stem, batch.context, number)
             if self.depth:

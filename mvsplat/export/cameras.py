@@ -119,9 +119,9 @@ def load_cameras(path: str | Path) -> Cameras:
 def cameras_of(splat: str | Path) -> Path | None:
     """The file of cameras that goes with a splat file, if there is one."""
     splat = Path(splat)
-    stem = splat.stem.removesuffix(".compressed")
-    candidates = (splat.with_name(f"{stem}.{FILE_NAME}"), splat.with_name(FILE_NAME))
-    return next((path for path in candidates if path.is_file()), None)
+    stems = (splat.stem, splat.stem.removesuffix(".compressed"))
+    names = (*(f"{stem}.{FILE_NAME}" for stem in stems), FILE_NAME)
+    return next((path for path in map(splat.with_name, names) if path.is_file()), None)
 
 
 def _frame(entry: Any, number: int, path: Path) -> Frame:

@@ -35,16 +35,20 @@ _log = logging.getLogger("mvsplat.export")
 
 
 class NamedFormat(NamedTuple):
-    """A format and the suffix, in lower case, that chooses it; ``origin`` says where it is from."""
+    """A format and the suffix, in lower case, that chooses it; ``origin`` says where it is from.
+
+    Without a dot the suffix is a file's whole name.
+    """
 
     suffix: str
     format: SplatFormat
     origin: str
 
 
-def readable_suffixes() -> list[str]:
-    """Suffixes, in lower case, of the files that can be read."""
-    return [named.suffix for named in _formats() if named.format.reads]
+def is_readable(path: Path) -> bool:
+    """Whether a file's name is that of a format that is read."""
+    name = path.name.lower()
+    return any(named.format.reads and _is_named(name, named.suffix) for named in _formats())
 
 
 def is_named_like_a_splat(path: str | Path) -> bool:
@@ -95,7 +99,7 @@ def reading(path: str | Path) -> NamedFormat:
 
 def _chosen(path: Path) -> NamedFormat | None:
     """The format of the longest suffix that a file's name ends in."""
-    fitting = [named for named in _formats() if path.name.lower().endswith(named.suffix)]
+    fitting = [named for named in _formats() if _is_named(path.name.lower(), named.suffix)]
     if not fitting:
         return None
     longest = max(len(named.suffix) for named in fitting)
@@ -107,6 +111,11 @@ def _chosen(path: Path) -> NamedFormat | None:
             f"{path}: {both} are both installed for {installed[0].suffix} files: uninstall one"
         )
     return (installed or fitting)[0]
+
+
+def _is_named(name: str, suffix: str) -> bool:
+    """Whether a file is one of a suffix, or is called so where a format has one name only."""
+    return name.endswith(suffix) if suffix[0] == "." else name == suffix
 
 
 def _refuse(path: Path, done: str, able: Callable[[SplatFormat], bool]) -> NoReturn:

@@ -34,6 +34,7 @@ def refine_splat(
     refine_exposures: bool = True,
     seed: int = 0,
     format: str = "auto",
+    activated: bool | None = None,
     stages: Stages | None = None,
 ) -> Reconstruction:
     """Refine a splat on photographs whose cameras are in its frame and unit.
@@ -61,6 +62,8 @@ def refine_splat(
         seed: Of everything random; the same seed gives the same scene, unless seconds are given.
         format: What the photos are: a reader's name (chunks, transforms, colmap, dtu ...), or the
             import path of your own; auto looks.
+        activated: Whether a PLY file stores opacities and scales as they are, as some feed-forward
+            programs do, and not as logits and logarithms; null finds out and says so.
         stages: Told about progress, and asked for times afterwards.
 
     Raises:
@@ -79,7 +82,7 @@ def refine_splat(
     )
     assert settings is not None, "it is not off"
     with stages.stage("Reading the splat"):
-        gaussians = load_splat(splat)
+        gaussians = load_splat(splat, activated)
     with stages.stage("Opening the input"):
         found = open_posed(photos, scene, format)
     bounds = WantedDepth(near, far, _USUAL_BOUNDS)

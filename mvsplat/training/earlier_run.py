@@ -29,7 +29,8 @@ _RESULTS = (
     "films/*.mp4",
     *(f"images/{_FRAME}{suffix}" for suffix in ("png", "npy")),
 )
-_PREDICTIONS = ("*.ply", "*.cameras.json", "*.mp4", f"{_FRAME}png", f"{_FRAME}npy")
+_SPLATS = ("*.ply", "*.splat", "*.spz", "*.sog", "*.glb", "*.gltf")
+_PREDICTIONS = (*_SPLATS, "*.cameras.json", "*.mp4", f"{_FRAME}png", f"{_FRAME}npy")
 _DATA = ("index.json", "*.torch")
 """Of a data set, whose folders have the names of commands too."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from mvsplat.export.cameras import cameras_of
 from mvsplat.export.foreign_splats import SUFFIXES as FOREIGN
-from mvsplat.export.splat_registry import readable_suffixes
+from mvsplat.export.splat_registry import is_readable
 from mvsplat.export.splats import check_splat
 
 _FOLDERS = ("", "predictions")
@@ -50,7 +50,7 @@ def find_items(paths: Sequence[str | Path]) -> list[Item]:
     """
     if not paths:
         raise ValueError(
-            "nothing to look at: name a PLY file, a run folder or a folder written by reconstruct"
+            "nothing to look at: name a splat, a run folder or a folder written by reconstruct"
         )
     problems: list[str] = []
     found = [(Path(path), _splats(Path(path), problems)) for path in paths]
@@ -91,16 +91,15 @@ def _splats(path: Path, problems: list[str]) -> list[Path]:
         if (path / "config.yaml").is_file()
         else ", nor has its folder predictions" + _hint_below(path)
     )
-    raise ValueError(f"{path} has no PLY file{hint}")
+    raise ValueError(f"{path} has no splat{hint}")
 
 
 def _candidates(folder: Path) -> list[Path]:
     """Files that are named like splats, of formats that are read and of others."""
     if not folder.is_dir():
         return []
-    suffixes = (*readable_suffixes(), *FOREIGN)
     files = (path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
-    return sorted(path for path in files if path.name.lower().endswith(suffixes))
+    return sorted(path for path in files if is_readable(path) or path.suffix.lower() in FOREIGN)
 
 
 def _readable(candidates: list[Path], problems: list[str]) -> list[Path]:
@@ -116,8 +115,9 @@ def _readable(candidates: list[Path], problems: list[str]) -> list[Path]:
 
 def _hint_below(path: Path) -> str:
     """Where splats are farther down, as 3DGS's own program writes them."""
-    for pattern in ("*/*.ply", "*/*/*.ply"):
-        if below := sorted(path.glob(pattern), key=lambda p: (len(p.parent.name), p)):
+    for pattern in ("*/*", "*/*/*"):
+        splats = filter(is_readable, path.glob(pattern))
+        if below := sorted(splats, key=lambda p: (len(p.parent.name), p)):
             return f"; did you mean {below[-1]}?"
     return ""
 

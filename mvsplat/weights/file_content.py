@@ -17,6 +17,8 @@ _STARTS = {
     b"<!doctype html": "a web page, not the file it leads to",
     b"<html": "a web page, not the file it leads to",
     b"ply": "a splat or a mesh (PLY), not weights: mvsplat view shows it",
+    b"gltf": "a splat or a mesh (glTF), not weights: mvsplat view shows splats",
+    b"ngsp": "a splat (.spz), not weights: mvsplat view shows it",
     b"\x89hdf": "an HDF5 file, not weights of PyTorch",
     b"\x93numpy": "a NumPy array, not weights",
 }

@@ -76,7 +76,7 @@ def test_a_users_format_in_every_command_that_has_splats(npz, program, tmp_path,
     shown = []
     monkeypatch.setattr(Viewer, "wait", lambda viewer: shown.extend(viewer._items))
     assert program("fit", "--trainer.max_steps=1") == 0, program.err
-    options = ["--ckpt_path", "last", "--predictions.splat_format", "npz"]
+    options = ["--ckpt_path", "last", "--predictions.format", "npz"]
     options += ["--predictions.films=[]", "--predictions.depth=[]"]
     assert program("predict", *options) == 0, program.err
     (file, *_) = (program.run_dir / "predictions").glob("*.npz")
@@ -100,7 +100,7 @@ def test_an_unknown_suffix_lists_what_is_known(npz, tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing.ply"):
         load_splat(tmp_path / "nothing.ply")
     with pytest.raises(ValueError, match=r"suffix '\.foo' are not written"):
-        PredictionWriter(splat_format="foo")
+        PredictionWriter(format="foo")
 
 
 def test_a_scene_in_two_formats_is_told_apart_in_the_viewer(npz, tmp_path):
@@ -108,6 +108,14 @@ def test_a_scene_in_two_formats_is_told_apart_in_the_viewer(npz, tmp_path):
         save_splat(make_gaussians(count=3), tmp_path / "run" / name)
     items = find_items([tmp_path / "run"])
     assert [item.scene for item in items] == ["a.npz", "a.ply", "b"]
+
+
+def test_a_name_that_is_whole_is_not_a_suffix(tmp_path):
+    """Else two scenes of one folder would share their pictures."""
+    with pytest.raises(ValueError, match=r"suffix '\.json' are not written"):
+        save_splat(make_gaussians(count=3), tmp_path / "a.meta.json")
+    with pytest.raises(ValueError, match=r"suffix '\.json' are not written"):
+        PredictionWriter(format="meta.json")
 
 
 def test_formats_that_cannot_be_used_are_named_and_the_others_stay(tmp_path, monkeypatch, caplog):

@@ -58,6 +58,16 @@ def refine(program, splat, posed, tmp_path, quick):
     return call
 
 
+def test_what_a_file_stores_can_be_said(program, splat, posed, tmp_path):
+    clear = load_ply(splat)
+    clear.opacities[0, 0] = 0.9
+    save_ply(clear, tmp_path / "clear.ply")
+    options = ["--output", tmp_path / "refined", "--activated", "true"]
+    assert program("refine", tmp_path / "clear.ply", posed, *options, config=False) == 2
+    assert "clear.ply is said to be activated, but opacities go from" in program.err
+    assert not (tmp_path / "refined").exists()
+
+
 def test_a_folder_like_that_of_reconstruct(refine, program):
     assert refine() == 0, program.err
     folder = refine.folder / "refined"

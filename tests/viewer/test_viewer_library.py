@@ -70,7 +70,7 @@ def test_results_of_one_name_are_told_apart(tmp_path):
 def test_what_cannot_be_looked_at_is_named_with_the_way_out(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file or folder at .*nothing"):
         find_items([tmp_path / "nothing"])
-    with pytest.raises(ValueError, match=r"has no PLY file, nor has its folder predictions"):
+    with pytest.raises(ValueError, match=r"has no splat, nor has its folder predictions"):
         find_items([tmp_path])
     save_ply(make_gaussians(0), tmp_path / "point_cloud" / "iteration_7000" / "point_cloud.ply")
     save_ply(make_gaussians(0), tmp_path / "point_cloud" / "iteration_30000" / "point_cloud.ply")

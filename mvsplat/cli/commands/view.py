@@ -12,9 +12,9 @@ def main(argv: list[str]) -> None:
     """Serve a page that shows what the paths hold, until interrupted."""
     parser = CommandParser(
         prog="mvsplat view",
-        description="Walk around in splats in the browser: PLY files, run folders (the scenes "
-        "that predict wrote, with their scores), folders written by reconstruct. The page comes "
-        "from this machine and needs no network.",
+        description="Walk around in splats in the browser: PLY files and other formats (those of "
+        "mvsplat export), run folders (the scenes that predict wrote, with their scores), folders "
+        "written by reconstruct. The page comes from this machine and needs no network.",
     )
     parser.add_argument("paths", nargs="+", type=str, metavar="FILE_OR_RUN", help="what to show")
     parser.add_argument("--port", type=int, default=8080, help="port; 0 takes a free one")

@@ -39,7 +39,7 @@ from mvsplat.data.readers.dtu import read_camera
 from mvsplat.data.readers.photos import open_picture, to_rgb
 from mvsplat.data.readers.realestate10k import read_cameras
 from mvsplat.data.readers.transforms_json import TransformsScenes
-from mvsplat.export import load_ply, save_ply
+from mvsplat.export import load_ply, load_splat, save_ply, save_splat
 from mvsplat.types import Gaussians
 
 pytestmark = pytest.mark.slow
@@ -254,6 +254,28 @@ def test_ply(tmp_path):
     )
     save_ply(gaussians, path)
     hurt(path, lambda: load_ply(path), 1200)
+
+
+@pytest.mark.parametrize("suffix", ["compressed.ply", "splat", "spz", "sog", "glb", "gltf"])
+def test_splats(tmp_path, suffix):
+    generator = torch.Generator().manual_seed(0)
+    gaussians = Gaussians(
+        means=torch.randn(1, 5, 3, generator=generator),
+        scales=torch.ones(1, 5, 3),
+        rotations=torch.tensor([1.0, 0, 0, 0]).repeat(1, 5, 1),
+        harmonics=torch.rand(1, 5, 3, 4, generator=generator),
+        opacities=torch.full((1, 5), 0.5),
+    )
+    path = tmp_path / f"scene.{suffix}"
+    save_splat(gaussians, path)
+    hurt(path, lambda: load_splat(path), 150)
+
+
+@pytest.mark.parametrize("name", ["degree_2_level_1.ksplat", "degree_3_v4.spz"])
+def test_splats_of_others(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes((Path(__file__).parents[2] / "export" / "samples" / name).read_bytes())
+    hurt(path, lambda: load_splat(path), 150)
 
 
 def test_depth_maps(tmp_path):
