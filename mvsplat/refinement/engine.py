@@ -20,6 +20,8 @@ BETAS = 0.9, 0.999
 EPSILON = 1e-15
 # Standard deviations that a footprint's radius spans.
 REACH = 3.0
+# Harmonics of higher degrees are kept, but not shown, as the decoder does if not told otherwise.
+HIGHEST_DEGREE = 3
 
 
 @dataclass
@@ -91,7 +93,7 @@ class TorchEngine:
     """
 
     def __init__(self) -> None:
-        self._decoder = SplattingDecoder(sh_degree=3)
+        self._decoder = SplattingDecoder(sh_degree=HIGHEST_DEGREE)
 
     def step(
         self,

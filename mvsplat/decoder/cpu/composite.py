@@ -107,8 +107,8 @@ def place_of(row, column):
 
 
 @inlined
-def _draw(record, state, position, tile_x, tile_y):
-    """Blend one Gaussian over the tile, front to back."""
+def _draw(record, state, position, tile_x, tile_y, depth):
+    """Blend one Gaussian over the tile, front to back; without depth where that is None."""
     left, right, top, bottom = block_range(record, tile_x, tile_y)
     line, below = tile_frame(record, tile_x, tile_y)
     slope, spread_x, spread_y = record[fp.SLOPE], record[fp.SPREAD_X], record[fp.SPREAD_Y]
@@ -138,21 +138,23 @@ def _draw(record, state, position, tile_x, tile_y):
             at += PLANE
             store(state, at, fma(weight, record[fp.BLUE], load(state, at)))
             at += PLANE
-            store(state, at, fma(weight, record[fp.DEPTH], load(state, at)))
+            if depth is not None:
+                store(state, at, fma(weight, record[fp.DEPTH], load(state, at)))
             at += PLANE
             store(state, at, larger(load(state, at), select(weight > 0.0, position, 0.0)))
 
 
 @inlined
-def _write_pixels(state, tile_x, tile_y, background, color, depth, transmittance, last):
-    """Write a tile that reaches beyond the picture."""
-    height, width = depth.shape
+def _write_pixels(state, view, tile_x, tile_y, background, color, depth, transmittance, last):
+    """Write a tile that reaches beyond the picture; ``depth``, unless None, is of all views."""
+    height, width = last.shape
     for y in range(tile_y, min(tile_y + TILE, height)):
         for x in range(tile_x, min(tile_x + TILE, width)):
             at = place_of(y - tile_y, x - tile_x)
             through = abs(state[at])
             transmittance[y, x] = through
-            depth[y, x] = state[DEPTH * PLANE + at]
+            if depth is not None:
+                depth[view, y, x] = state[DEPTH * PLANE + at]
             last[y, x] = int(state[LAST * PLANE + at])
             for channel in range(3):
                 value = state[(RED + channel) * PLANE + at]
@@ -160,10 +162,10 @@ def _write_pixels(state, tile_x, tile_y, background, color, depth, transmittance
 
 
 @inlined
-def _write_tile(state, tile_x, tile_y, background, color, depth, transmittance, last):
-    height, width = depth.shape
+def _write_tile(state, view, tile_x, tile_y, background, color, depth, transmittance, last):
+    height, width = last.shape
     if not is_inside(tile_x, tile_y, height, width):
-        _write_pixels(state, tile_x, tile_y, background, color, depth, transmittance, last)
+        _write_pixels(state, view, tile_x, tile_y, background, color, depth, transmittance, last)
         return
     for block in range(BLOCKS * BLOCKS):
         at, row, column = block * WIDTH, block // BLOCKS * BLOCK, block % BLOCKS * BLOCK
@@ -171,7 +173,10 @@ def _write_tile(state, tile_x, tile_y, background, color, depth, transmittance, 
         through = load(state, at)
         through = larger(through, 0.0 - through)
         store_block(transmittance, pixel, width, through)
-        store_block(depth, pixel, width, load(state, DEPTH * PLANE + at))
+        if depth is not None:
+            store_block(
+                depth, view * height * width + pixel, width, load(state, DEPTH * PLANE + at)
+            )
         store_block(last, pixel, width, load(state, LAST * PLANE + at))
         for channel in range(3):
             value = load(state, (RED + channel) * PLANE + at) + through * background[channel]
@@ -185,11 +190,11 @@ def composite(
 ):  # fmt: skip
     """Render tiles first..last_tile, numbered view by view, row by row; ``state`` is scratch.
 
-    ``records`` [views, gaussians, 16]; ``color`` [views, 3, height, width], ``depth``,
-    ``transmittance`` (float32) and ``last`` (int32; position in the tile's list of the last
+    ``records`` [views, gaussians, 16]; ``color`` [views, 3, height, width], ``depth`` (which may be
+    None), ``transmittance`` (float32) and ``last`` (int32; position in the tile's list of the last
     contribution, plus one) [views, height, width] are written.
     """
-    height, width = depth.shape[1:]
+    height, width = last.shape[1:]
     columns, rows = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     flat = records.reshape(-1)
     for tile in range(first, last_tile):
@@ -206,8 +211,8 @@ def composite(
             prefetch(flat, (base + (words[ahead] >> np.uint64(32))) * np.uint64(fp.RECORD))
             record = records[view, words[i] >> np.uint64(32)]
             position = np.float32(i - start + 1)
-            _draw(record, state, position, tile_x, tile_y)
+            _draw(record, state, position, tile_x, tile_y, depth)
         _write_tile(
-            state, tile_x, tile_y, background,
-            color[view], depth[view], transmittance[view], last[view],
+            state, view, tile_x, tile_y, background,
+            color[view], depth, transmittance[view], last[view],
         )  # fmt: skip

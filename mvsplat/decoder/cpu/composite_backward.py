@@ -47,13 +47,14 @@ PLANES = LAST + 6
 # Gradients of a (Gaussian, tile) pair, in the order of the first ten fields of a record.
 PAIR = 10
 
-# An output that is not asked for is None: numba then compiles the kernel without its branches.
+# What is not asked for, or not given, is None: numba then compiles the kernel without its branches.
 
 
 @inlined
 def _start_pixels(
-    state, tile_x, tile_y, background, grad_color, grad_depth, grad_through, transmittance, last
-):
+    state, view, tile_x, tile_y, background,
+    grad_color, grad_depth, grad_through, transmittance, last,
+):  # fmt: skip
     """As ``_start_backward``, for a tile that reaches beyond the picture."""
     height, width = transmittance.shape
     state[:] = 0.0
@@ -62,12 +63,15 @@ def _start_pixels(
         for x in range(tile_x, min(tile_x + TILE, width)):
             at = place_of(y - tile_y, x - tile_x)
             through = transmittance[y, x]
-            behind = grad_through[y, x]
+            behind = np.float32(0)
+            if grad_through is not None:
+                behind = grad_through[view, y, x]
             for channel in range(3):
                 grad = grad_color[channel, y, x]
                 behind += background[channel] * grad
                 state[(GRAD_RED + channel) * PLANE + at] = grad
-            state[GRAD_DEPTH * PLANE + at] = grad_depth[y, x]
+            if grad_depth is not None:
+                state[GRAD_DEPTH * PLANE + at] = grad_depth[view, y, x]
             state[TRANSMITTANCE * PLANE + at] = through
             state[BEHIND * PLANE + at] = behind * through
             state[LAST * PLANE + at] = last[y, x]
@@ -77,26 +81,34 @@ def _start_pixels(
 
 @inlined
 def _start_backward(
-    state, tile_x, tile_y, background, grad_color, grad_depth, grad_through, transmittance, last
-):
-    """Fill the backward state from the outputs; returns the farthest last position."""
+    state, view, tile_x, tile_y, background,
+    grad_color, grad_depth, grad_through, transmittance, last,
+):  # fmt: skip
+    """Fill the backward state from the outputs; returns the farthest last position.
+
+    ``grad_depth`` and ``grad_through`` are of all views, or None.
+    """
     height, width = transmittance.shape
     if not is_inside(tile_x, tile_y, height, width):
         return _start_pixels(
-            state, tile_x, tile_y, background,
+            state, view, tile_x, tile_y, background,
             grad_color, grad_depth, grad_through, transmittance, last,
         )  # fmt: skip
     farthest = spread(0.0)
     for block in range(BLOCKS * BLOCKS):
         at, row, column = block * WIDTH, block // BLOCKS * BLOCK, block % BLOCKS * BLOCK
         pixel = (tile_y + row) * width + tile_x + column
+        of_view = view * height * width + pixel
         through = load_block(transmittance, pixel, width)
-        behind = load_block(grad_through, pixel, width)
+        behind = spread(0.0)
+        if grad_through is not None:
+            behind = load_block(grad_through, of_view, width)
         for channel in range(3):
             grad = load_block(grad_color, channel * height * width + pixel, width)
             behind = behind + background[channel] * grad
             store(state, (GRAD_RED + channel) * PLANE + at, grad)
-        store(state, GRAD_DEPTH * PLANE + at, load_block(grad_depth, pixel, width))
+        if grad_depth is not None:
+            store(state, GRAD_DEPTH * PLANE + at, load_block(grad_depth, of_view, width))
         store(state, TRANSMITTANCE * PLANE + at, through)
         store(state, BEHIND * PLANE + at, behind * through)
         position = load_block(last, pixel, width)
@@ -106,7 +118,7 @@ def _start_backward(
 
 
 @inlined
-def _unblend(state, at, alpha, drawn, record):
+def _unblend(state, at, alpha, drawn, record, grad_depth):
     """Undo the blending of one block of pixels, whose state is at ``at``.
 
     Returns the weight that the Gaussian had, the gradient of its alpha, and those of the output's
@@ -114,13 +126,16 @@ def _unblend(state, at, alpha, drawn, record):
     """
     through, behind = load(state, at), load(state, BEHIND * PLANE + at)
     red, green = load(state, GRAD_RED * PLANE + at), load(state, GRAD_GREEN * PLANE + at)
-    blue, depth = load(state, GRAD_BLUE * PLANE + at), load(state, GRAD_DEPTH * PLANE + at)
+    blue, depth = load(state, GRAD_BLUE * PLANE + at), spread(0.0)
     # Alpha is at most 0.999, so that this loses three digits at worst.
     inverse = spread(1.0) / (1.0 - alpha)
     before = through * inverse
     weight = select(drawn, alpha * before, 0.0)
     gain = fma(green, record[fp.GREEN], red * record[fp.RED])
-    gain = fma(depth, record[fp.DEPTH], fma(blue, record[fp.BLUE], gain))
+    gain = fma(blue, record[fp.BLUE], gain)
+    if grad_depth is not None:
+        depth = load(state, GRAD_DEPTH * PLANE + at)
+        gain = fma(depth, record[fp.DEPTH], gain)
     store(state, at, select(drawn, before, through))
     store(state, BEHIND * PLANE + at, fma(weight, gain, behind))
     return weight, before * gain - behind * inverse, red, green, blue, depth
@@ -153,11 +168,11 @@ def _size(values):
 
 
 @inlined
-def _draw_backward(record, state, position, tile_x, tile_y, grads, absolute):
+def _draw_backward(record, state, position, tile_x, tile_y, grad_depth, grads, slot, pair_sizes):
     """Undo one Gaussian's blending and write the ten gradients of its record.
 
-    ``absolute`` [2], unless it is None, receives the sums over pixels of the absolute values of
-    what pixels contribute to the gradients of x and y.
+    ``pair_sizes``, unless it is None, receives in its row ``slot`` the sums over pixels of the
+    absolute values of what pixels contribute to the gradients of x and y.
     """
     left, right, top, bottom = block_range(record, tile_x, tile_y)
     line, below = tile_frame(record, tile_x, tile_y)
@@ -181,9 +196,13 @@ def _draw_backward(record, state, position, tile_x, tile_y, grads, absolute):
             drawn = both(drawn, load(state, LAST * PLANE + at) >= position)
             if not anywhere(drawn):
                 continue
-            weight, to_alpha, red, green, blue, depth = _unblend(state, at, alpha, drawn, record)
+            weight, to_alpha, red, green, blue, depth = _unblend(
+                state, at, alpha, drawn, record, grad_depth
+            )
             to_red, to_green = fma(weight, red, to_red), fma(weight, green, to_green)
-            to_blue, to_depth = fma(weight, blue, to_blue), fma(weight, depth, to_depth)
+            to_blue = fma(weight, blue, to_blue)
+            if grad_depth is not None:
+                to_depth = fma(weight, depth, to_depth)
             # alpha = opacity exp(-s), so this is minus the gradient of the exponent s.
             # Nothing flows where alpha was cut down to its maximum.
             pull = select(both(drawn, full <= ALPHA_MAX), full * to_alpha, 0.0)
@@ -191,15 +210,15 @@ def _draw_backward(record, state, position, tile_x, tile_y, grads, absolute):
             sum_1, sum_x, sum_y = sum_1 + pull, sum_x + pull_x, sum_y + pull_y
             sum_xx, sum_xy = fma(pull_x, dx, sum_xx), fma(pull_x, dy, sum_xy)
             sum_yy = fma(pull_y, dy, sum_yy)
-            if absolute is not None:
+            if pair_sizes is not None:
                 size_x = size_x + _size(pull_x)
                 leaning = spread_y * pull_y - slope * spread_x * pull_x
                 size_y = size_y + _size(leaning)
     color = to_red, to_green, to_blue, to_depth
     _write_pair(grads, record, color, (sum_1, sum_x, sum_y, sum_xx, sum_xy, sum_yy))
-    if absolute is not None:
-        absolute[0] = 2 * spread_x * total(size_x)
-        absolute[1] = 2 * total(size_y)
+    if pair_sizes is not None:
+        pair_sizes[slot, 0] = 2 * spread_x * total(size_x)
+        pair_sizes[slot, 1] = 2 * total(size_y)
 
 
 @kernel
@@ -209,6 +228,7 @@ def composite_backward(
 ):  # fmt: skip
     """Write the gradients of every (Gaussian, tile) pair of tiles first..last_tile.
 
+    ``grad_depth`` and ``grad_transmittance`` may be None: zero.
     ``pair_grads`` [pairs, 10] is indexed by slot; each slot is written exactly once. So is
     ``pair_sizes`` [pairs, 2], unless it is None: sums over pixels of the absolute gradients of x
     and y (AbsGS, Ye et al. 2024).
@@ -221,8 +241,8 @@ def composite_backward(
         view, rest = tile // (rows * columns), tile % (rows * columns)
         tile_x, tile_y = rest % columns * TILE, rest // columns * TILE
         farthest = _start_backward(
-            state, tile_x, tile_y, background, grad_color[view], grad_depth[view],
-            grad_transmittance[view], transmittance[view], last[view],
+            state, view, tile_x, tile_y, background,
+            grad_color[view], grad_depth, grad_transmittance, transmittance[view], last[view],
         )  # fmt: skip
         start = tile_starts[tile]
         base = np.uint64(view * records.shape[1])
@@ -235,7 +255,9 @@ def composite_backward(
             ahead = max(i - AHEAD, 0)
             prefetch(flat, (base + (words[ahead] >> np.uint64(32))) * np.uint64(fp.RECORD))
             record = records[view, words[i] >> np.uint64(32)]
-            grads = pair_grads[words[i] & lower]
+            slot = words[i] & lower
+            grads = pair_grads[slot]
             position = np.float32(i - start + 1)
-            sizes = None if pair_sizes is None else pair_sizes[words[i] & lower]
-            _draw_backward(record, state, position, tile_x, tile_y, grads, sizes)
+            _draw_backward(
+                record, state, position, tile_x, tile_y, grad_depth, grads, slot, pair_sizes
+            )

@@ -184,40 +184,40 @@ def rotation_backward(rotation, scale, g, grad_rotation, grad_scale):
 
 
 @inlined
-def _sum_pairs(first, last, pair_grads, pair_sizes, grads, screen_grads):
+def _sum_pairs(first, last, pair_grads, pair_sizes, grads, scene, view, g, screen_grads):
     """Sum a Gaussian's pairs in a view, in the order of their slots."""
     grads[:] = 0.0
     for slot in range(first, last):
         for i in range(PAIR):
             grads[i] += pair_grads[slot, i]
-    if pair_sizes is not None:
-        screen_grads[0], screen_grads[1] = grads[fp.X], grads[fp.Y]
-        screen_grads[2] = screen_grads[3] = 0.0
+    if screen_grads is not None:
+        flow = screen_grads[scene, view, g]
+        flow[0], flow[1], flow[2], flow[3] = grads[fp.X], grads[fp.Y], 0.0, 0.0
         for slot in range(first, last):
-            screen_grads[2] += pair_sizes[slot, 0]
-            screen_grads[3] += pair_sizes[slot, 1]
+            flow[2] += pair_sizes[slot, 0]
+            flow[3] += pair_sizes[slot, 1]
 
 
 @inlined
 def gaussian_backward(
-    g, mean, axes, harmonics, opacity, cameras, centers, lenses, degree, antialiased,
+    scene, g, mean, axes, harmonics, opacity, cameras, centers, lenses, degree, antialiased,
     records, slots, pair_grads, pair_sizes,
     grad_mean, grad_axes, grad_harmonics, grad_cameras, screen_grads, basis, weights, grads,
 ):  # fmt: skip
     """Write one Gaussian's gradients, summed over the views of its scene; returns the opacity's.
 
-    Arguments are those of ``kernel project_backward`` for one scene, and one Gaussian's own:
+    Arguments are those of ``kernel project_backward`` for one scene (but ``screen_grads``, which is
+    of all of them), and one Gaussian's own:
     ``axes`` and ``grad_axes`` are R diag(s), row by row; ``grads`` [10] is scratch.
     """
     grad_mean[:], grad_axes[:], grad_harmonics[:], grad_opacity = 0.0, 0.0, 0.0, 0.0
     for view in range(cameras.shape[0]):
-        screen = None if screen_grads is None else screen_grads[view, g]
         first, last = slots[view, g], slots[view, g + 1]
         if first == last:
-            if screen is not None:
-                screen[:] = 0.0
+            if screen_grads is not None:
+                screen_grads[scene, view, g] = 0.0
             continue
-        _sum_pairs(first, last, pair_grads, pair_sizes, grads, screen)
+        _sum_pairs(first, last, pair_grads, pair_sizes, grads, scene, view, g, screen_grads)
         _color_backward(
             mean, harmonics, centers[view], grads, records[view, g],
             degree, basis, weights, grad_harmonics, grad_mean, grad_cameras[view],
@@ -247,11 +247,11 @@ def project_backward(
     for g in range(start, stop):
         axes = fp.principal_axes(rotations[scene, g], scales[scene, g])
         grad_opacities[scene, g] = gaussian_backward(
-            g, means[scene, g], axes, harmonics[scene, g], float(opacities[scene, g]),
+            scene, g, means[scene, g], axes, harmonics[scene, g], float(opacities[scene, g]),
             cameras[scene], centers[scene], lenses[scene], degree, antialiased,
             records[scene], slots[scene], pair_grads, pair_sizes,
             grad_mean, grad_axes, grad_harmonics[scene, g], grad_cameras,
-            None if screen_grads is None else screen_grads[scene], basis, weights, grads,
+            screen_grads, basis, weights, grads,
         )  # fmt: skip
         for i in range(3):
             grad_means[scene, g, i] = grad_mean[i]

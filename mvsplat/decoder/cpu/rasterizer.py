@@ -1,5 +1,6 @@
 """Runs the kernels: projection, tile lists and compositing of a batch of views."""
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from mvsplat.decoder.cpu.tiles import TILE, fill_tiles, sort_tiles
 
 # The work is cut in the same way for any number of threads, so that sums do not depend on them:
 # Gaussians into chunks, tiles into pieces of about equal work, at most PIECES of either.
-CHUNK, PIECE = 4096, 8192
+CHUNK, PIECE = 2048, 4096
 PIECES = 64
 
 
@@ -125,13 +126,15 @@ def render(
     height: int,
     width: int,
     allocate: Allocate = fresh,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Color, depth, transmittance and last position, each [scenes, views, ...]."""
+    with_depth: bool = True,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
+    """Color, depth (None without), transmittance and last position, each [scenes, views, ...]."""
     leading = lists.records.shape[:2]
     color = allocate("color", (*leading, 3, height, width), np.float32)
-    depth = allocate("depth", (*leading, height, width), np.float32)
-    transmittance = allocate("transmittance", depth.shape, np.float32)
-    last = allocate("last", depth.shape, np.int32)
+    plane = (*leading, height, width)
+    depth = allocate("depth", plane, np.float32) if with_depth else None
+    transmittance = allocate("transmittance", plane, np.float32)
+    last = allocate("last", plane, np.int32)
     views = _merge(lists.records, color, depth, transmittance, last)
     run_all(
         composite,
@@ -189,11 +192,14 @@ def render_backward(
 def composite_gradients(
     lists: TileLists,
     background: np.ndarray,
-    outputs: tuple[np.ndarray, ...],
+    outputs: tuple[np.ndarray | None, ...],
     sizes: bool = False,
     allocate: Allocate = fresh,
 ) -> PairGradients:
-    """Gradients of the pairs; ``outputs`` as in :func:`render_backward`."""
+    """Gradients of the pairs; ``outputs`` as in :func:`render_backward`.
+
+    Gradients of depth and transmittance may be None: zero.
+    """
     records, _, words, tile_starts = lists
     pair_grads = allocate("pair gradients", (len(words), PAIR), np.float32)
     pair_sizes = allocate("pair sizes", (len(words), 2), np.float32) if sizes else None
@@ -217,9 +223,12 @@ def camera_gradients(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return summed[..., :12].reshape(*summed.shape[:2], 3, 4), summed[..., 12:]
 
 
-def _merge(*arrays: np.ndarray) -> list[np.ndarray]:
+def _merge(*arrays: np.ndarray | None) -> list[np.ndarray | None]:
     """Scenes and views as one leading dimension."""
-    return [array.reshape(array.shape[0] * array.shape[1], *array.shape[2:]) for array in arrays]
+    return [
+        array if array is None else array.reshape(math.prod(array.shape[:2]), *array.shape[2:])
+        for array in arrays
+    ]
 
 
 def chunks_of(gaussians: int) -> list[tuple[int, int]]:

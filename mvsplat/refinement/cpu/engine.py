@@ -16,7 +16,7 @@ from mvsplat.decoder.cpu.project_backward import CAMERA, SCREEN
 from mvsplat.decoder.cpu.threads import run_all
 from mvsplat.refinement.cpu import update_seen as us
 from mvsplat.refinement.cpu.photometric import compare
-from mvsplat.refinement.engine import StepResult, twist_gradient
+from mvsplat.refinement.engine import HIGHEST_DEGREE, StepResult, twist_gradient
 from mvsplat.refinement.parameters import FIELDS, Parameters, Rates
 from mvsplat.refinement.photographs import Photograph
 
@@ -52,8 +52,8 @@ class CpuEngine:
         """See :class:`~mvsplat.refinement.engine.Engine`."""
         scene = self._scene(parameters, photograph, near, degree)
         lists = rasterizer.build_lists(scene, self._allocate)
-        color, depth, transmittance, last = rasterizer.render(
-            lists, _BLACK, *photograph.shape, self._allocate
+        color, _, transmittance, last = rasterizer.render(
+            lists, _BLACK, *photograph.shape, self._allocate, with_depth=False
         )
         compared = compare(
             color[0, 0],
@@ -62,9 +62,7 @@ class CpuEngine:
             None if exposure is None else exposure.numpy(),
             self._allocate,
         )
-        nothing = self._allocate("no gradient", depth.shape, np.float32)
-        nothing[:] = 0
-        outputs = (compared.gradient[None, None], nothing, nothing, transmittance, last)
+        outputs = (compared.gradient[None, None], None, None, transmittance, last)
         pairs = rasterizer.composite_gradients(lists, _BLACK, outputs, True, self._allocate)
         found, grad_cameras = self._update(parameters, scene, lists, pairs, rates)
         rows, center = (
@@ -88,7 +86,8 @@ class CpuEngine:
         """See :class:`~mvsplat.refinement.engine.Engine`."""
         scene = self._scene(parameters, photograph, near, degree)
         lists = rasterizer.build_lists(scene, self._allocate)
-        return torch.from_numpy(rasterizer.render(lists, _BLACK, *photograph.shape)[0][0, 0])
+        color, *_ = rasterizer.render(lists, _BLACK, *photograph.shape, with_depth=False)
+        return torch.from_numpy(color[0, 0])
 
     def _scene(
         self, parameters: Parameters, photograph: Photograph, near: float, degree: int
@@ -113,7 +112,7 @@ class CpuEngine:
         return scene_arrays(
             [*(field[None] for field in fields), *cameras],
             *photograph.shape,
-            min(degree, parameters.degree),
+            min(degree, parameters.degree, HIGHEST_DEGREE),
             False,
         )
 

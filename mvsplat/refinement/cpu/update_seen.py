@@ -152,10 +152,10 @@ def update_seen(
             continue
         rotation, scale, opacity = rotations[0, g], scales[0, g], float(opacities[0, g])
         grad_opacity = gaussian_backward(
-            g, means[0, g], fp.principal_axes(rotation, scale), harmonics[0, g], opacity,
+            0, g, means[0, g], fp.principal_axes(rotation, scale), harmonics[0, g], opacity,
             cameras[0], centers[0], lenses[0], degree, antialiased,
             records[0], slots[0], pair_grads, pair_sizes,
-            grad_mean, grad_axes, grad_harmonics, grad_cameras, screen_grads[0],
+            grad_mean, grad_axes, grad_harmonics, grad_cameras, screen_grads,
             basis, weights, grads,
         )  # fmt: skip
         _chain(rotation, scale, opacity, grad_opacity, grad_mean, grad_axes, gradient)
