@@ -18,6 +18,7 @@ from mvsplat.reconstruction.starting import predict_all, whole_shape
 from mvsplat.reconstruction.unrefined import Unrefined
 from mvsplat.refinement.optimization import Settings
 from mvsplat.refinement.photographs import DEFAULT_SIZE
+from mvsplat.refinement.starting import NETWORK
 
 PREDICTING = "Predicting Gaussians"
 
@@ -122,7 +123,7 @@ def reconstruct(
             before = _predicted(model, chosen, shape, views, stages)
         refinement = None
         if settings is not None:
-            bounds, points = chosen.depth.bounds, chosen.depth.points
+            bounds, points = chosen.depth.bounds, chosen.source.scene.points
             refinement = refine_on(chosen.used, before, bounds, settings, stages, points)
     except BaseException:
         work.cleanup()
@@ -154,13 +155,13 @@ def _predicted(
     return Unrefined(
         found.gaussians,
         model.decoder,
-        "the network's prediction",
+        NETWORK,
         f"{model.name}: {model.good_for}" if model.good_for else model.name,
         shape,
         found.pixel,
         found.photograph,
         found.confidence,
-        found.depth,
+        found.views,
         (len(found.groups), max(len(group.members) for group in found.groups)),
     )
 

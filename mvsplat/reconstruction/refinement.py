@@ -18,11 +18,11 @@ from mvsplat.reconstruction.scores import compare
 from mvsplat.reconstruction.stages import Stages
 from mvsplat.reconstruction.unrefined import Unrefined
 from mvsplat.refinement.closeness import Anchor
-from mvsplat.refinement.engines import engine_for
-from mvsplat.refinement.judging import SceneDoesNotFit
+from mvsplat.refinement.judging import ENOUGH_TO_JUDGE, SceneDoesNotFit
+from mvsplat.refinement.merging import Merged
 from mvsplat.refinement.optimization import Progress, Refined, Settings, optimise, split_off
 from mvsplat.refinement.photographs import Photograph
-from mvsplat.refinement.starting import choose_start
+from mvsplat.refinement.starting import MOST, find_start
 from mvsplat.types import Gaussians
 
 TITLE, _RACE = "Refining", "Choosing a start"
@@ -108,9 +108,10 @@ def refine_on(
 ) -> Refinement:
     """Refine a scene on photographs, and show how far it is.
 
-    It starts from the scene as it is, or from sparse points where these are better after some
-    steps. The result is kept if it shows photographs that it was not optimised on better than the
-    scene before does. Ctrl-C ends it, with the best so far.
+    It starts from the scene as it is; or, if a model predicted it from enough photographs, from
+    what :func:`~mvsplat.refinement.starting.find_start` finds. The result is kept if it shows
+    photographs that it was not optimised on better than the scene before does. Ctrl-C ends it,
+    with the best so far.
 
     Args:
         photos: What to compare with.
@@ -118,7 +119,7 @@ def refine_on(
         bounds: Nearest and farthest depth.
         settings: How.
         stages: Told about progress.
-        points: Sparse points of the scene, if there are any.
+        points: Sparse points that came with the data, if there are any.
 
     Raises:
         SceneDoesNotFit: A ValueError: what no model predicted does not belong to the photographs.
@@ -129,9 +130,11 @@ def refine_on(
     seconds = 0.0
     try:
         start, told = gaussians, before.origin
-        if points is not None and len(points):
+        if before.model and len(photographs) >= ENOUGH_TO_JUDGE:
             with stages.stage(_RACE):
-                start, told = _best_start(gaussians, before, points, photographs, bounds, stages)
+                start, told = _best_start(
+                    before, gaussians, points, photographs, bounds, settings, stages
+                )
             seconds = stages.seconds[_RACE]
         with stages.stage(TITLE):
             shown = partial(_show, stages)
@@ -163,29 +166,31 @@ def _show(stages: Stages, progress: Progress) -> None:
 
 
 def _best_start(
-    gaussians: Gaussians,
     before: Unrefined,
-    points: Float[Tensor, "p 3"],
+    gaussians: Gaussians,
+    points: Float[Tensor, "p 3"] | None,
     photographs: Sequence[Photograph],
     bounds: Bounds,
+    settings: Settings,
     stages: Stages,
 ) -> tuple[Gaussians, str]:
-    """The scene before, or sparse points; and what is to be said of the choice."""
-    from mvsplat.refinement.points import gaussians_from_points  # numba takes a second
-
-    from_points = gaussians_from_points(points, photographs)
-    names = before.origin, f"{from_points.means.shape[1]:,} sparse points"
-    chosen = choose_start(
-        dict(zip(names, (gaussians, from_points), strict=True)),
+    """What to start from, of a model's Gaussians and measured points; and what is said of it."""
+    assert before.photograph is not None and before.confidence is not None
+    assert before.pixel is not None
+    chosen = find_start(
         photographs,
         bounds.near,
-        engine=engine_for(gaussians.means.device),
+        bounds.far,
+        Merged(gaussians, before.photograph, before.confidence, before.pixel),
+        before.views,
+        points,
+        most=min(settings.max_gaussians, MOST),
+        seed=settings.seed,
         progress=lambda done, total: stages.update(_RACE, done, total),
     )
-    if not chosen.psnr:
-        return chosen.gaussians, chosen.name
     race = ", ".join(f"{name} {psnr:.2f} dB" for name, psnr in chosen.psnr.items())
-    return chosen.gaussians, f"{chosen.name} (after a few steps on small pictures: {race})"
+    told = f"{chosen.name}: {chosen.gaussians.means.shape[1]:,} Gaussians"
+    return chosen.gaussians, f"{told} (after a few steps on small pictures: {race})"
 
 
 def _anchor(before: Unrefined, photographs: Sequence[Photograph]) -> Anchor | None:

@@ -32,7 +32,7 @@ class PredictedScene:
     """What the network says of all photographs, in the scene's own frame and unit.
 
     Args:
-        gaussians: A batch of one scene, as for pictures of the model's own size, on the CPU.
+        gaussians: A batch of one scene, as for pictures of the model's own size, on its device.
         photograph: Of each Gaussian, which of the photographs it comes from.
         confidence: How far each Gaussian can be trusted, in [0, 1].
         pixel: How large a pixel of the model's pictures is at each Gaussian's place.
@@ -138,11 +138,12 @@ class _Collected:
         # Without what they say, those that judge refinement must leave no gaps.
         self.merging = Merging(compared, together, split_off(len(frames)))
         self.views: dict[int, DepthView] = {}
+        self.device = torch.device("cpu")
         self.whole: list[Merged] = []
 
     def add(self, group: ViewGroup, predicted: Gaussians) -> None:
         """Take what a group says of the photographs that it owns."""
-        predicted = predicted.to("cpu")
+        self.device, predicted = predicted.means.device, predicted.to("cpu")
         estimate = predicted.estimate
         pixels = 0 if estimate is None else estimate.depth[0].numel()
         if estimate is None or predicted.means.shape[1] % pixels:
@@ -179,8 +180,9 @@ class _Collected:
         views = None
         if len(self.views) == len(self.frames):
             views = [self.views[number] for number in range(len(self.frames))]
+        gaussians = merged.gaussians.to(self.device)
         return PredictedScene(
-            merged.gaussians, merged.photograph, merged.confidence, merged.pixel, views, self.groups
+            gaussians, merged.photograph, merged.confidence, merged.pixel, views, self.groups
         )
 
 

@@ -10,6 +10,7 @@ from mvsplat.data.bounds import Bounds
 from mvsplat.data.transforms import Shape
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.reconstruction.widening import widened_by_pixels
+from mvsplat.refinement.merging import DepthView
 from mvsplat.refinement.photographs import Photograph
 from mvsplat.types import Gaussians
 
@@ -29,7 +30,7 @@ class Unrefined:
         pixel: How large a pixel of that size is at each Gaussian, in the scene's unit.
         photograph: Of each Gaussian of a model, which of the photographs it was predicted for.
         confidence: How far each can be trusted, in [0, 1].
-        depth: What the model estimated of the photographs, along the optical axis, if it did.
+        views: The photographs as the model saw them, and the depth that it estimated, if it did.
         groups: How many groups of photographs the model saw, and how many photographs at once.
     """
 
@@ -41,8 +42,13 @@ class Unrefined:
     pixel: Float[Tensor, " g"] | None = None
     photograph: Int[Tensor, " g"] | None = None
     confidence: Float[Tensor, " g"] | None = None
-    depth: Float[Tensor, "v h w"] | None = None
+    views: list[DepthView] | None = None
     groups: tuple[int, int] | None = None
+
+    @property
+    def depth(self) -> Float[Tensor, "v h w"] | None:
+        """What the model estimated of the photographs, along the optical axis, if it did."""
+        return None if self.views is None else torch.stack([view.depth for view in self.views])
 
     @property
     def is_dilated(self) -> bool:

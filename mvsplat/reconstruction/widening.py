@@ -48,7 +48,7 @@ def widened_by_pixels(
         enlargement: Pixels of the picture in one of the model's, along an axis.
     """
     share = _DILATION * (1 - 1 / max(enlargement, 1.0) ** 2)
-    added = share * pixel[None, :, None].square()
+    added = share * pixel.to(gaussians.scales)[None, :, None].square()
     return replace(gaussians, scales=(gaussians.scales.square() + added).sqrt())
 
 

@@ -19,15 +19,17 @@ from mvsplat.refinement.judging import ENOUGH_TO_JUDGE, decibels, split_off
 from mvsplat.refinement.merging import DepthView, Merged, joined, those, without
 from mvsplat.refinement.parameters import Parameters
 from mvsplat.refinement.photographs import Photograph
-from mvsplat.refinement.points import gaussians_from_points
 from mvsplat.refinement.schedule import rates_at
 from mvsplat.refinement.stereo import Stereo, sweep_photographs
 from mvsplat.types import Gaussians
 
-NETWORK, POINTS, BOTH = "network", "points", "points, and the network's Gaussians between them"
+NETWORK = "the network's prediction"
+POINTS = "points that the photographs agree on"
+BOTH = f"{POINTS}, and the network's Gaussians between them"
 """The candidates' names."""
 
-_MOST = 60_000  # Gaussians of a candidate
+MOST = 60_000
+"""Gaussians to start from, and half as many more between points."""
 _PARTLY = 0.5  # opacity that is left to Gaussians between points
 _NEAR_POINTS = 0.1  # share of the depth within which a Gaussian is where photographs have points
 _STEPS = 60
@@ -62,7 +64,7 @@ def find_start(
     predicted: Merged | None = None,
     views: Sequence[DepthView] | None = None,
     points: Float[Tensor, "p 3"] | None = None,
-    most: int = _MOST,
+    most: int = MOST,
     seed: int = 0,
     engine: Engine | None = None,
     progress: Progress = lambda done, total: None,
@@ -88,6 +90,9 @@ def find_start(
     Raises:
         ValueError: There is nothing to start from.
     """
+    from mvsplat.refinement.points import gaussians_from_points  # numba takes a second
+
+    device = torch.device("cpu") if predicted is None else predicted.gaussians.means.device
     count = len(photographs)
     if count < ENOUGH_TO_JUDGE and predicted is not None:
         return ChosenStart(NETWORK, predicted.gaussians, {})
@@ -102,6 +107,7 @@ def find_start(
     candidates = {POINTS: at_points}
     if predicted is not None:
         # What the network says of the judges would show just them well, and prove nothing.
+        predicted = replace(predicted, gaussians=predicted.gaussians.to("cpu"))
         predicted = without(predicted, split_off(count))
         network = thinned(predicted.gaussians, most, seed)
         if views is not None:
@@ -111,7 +117,7 @@ def find_start(
         between = replace(between, opacities=_PARTLY * between.opacities)
         candidates = {BOTH: joined([at_points, between]), POINTS: at_points, NETWORK: network}
     return choose_start(
-        candidates,
+        {name: scene.to(device) for name, scene in candidates.items()},
         photographs,
         near,
         seed,
