@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,10 @@ def test_the_hub_refuses(program, run, hub):
     assert program("push", run, "hf://me/room", config=False) == 2
     assert "cannot upload to me/room" in program.err and "HF_TOKEN" in program.err
     assert not hub.files
+
+
+def test_without_the_hub_s_library(program, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert program("push", run, "hf://me/room", config=False) == 2
+    assert "pip install 'mvsplat[hub]'" in program.err
+    assert program("push", "hf://me/room", run, config=False) == 2, "the wrong way round"
