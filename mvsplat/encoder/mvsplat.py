@@ -52,6 +52,9 @@ class CostVolumeEncoder(Encoder):
         attention_splits: The feature map is cut into this many windows along each axis.
         cross_view_attention: How features of the views meet before matching: in windows, along
             epipolar lines (two views only), or not at all.
+        nearest_views: With four views or more, a view attends to and is matched with so many
+            others, those with the nearest camera centres, which takes time that grows with the
+            views, not with their square (but for the U-Nets' attention); null for all.
         depth_candidates: Planes swept, uniform in disparity from far to near.
         cost_volume: Match features between views; without it depth is guessed from one view's.
         cost_volume_unet: Refine the cost volume by a U-Net; without it, by one convolution.
@@ -98,6 +101,7 @@ class CostVolumeEncoder(Encoder):
         transformer_expansion: int = 4,
         attention_splits: int = 2,
         cross_view_attention: Literal["windows", "epipolar", "none"] = "windows",
+        nearest_views: int | None = None,
         depth_candidates: int = 128,
         cost_volume: bool = True,
         cost_volume_unet: bool = True,
@@ -153,8 +157,9 @@ class CostVolumeEncoder(Encoder):
                 cross_view=cross_view_attention == "windows",
                 tiled_mask=published_shifted_mask,
                 checkpointing=checkpointing,
+                nearest_views=nearest_views,
             )
-        self.cost_volume = CostVolume() if cost_volume else None
+        self.cost_volume = CostVolume(nearest_views) if cost_volume else None
         self.coarse_depth = CoarseDepthLogits(
             d_feature + self.branch_channels,
             depth_candidates,

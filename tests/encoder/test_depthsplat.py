@@ -284,6 +284,7 @@ def test_views_that_do_not_fit_are_refused(kind, size, count, expected):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        ({"nearest_views": 0}, "nearest_views is 0: expected 1 or more, or null for all"),
         ({"scales": 3}, "scales is 3: expected 1 or 2"),
         ({"lowest_feature_stride": 2}, "lowest_feature_stride is 2: expected 4 or 8"),
         ({"cnn_widths": (8, 8)}, "cnn_widths has 2 numbers: expected 3"),

@@ -76,6 +76,22 @@ def test_with_relative_disparity_scenes_have_no_unit():
         assert not torch.allclose(encoder(larger).means, unit * encoder(views).means, rtol=0.05)
 
 
+def test_the_nearest_views_are_enough():
+    """What a far camera sees is nothing to the others."""
+    views = random_views(1, 5)
+    views.extrinsics[0, :, 0, 3] = torch.tensor([0.0, 0.1, 0.2, 4.0, 4.5])
+    other = replace(views, image=views.image.clone())
+    other.image[0, 4] = 1 - other.image[0, 4]
+    # Without U-Nets, whose attention joins all views.
+    without = dict(cost_volume_unet=False, depth_refinement=False)
+    for nearest, same in ((2, True), (4, False), (None, False)):
+        encoder = small_encoder(nearest_views=nearest, **without).eval()
+        with torch.no_grad():
+            depth, changed = (encoder(x).estimate.depth[0] for x in (views, other))
+        assert torch.equal(depth[:3], changed[:3]) == same
+        assert not torch.allclose(depth[3], changed[3], rtol=1e-4)
+
+
 def test_the_order_of_views_does_not_matter():
     encoder = small_encoder().eval()
     views = random_views(1, 3)

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvsplat.encoder.cpu.correlation import correlate_at_points, correlate_with_samples
-from mvsplat.encoder.networks.neighbours import neighbours
+from mvsplat.encoder.networks.neighbours import checked, neighbours
 from mvsplat.geometry.projection import plane_sweep_coordinates
 from mvsplat.types import Views
 
@@ -21,7 +21,7 @@ class CostVolume(nn.Module):
 
     def __init__(self, nearest_views: int | None = None):
         super().__init__()
-        self.nearest_views = nearest_views
+        self.nearest_views = checked(nearest_views)
 
     def forward(
         self,

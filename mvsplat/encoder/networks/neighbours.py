@@ -12,6 +12,13 @@ from mvsplat.types import Views
 ALWAYS_ALL = 3
 
 
+def checked(nearest: int | None) -> int | None:
+    """The argument of :func:`neighbours`; ValueError where it would leave none."""
+    if nearest is not None and nearest < 1:
+        raise ValueError(f"nearest_views is {nearest}: expected 1 or more, or null for all")
+    return nearest
+
+
 def neighbours(views: Views, nearest: int | None) -> Int[Tensor, "s v u"]:
     """For each view, the indices of the others that it is matched with.
 

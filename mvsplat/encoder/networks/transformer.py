@@ -11,7 +11,7 @@ from mvsplat.encoder.cpu.activations import gelu
 from mvsplat.encoder.cpu.products import Linear
 from mvsplat.encoder.cpu.recomputation import recompute_if, recompute_if_large
 from mvsplat.encoder.networks.attention import attend_others, attend_self, attend_tiled
-from mvsplat.encoder.networks.neighbours import neighbours
+from mvsplat.encoder.networks.neighbours import checked, neighbours
 from mvsplat.encoder.networks.windows import (
     WindowLayout,
     position_encoding,
@@ -138,7 +138,7 @@ class MultiViewTransformer(nn.Module):
         nearest_views: int | None = None,
     ):
         super().__init__()
-        self.nearest_views = nearest_views
+        self.nearest_views = checked(nearest_views)
         self.splits = splits
         self.tiled_mask = tiled_mask
         self.checkpointing = checkpointing
