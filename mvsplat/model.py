@@ -24,6 +24,7 @@ from mvsplat.evaluation.scene_means import SceneMeans
 from mvsplat.evaluation.view_scores import model_prediction, score_views
 from mvsplat.losses import LPIPS, MSE, Loss
 from mvsplat.schedules import OneCycle, Schedule
+from mvsplat.training.parameter_groups import apply_factors, parameter_groups
 from mvsplat.training.resuming import (
     ACCUMULATED,
     check_optimizer,
@@ -59,6 +60,10 @@ class MVSplat(LightningModule):
             AbsRel: classes derived from mvsplat.evaluation.Metric; logged as ``val/<name>``.
         compile: Compile the encoder's networks with ``torch.compile``, for GPUs: minutes at the
             start; needs a C++ compiler (on the CPU).
+        learning_rate_factors: Factors of the learning rate for parts of the model, by the beginning
+            of their parameters' names: ``encoder.depth.vit: 0.01`` is DepthSplat's.
+        coarse_weight: Factor of all losses of what an encoder with several scales says at the depth
+            of the coarsest, which is trained beside the finest (DepthSplat with two scales).
     """
 
     def __init__(
@@ -73,6 +78,8 @@ class MVSplat(LightningModule):
         weights: str | None = None,
         compile: bool = False,
         metrics: list[Metric] | None = None,
+        learning_rate_factors: dict[str, float] | None = None,
+        coarse_weight: float = 0.9,
     ):
         super().__init__()
         if weights is not None:
@@ -84,6 +91,8 @@ class MVSplat(LightningModule):
             {name: loss for name, loss in chosen.items() if loss and loss.weight}
         )
         self.build_optimizer = optimizer
+        self.learning_rate_factors = learning_rate_factors or {}
+        self.coarse_weight = coarse_weight
         self.schedule = schedule
         self.max_steps = max_steps
         # Weights to start from have a backbone of their own.
@@ -142,11 +151,21 @@ class MVSplat(LightningModule):
             value = loss(rendering, batch, gaussians)
             total = total + loss.weight * value
             self._log(f"train/{name}", value, batch)
+        if gaussians.coarse is not None:
+            coarse = self._coarse_loss(gaussians.coarse, batch)
+            self._log("train/coarse", coarse, batch)
+            total = total + self.coarse_weight * coarse
         self._log("train/loss", total, batch)
         with torch.no_grad():
             psnr = metrics.psnr(rendering.color, batch.target.image).mean()
         self._log("train/psnr", psnr, batch, prog_bar=True)
         return {"loss": total, "gaussians": gaussians, "rendering": rendering}
+
+    def _coarse_loss(self, coarse: Gaussians, batch: Batch) -> Tensor:
+        """The weighted sum of all losses of what is at the coarse depth."""
+        rendering = self.render(coarse, batch.target)
+        values = [loss.weight * loss(rendering, batch, coarse) for loss in self.losses.values()]
+        return torch.stack(values).sum()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         return self._evaluate(batch)
@@ -209,7 +228,10 @@ class MVSplat(LightningModule):
         }
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        return self.build_optimizer(p for p in self.parameters() if p.requires_grad)
+        if not self.learning_rate_factors:
+            return self.build_optimizer(p for p in self.parameters() if p.requires_grad)
+        groups = parameter_groups(self.named_parameters(), self.learning_rate_factors)
+        return apply_factors(self.build_optimizer(groups))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[ACCUMULATED] = self.trainer.accumulate_grad_batches
