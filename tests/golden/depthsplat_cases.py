@@ -50,6 +50,7 @@ class DepthSplatGolden(Golden):
 
     def __init__(self, case: str):
         super().__init__(f"depthsplat/{case}")
+        self.name = case
         self.config = json.loads(str(self.values["config"]))
 
     @property
