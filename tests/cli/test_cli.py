@@ -63,6 +63,19 @@ def assert_contains(resolved, given, where):
         assert resolved == given, where
 
 
+def test_another_class_gets_its_own_defaults_not_the_arguments_of_the_usual_one(program, tmp_path):
+    """Both sources have ``frames``; what was said of the rooms was not said of other scenes."""
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("data: {source: {init_args: {frames: 9, seed: 5}}}\n")
+    second.write_text("data: {source: {class_path: VariedScenes, init_args: {test_scenes: 7}}}\n")
+    config = printed_config(program, "--config", str(first), "--config", str(second))
+    source = config["data"]["source"]
+    assert source["class_path"].endswith("VariedScenes")
+    given = {name: source["init_args"][name] for name in ("test_scenes", "frames", "seed")}
+    assert given == {"test_scenes": 7, "frames": 5, "seed": 0}
+    assert source["init_args"]["field_of_view"] == [30.0, 95.0]
+
+
 def test_shipped_names_work_from_any_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spellings = {config_files.find(n) for n in ("re10k", "re10k.yaml", "configs/re10k.yaml")}
