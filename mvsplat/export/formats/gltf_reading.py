@@ -194,13 +194,10 @@ class GltfFile:
             rotations = quaternion_product(quaternion, rotations)
             harmonics = harmonics @ harmonics_rotation(rotation, degree).T.float()
             scales = scales * factor
-        return (
-            means * turn.means,
-            scales,
-            rotations * turn.rotations,
-            harmonics * turn.harmonics,
-            opacities,
-        )
+        means *= turn.means  # in place: the scene is large
+        rotations *= turn.rotations
+        harmonics *= turn.harmonics
+        return means, scales, rotations, harmonics, opacities
 
     def _fields(self, primitive: dict[str, Any]) -> tuple[Tensor, ...]:
         names = _dict(primitive.get("attributes"))

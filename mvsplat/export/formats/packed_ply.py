@@ -82,12 +82,13 @@ def unpack(elements: Any, path: Path) -> Gaussians:
     scales = _between(_three(words["packed_scale"]), limits, "scale_", _AXES)
     parts = np.stack([words["packed_color"] >> shift & 255 for shift in (24, 16, 8, 0)], -1)
     shares = (parts / 255).astype(np.float32)
-    constant = to_constant(_between(shares[:, :3], limits, "", _COLORS))
+    harmonics = _harmonics(elements, len(table))
+    harmonics[..., 0] = to_constant(_between(shares[:, :3], limits, "", _COLORS))
     return Gaussians(
         means=means[None],
         scales=scales.exp_()[None],
         rotations=_rotations(words["packed_rotation"])[None],
-        harmonics=torch.cat([constant[..., None], _rest(elements, len(table))], -1)[None],
+        harmonics=harmonics[None],
         opacities=torch.from_numpy(shares[:, 3].copy())[None],
     )
 
@@ -183,19 +184,22 @@ def _rotations(words: np.ndarray) -> Tensor:
     return from_smallest_three(largest, torch.from_numpy(others.astype(np.float32)))
 
 
-def _rest(elements: Any, count: int) -> Tensor:
-    """Harmonics but the constant ones [n, 3, k - 1]."""
+def _harmonics(elements: Any, count: int) -> Tensor:
+    """Harmonics [n, 3, k], all but the constant ones filled in."""
     if "sh" not in elements:
-        return torch.zeros(count, 3, 0)
+        return torch.empty(count, 3, 1)
     rows = elements["sh"].data
-    rest = torch.empty(count, len(rows.dtype.names))
+    rest = len(rows.dtype.names) // 3
+    harmonics = torch.empty(count, 3, rest + 1)
     # The middle of what a byte stands for; the lowest and highest are taken at their word.
     values = (np.arange(256, dtype=np.float32) + 0.5) / 256
     values[0], values[255] = 0, 1
     values = (values - 0.5) * 8
-    for column in range(rest.shape[1]):
-        rest[:, column] = torch.from_numpy(values[rows[f"f_rest_{column}"]])
-    return rest.view(count, 3, rest.shape[1] // 3)
+    for number in range(3 * rest):
+        color, coefficient = divmod(number, rest)
+        column = torch.from_numpy(values[rows[f"f_rest_{number}"]])
+        harmonics[:, color, coefficient + 1] = column
+    return harmonics
 
 
 def _header(count: int, rest: int) -> bytes:
