@@ -48,16 +48,13 @@ def viewpoints(gaussians: Gaussians, cameras: Cameras | None) -> list[Viewpoint]
 
 
 @torch.no_grad()
-def rendered_psnr(scene: Gaussians, version: Gaussians, views: list[Viewpoint]) -> float:
-    """The mean PSNR, in dB, of a version's pictures against the scene's; both batches of one."""
+def rendered_psnr(scene: Gaussians, version: Gaussians, view: Viewpoint) -> float:
+    """The PSNR, in dB, of a version's picture against the scene's; both batches of one."""
     decoder = SplattingDecoder(sh_degree=MAX_DEGREE)
-    values = []
-    for view in views:
-        bounds = (torch.full((1, 1), bound) for bound in (view.near, view.far))
-        cameras = (view.extrinsics[None, None], view.intrinsics[None, None], *bounds, view.size)
-        truth, picture = (decoder(one, *cameras).color for one in (scene, version))
-        values.append(psnr(picture, truth).item())
-    return sum(values) / len(values)
+    bounds = (torch.full((1, 1), bound) for bound in (view.near, view.far))
+    cameras = (view.extrinsics[None, None], view.intrinsics[None, None], *bounds, view.size)
+    truth, picture = (decoder(one, *cameras).color for one in (scene, version))
+    return psnr(picture, truth).item()
 
 
 def _orbit(gaussians: Gaussians) -> list[Viewpoint]:

@@ -25,7 +25,9 @@ def save_splat(
 
     Args:
         gaussians: A batch of scenes.
-        path: The file to write; its suffix chooses the format. Folders are created.
+        path: The file to write; its suffix chooses the format: ``.ply``, ``.compressed.ply``,
+            ``.splat``, ``.spz``, ``.sog`` (or a folder's ``meta.json``), ``.glb``, ``.gltf``, or
+            one that another package brings. Folders are created.
         scene: Which scene of the batch; may be left out if there is only one.
         min_opacity: Leave out Gaussians that are less opaque.
         max_scale: Leave out Gaussians whose largest standard deviation is larger, in the scene's

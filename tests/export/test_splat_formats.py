@@ -1,5 +1,6 @@
 """Splat formats, chosen by the suffix: ours, and a user's from a package of its own."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -108,6 +109,24 @@ def test_a_scene_in_two_formats_is_told_apart_in_the_viewer(npz, tmp_path):
         save_splat(make_gaussians(count=3), tmp_path / "run" / name)
     items = find_items([tmp_path / "run"])
     assert [item.scene for item in items] == ["a.npz", "a.ply", "b"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.compressed.ply", "a.splat", "a.spz", "a.sog", "meta.json", "a.glb", "a.gltf"],
+)
+def test_the_viewer_finds_every_format_and_names_what_is_cut_short(tmp_path, name):
+    path = tmp_path / "run" / name
+    save_splat(make_gaussians(count=7, degree=1), path)
+    assert [item.ply for item in find_items([path.parent])] == [path]
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2 + 1])
+    with pytest.raises(ValueError, match=re.escape(name)):
+        find_items([path.parent])
+        load_splat(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=re.escape(name)):
+        find_items([path])
 
 
 def test_a_name_that_is_whole_is_not_a_suffix(tmp_path):

@@ -25,6 +25,7 @@ from mvsplat.export.placement import Axis, Placement
 from mvsplat.export.splat_registry import located, writing
 from mvsplat.export.splats import load_splat, save_splat
 from mvsplat.geometry.spherical_harmonics import degree_of
+from mvsplat.reconstruction.stages import ShownStages, Stages
 from mvsplat.types import Gaussians
 
 Box = tuple[float, float, float, float, float, float]
@@ -57,13 +58,17 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"only {target} is named: name the splats to read, then the file to write")
     names = Changes.__dataclass_fields__
     changes = Changes(**{name: getattr(arguments, name) for name in names})
-    export(sources, target, changes, arguments.activated)
+    with ShownStages() as stages:
+        lines = export(sources, target, changes, arguments.activated, stages)
+    print("\n".join(lines))
 
 
 def export(
-    sources: list[Path], target: Path, changes: Changes, activated: bool | None = None
-) -> None:
+    sources: list[Path], target: Path, changes: Changes, activated: bool | None, stages: Stages
+) -> list[str]:
     """Write several splats as one file, with the cameras of the first that has some.
+
+    Returns what there is to say of them.
 
     Raises:
         OSError, ValueError: A splat cannot be read, or the file not written.
@@ -77,10 +82,11 @@ def export(
             f"{target} would be moved, and its cameras with it, but {cameras_file} is also that of "
             f"{sources[0]}: choose another name or folder"
         )
-    scenes = []
+    scenes, lines = [], []
     for path in sources:
-        scenes.append(load_splat(path, activated if path.suffix.lower() == ".ply" else None))
-        print(_line(path, scenes[-1]), flush=True)
+        with stages.stage(f"Reading {path.name}"):
+            scenes.append(load_splat(path, activated if path.suffix.lower() == ".ply" else None))
+        lines.append(_line(path, scenes[-1]))
     scene = merged(scenes)
     del scenes
     if changes.crop is not None:
@@ -93,11 +99,14 @@ def export(
     if changes.moves:
         scene, smaller = placed(scene, placement), placed(smaller, placement)
         cameras = cameras and placed_cameras(cameras, placement)
-        print("\n".join(placement.comments()))
-    save_splat(smaller, target)
+        lines += placement.comments()
+    with stages.stage(f"Writing {target.name}"):
+        save_splat(smaller, target)
     if cameras and (changes.moves or cameras_of(located(target)) != cameras_file):
         save_cameras(cameras, cameras_target)
-    _report(scene, target, cameras)
+    with stages.stage(f"Reading {target.name} again"):
+        written = load_splat(target)
+    return [*lines, f"{_line(target, written)}; {_loss(scene, written, cameras, stages)}"]
 
 
 def _parser() -> CommandParser:
@@ -170,14 +179,18 @@ def _usable(path: Path) -> Cameras | None:
         return None
 
 
-def _report(scene: Gaussians, target: Path, cameras: Cameras | None) -> None:
-    """What was written, read again, beside what it was made of."""
-    written = load_splat(target)
+def _loss(scene: Gaussians, written: Gaussians, cameras: Cameras | None, stages: Stages) -> str:
+    """How much pictures of what was written differ from those of what it was made of."""
     views = viewpoints(scene, cameras)
-    loss = rendered_psnr(scene, written, views)
-    where = "cameras beside it" if cameras else "places around it"
+    values = []
+    for number, view in enumerate(views):
+        stages.update("Comparing pictures", number, len(views))
+        values.append(rendered_psnr(scene, written, view))
+    stages.end()
+    loss = sum(values) / len(values)
     said = "no difference" if loss >= HIGHEST_PSNR else f"PSNR {loss:.1f} dB"
-    print(f"{_line(target, written)}; {said} from {len(views)} {where}")
+    where = "cameras beside it" if cameras else "places around it"
+    return f"{said} from {len(views)} {where}"
 
 
 def _line(path: Path, scene: Gaussians) -> str:

@@ -114,9 +114,9 @@ class SpzFormat(SplatFormat):
 
     def check(self, path: Path) -> None:
         with path.open("rb") as file:
-            head = file.read(4)
-        if head == _MAGIC:
-            _header(path.read_bytes()[:32], path)
+            head = file.read(_HEADER.size)
+        if head[:4] == _MAGIC:
+            _header(head, path)
             return
         try:
             with gzip.open(path) as file:
