@@ -31,7 +31,8 @@ def refinement_section(scene: ReconstructedScene) -> str:
     legend = (
         "<p>PSNR in dB over steps: <span class='training'>photos it is optimised on</span>, "
         "<span class='validation'>photos split off from them to judge it</span> (where there are "
-        "enough); dashed: the best step. Photos held out were not looked at.</p>"
+        "enough, and until they join the others); dashed: the step that is kept. Photos held out "
+        "were not looked at.</p>"
     )
     return "<h2>Refinement</h2>" + table(rows) + (legend + curve if curve else "")
 
