@@ -101,6 +101,7 @@ def test_photos_are_reconstructed_with_a_kept_checkpoint(program, tmp_path):
     camera = {"fl_x": 32, "fl_y": 32, "cx": 16, "cy": 16, "w": 32, "h": 32}
     (photos / "transforms.json").write_text(json.dumps({**camera, "frames": frames}))
     given = ["--checkpoint", CHECKPOINT, "--output", tmp_path / "scene", "--near", "1"]
+    given += ["--refine", "off"]
     code = program("reconstruct", photos, *given, "--far", "10", config=False)
     assert code == 0, program.err
     found = load_ply(tmp_path / "scene" / "scene.ply")

@@ -26,6 +26,9 @@ ELSEWHERE = {
 # The reader's captures are shorter than the videos that a command is for.
 SHORTER = {"[25, 45]": "[4, 5]", "120": "3"}
 
+# What a command makes a minute's steps for by itself.
+FEWER = {name: ["--refine_steps=2", "--refine_size=64"] for name in ("reconstruct", "refine")}
+
 # Sizes and steps with which a command of the README takes seconds.
 SMALL = {
     "trainer": {
@@ -122,7 +125,7 @@ def arguments_of(command: str, folder: Path) -> list[str]:
     if words[0] in TRAINER_COMMANDS and "--print_config" not in words:
         overlays = ["few", "small"] if "quickstart" in words else ["small"]
         words += [word for name in overlays for word in ("--config", f"{name}.yaml")]
-    return words
+    return words + FEWER.get(words[0], [])
 
 
 def _expanded(word: str, folder: Path) -> list[str]:
