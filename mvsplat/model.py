@@ -16,7 +16,12 @@ from mvsplat.configurable import CONFIG_KEY, completed, same_class, to_primitive
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.decoder.checks import GAUSSIANS, GaussiansNotFinite
 from mvsplat.encoder import CostVolumeEncoder, Encoder
-from mvsplat.encoder.published.backbone import check_backbone, load_backbone
+from mvsplat.encoder.published.backbone import (
+    check_backbone,
+    check_vit,
+    load_backbone,
+    load_vit,
+)
 from mvsplat.encoder.settings import differences
 from mvsplat.evaluation import Metric, metrics
 from mvsplat.evaluation.metric_table import with_standard
@@ -47,9 +52,10 @@ class MVSplat(LightningModule):
         optimizer: The optimizer of all parameters.
         schedule: How the learning rate changes, once an optimizer step; null keeps it constant.
         max_steps: The schedule's length in optimizer steps; follows ``trainer.max_steps``.
-        backbone_weights: UniMatch GMDepth file
-            (``gmdepth-scale1-resumeflowthings-scannet-*.pth``) that ``fit`` initialises the
-            backbone from; not read when a run is resumed, nor with ``weights``.
+        backbone_weights: UniMatch file (for MVSplat
+            ``gmdepth-scale1-resumeflowthings-scannet-*.pth``, for DepthSplat
+            ``gmflow-scale1-things-*.pth``) that ``fit`` initialises the backbone from; not read
+            when a run is resumed, nor with ``weights``.
         weights: Weights to start from, for a new training with a fresh optimizer, and for
             validation, test and prediction: a name (``small``; ``mvsplat weights`` lists them), an
             address (``https://...``, ``hf://owner/repository/file``), or a file: a checkpoint of
@@ -64,6 +70,8 @@ class MVSplat(LightningModule):
             of their parameters' names: ``encoder.depth.vit: 0.01`` is DepthSplat's.
         coarse_weight: Factor of all losses of what an encoder with several scales says at the depth
             of the coarsest, which is trained beside the finest (DepthSplat with two scales).
+        vit_weights: DINOv2 or Depth Anything V2 file (``depth_anything_v2_vits.pth``) that ``fit``
+            initialises DepthSplat's ViT from; read as ``backbone_weights`` is.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class MVSplat(LightningModule):
         metrics: list[Metric] | None = None,
         learning_rate_factors: dict[str, float] | None = None,
         coarse_weight: float = 0.9,
+        vit_weights: str | None = None,
     ):
         super().__init__()
         if weights is not None:
@@ -97,6 +106,7 @@ class MVSplat(LightningModule):
         self.max_steps = max_steps
         # Weights to start from have a backbone of their own.
         self.backbone_weights = backbone_weights if weights is None else None
+        self.vit_weights = vit_weights if weights is None else None
         self.metrics = with_standard(metrics or ())
         self._begin_scores()
         if compile:
@@ -140,8 +150,12 @@ class MVSplat(LightningModule):
 
     def on_fit_start(self) -> None:
         # Only here does the trainer know whether it resumes.
-        if self.backbone_weights is not None and self.trainer.ckpt_path is None:
+        if self.trainer.ckpt_path is not None:
+            return
+        if self.backbone_weights is not None:
             load_backbone(self.encoder, self.backbone_weights)
+        if self.vit_weights is not None:
+            load_vit(self.encoder, self.vit_weights)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         gaussians = self.encoder(batch.context)
@@ -257,9 +271,11 @@ class MVSplat(LightningModule):
             take_optimizer_settings(checkpoint, self._optimizer())
 
     def check_start(self) -> None:
-        """Refuse weights for the backbone that cannot be read, before anything takes time."""
+        """Refuse weights for parts of the encoder that do not fit, before anything takes time."""
         if self.backbone_weights is not None:
             check_backbone(self.encoder, self.backbone_weights)
+        if self.vit_weights is not None:
+            check_vit(self.encoder, self.vit_weights)
 
     def check_checkpoint(self, checkpoint: dict[str, Any], training: bool = False) -> None:
         """Refuse another model's weights with the settings that differ, not with tensor names.

@@ -71,6 +71,12 @@ def test_a_schedule_keeps_the_factors():
     assert {id(p) for p in vit} == {id(p) for p in model.encoder.depth.vit.parameters()}
 
 
+def test_weights_for_a_vit_that_is_not_there_are_refused_at_once(program, tmp_path):
+    torch.save({}, tmp_path / "vits.pth")
+    assert program("fit", "--model.vit_weights", tmp_path / "vits.pth") != 0
+    assert "a CostVolumeEncoder has no ViT to initialise from" in program.err
+
+
 def test_depthsplat_trains_and_goes_on(program, tmp_path):
     """On two scales, each of which learns; its checkpoint says what it is; then a step more."""
     overlay = tmp_path / "depthsplat.yaml"
@@ -83,8 +89,16 @@ def test_depthsplat_trains_and_goes_on(program, tmp_path):
     }
     overlay.write_text(yaml.safe_dump(content))
     given = ["--config", overlay, "--trainer.limit_val_batches=0", "--model.schedule=null"]
-    assert program("fit", *given, "--trainer.max_steps=1") == 0, program.err
+    vit = {
+        name: torch.full_like(value, 0.01)
+        for name, value in mvsplat.DepthSplatEncoder(**ENCODER).depth.vit.state_dict().items()
+    }
+    torch.save(vit, tmp_path / "vits.pth")
+    start = ["--trainer.max_steps=1", "--model.vit_weights", tmp_path / "vits.pth"]
+    assert program("fit", *given, *start) == 0, program.err
     first = load_model(program.checkpoint()).encoder
+    for name, parameter in first.depth.vit.named_parameters():
+        assert (parameter - vit[name]).abs().max() < 3e-5
     assert first.config["init_args"]["vit_layers"] == [0, 1, 2, 3]
     more = ["--ckpt_path=last", "--trainer.max_steps=2"]
     assert program("fit", *given, *more) == 0, program.err

@@ -56,6 +56,18 @@ def load_vit(model: nn.Module, path: str | os.PathLike) -> None:
         ValueError: The file holds something else, or tensors are missing, unexpected (of a ViT with
             registers, for instance) or misshapen; all of them are named in one message.
     """
+    vit, state = _vit_entries(model, path)
+    vit.load_state_dict(state)
+
+
+def check_vit(model: nn.Module, path: str | os.PathLike) -> None:
+    """Raise what ``load_vit`` would, and change nothing."""
+    _vit_entries(model, path)
+
+
+def _vit_entries(
+    model: nn.Module, path: str | os.PathLike
+) -> tuple[VisionTransformer, dict[str, Tensor]]:
     vit = model
     if isinstance(vit, DepthSplatEncoder):
         vit = vit.depth
@@ -73,7 +85,7 @@ def load_vit(model: nn.Module, path: str | os.PathLike) -> None:
     if "cls_token" not in state:
         raise ValueError(f"{path}: no cls_token; is it a file of DINOv2 or Depth Anything V2?")
     check_names_and_shapes(state, vit.state_dict(), str(path))
-    vit.load_state_dict(state)
+    return vit, state
 
 
 def _backbone_entries(
