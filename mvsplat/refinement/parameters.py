@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -115,10 +116,18 @@ class Parameters:
         return Gaussians(
             means=self.means[None].clone(),
             scales=self.log_scales[None].exp(),
-            rotations=torch.nn.functional.normalize(self.quaternions[None], dim=-1),
+            rotations=F.normalize(self.quaternions[None], dim=-1),
             harmonics=self.harmonics[None].clone(),
             opacities=self.opacity_logits[None].sigmoid(),
         )
+
+    def raise_degree(self, degree: int) -> None:
+        """Harmonics up to ``degree`` at least; the new coefficients are 0."""
+        more = (degree + 1) ** 2 - self.harmonics.shape[-1]
+        if more > 0:
+            self.harmonics = F.pad(self.harmonics, (0, more))
+            for moments in (self.first, self.second):
+                moments["harmonics"] = F.pad(moments["harmonics"], (0, more))
 
     def keep(self, chosen: Bool[Tensor, " g"]) -> None:
         """Remove all other Gaussians."""

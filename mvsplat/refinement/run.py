@@ -62,6 +62,8 @@ class Run:
         if dropped:
             self.notes.append(f"{dropped} Gaussians with NaN or infinite values were left out")
         self.is_close = len(photographs) < ENOUGH_TO_JUDGE
+        if not self.is_close:
+            self.parameters.raise_degree(schedule.DEGREE)
         self.judges = split_off(len(photographs))
         self.trained = [i for i in range(len(photographs)) if i not in self.judges]
         self.corrections = Corrections(photographs, near, settings.poses, settings.exposures)
@@ -148,6 +150,7 @@ class Run:
         if self.closeness is not None:
             self.closeness.pull(self.parameters, found.seen)
             return
+        self.parameters.opacity_logits -= schedule.FADING * rates.opacity_logits * found.seen
         self.growth.note(found)
         growths = schedule.growths_at(share)
         if growths > self.grown:

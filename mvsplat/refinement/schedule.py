@@ -19,8 +19,11 @@ _MEANS_RATE, _MEANS_LEFT = 4e-3, 0.01
 # The other rates, as multiples of those for tens of thousands of steps (Kerbl et al. 2023), and
 # what is left of them at the end; they fall after the pause.
 _SPEED, _SPEED_LEFT, _STEADY = 6.0, 0.3, 0.6
-# Harmonics of degree d are shown from d times this share on.
-_DEGREE_EVERY = 0.1
+# Opacities fall by so much of their rate in every step: what pictures do not hold on to vanishes
+# (as in Kheradmand et al. 2024, 3DGS as Markov chain Monte Carlo).
+FADING = 0.015
+# Degree of the harmonics. Those of degree d are shown from d times this share on.
+DEGREE, _DEGREE_EVERY = 3, 0.1
 # For few photographs.
 _CAREFUL_MEANS_RATE, _CAREFUL, _LOOKS_AT_FEW = 5e-4, 0.3, 80
 # When Gaussians are split: how often, from and up to which share.

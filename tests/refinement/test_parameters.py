@@ -47,3 +47,18 @@ def test_keeping_and_appending_take_adams_memory_along():
     assert all(len(getattr(parameters, name)) == 9 for name in FIELDS)
     parameters.means[3] += 1  # copies, not views of the others'
     assert torch.equal(others.means[0] + 1, parameters.means[3])
+
+
+def test_a_higher_degree_changes_nothing_at_first():
+    parameters = Parameters.from_gaussians(world(6, degree=1))
+    parameters.first["harmonics"][:] = 1
+    before = parameters.copy()
+    parameters.raise_degree(3)
+    assert parameters.degree == 3
+    assert torch.equal(parameters.harmonics[..., :4], before.harmonics)
+    assert (
+        not parameters.harmonics[..., 4:].any() and not parameters.first["harmonics"][..., 4:].any()
+    )
+    parameters.raise_degree(2)  # never lower
+    assert parameters.degree == 3
+    parameters.append(parameters.copy())
