@@ -163,3 +163,14 @@ def test_an_engine_keeps_memory_but_no_values():
         used.step(ours, photo, RATES, 1.0, 1)
         assert torch.equal(picture, kept)
         torch.testing.assert_close(picture, TorchEngine().render(fresh, photo, 1.0, 1))
+
+
+def test_what_is_hidden_is_not_seen():
+    parameters, photos = scene()
+    wall = slice(0, 5)
+    parameters.means[wall] = torch.tensor([0.0, 0.0, 1.0])
+    parameters.log_scales[wall] = torch.tensor([1.2, 0.8, 0.5])
+    parameters.opacity_logits[wall] = 9.0
+    changed, found = compare(parameters, photos, steps=1)
+    assert found.seen[:2].any() and not found.seen[5:].any()
+    assert torch.equal(changed.means[5:], parameters.means[5:])

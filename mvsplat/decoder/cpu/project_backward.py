@@ -184,6 +184,14 @@ def rotation_backward(rotation, scale, g, grad_rotation, grad_scale):
 
 
 @inlined
+def _any(grads):
+    found = False
+    for i in range(PAIR):
+        found |= grads[i] != 0
+    return found
+
+
+@inlined
 def _sum_pairs(first, last, pair_grads, pair_sizes, grads, scene, view, g, screen_grads):
     """Sum a Gaussian's pairs in a view, in the order of their slots."""
     grads[:] = 0.0
@@ -213,11 +221,9 @@ def gaussian_backward(
     grad_mean[:], grad_axes[:], grad_harmonics[:], grad_opacity = 0.0, 0.0, 0.0, 0.0
     for view in range(cameras.shape[0]):
         first, last = slots[view, g], slots[view, g + 1]
-        if first == last:
-            if screen_grads is not None:
-                screen_grads[scene, view, g] = 0.0
-            continue
         _sum_pairs(first, last, pair_grads, pair_sizes, grads, scene, view, g, screen_grads)
+        if not _any(grads):  # out of the picture, or hidden
+            continue
         _color_backward(
             mean, harmonics, centers[view], grads, records[view, g],
             degree, basis, weights, grad_harmonics, grad_mean, grad_cameras[view],

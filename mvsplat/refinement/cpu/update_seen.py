@@ -158,8 +158,10 @@ def update_seen(
             grad_mean, grad_axes, grad_harmonics, grad_cameras, screen_grads,
             basis, weights, grads,
         )  # fmt: skip
+        if grad_opacity == 0:  # hidden behind others, or where nothing is compared
+            continue
         _chain(rotation, scale, opacity, grad_opacity, grad_mean, grad_axes, gradient)
-        if gradient[LOGIT] == 0:  # hidden behind others, or where nothing is compared
+        if gradient[LOGIT] == 0:
             continue
         seen[g] = True
         x, y, size_x, size_y = screen_grads[0, 0, g]
