@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mvsplat.configurable import Configurable
 from mvsplat.decoder import checks
 from mvsplat.decoder.cameras import engine_cameras
+from mvsplat.decoder.filling import fill_uncovered
 from mvsplat.geometry.spherical_harmonics import MAX_DEGREE, degree_of
 from mvsplat.types import Gaussians, Rendering
 
@@ -33,6 +34,10 @@ class SplattingDecoder(Configurable, nn.Module):
         depth: What ``Rendering.depth`` holds: ``expected`` depth (alpha-weighted mean),
             ``accumulated`` depth (alpha-weighted sum) or ``disparity`` (1 / expected depth), along
             the optical axis, 0 where nothing was drawn.
+        fill: Fill what no Gaussian covers from the colours around it, not with the background: what
+            lies beyond the edges of all context views becomes a blurred continuation, where black
+            would be far off. ``alpha`` tells what was filled. Renderings only: scenes that are
+            exported have no more in them.
         scale_invariant: Measure distances in units of each view's near bound, so that the fixed
             near plane (0.2 of it) suits scenes of any size; changes nothing else.
         engine: ``gsplat`` (CUDA), ``cpu`` (any device, computes on the CPU) or ``auto``: gsplat for
@@ -45,6 +50,7 @@ class SplattingDecoder(Configurable, nn.Module):
         antialiased: bool = False,
         sh_degree: int = 3,
         depth: Literal["expected", "accumulated", "disparity"] = "expected",
+        fill: bool = False,
         scale_invariant: bool = True,
         engine: Literal["auto", "gsplat", "cpu"] = "auto",
     ):
@@ -63,6 +69,7 @@ class SplattingDecoder(Configurable, nn.Module):
         self.antialiased = antialiased
         self.sh_degree = sh_degree
         self.depth = depth
+        self.fill = fill
         self.scale_invariant = scale_invariant
         self.engine = engine
 
@@ -148,11 +155,22 @@ class SplattingDecoder(Configurable, nn.Module):
 
     def _finish(self, color: Tensor, depth: Tensor, transmittance: Tensor) -> Rendering:
         alpha = 1 - transmittance
+        if self.fill:
+            color = self._filled(color, transmittance)
         if self.depth != "accumulated":
             depth = depth / alpha.clamp(min=1e-10)
         if self.depth == "disparity":
             depth = torch.where(depth > 0, 1 / depth.clamp(min=1e-10), 0)
         return Rendering(color, depth, alpha)
+
+    def _filled(
+        self, color: Float[Tensor, "b v 3 h w"], transmittance: Float[Tensor, "b v h w"]
+    ) -> Float[Tensor, "b v 3 h w"]:
+        behind = color.new_tensor(self.background)
+        uncovered = transmittance[:, :, None]
+        of_gaussians = color - uncovered * behind[:, None, None]
+        filled = fill_uncovered(of_gaussians.flatten(0, 1), 1 - uncovered.flatten(0, 1), behind)
+        return filled.unflatten(0, color.shape[:2])
 
     def _degree(self, gaussians: Gaussians) -> int:
         return min(self.sh_degree, degree_of(gaussians.harmonics.shape[-1]))

@@ -1,6 +1,7 @@
 """The decoder as others use it: options, numerical hygiene, bad input, memory."""
 
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from splatting_scenes import camera, intrinsics, random_gaussians
 
 from mvsplat import Gaussians, SplattingDecoder
 from mvsplat.configurable import from_config
+from mvsplat.decoder.filling import fill_uncovered
 
 
 def test_prepare_compiles(capsys):
@@ -27,6 +29,43 @@ def test_background_shows_through():
     black, blue = render(gaussians), render(gaussians, background=(0.1, 0.2, 1.0))
     behind = torch.tensor([0.1, 0.2, 1.0])[:, None, None] * (1 - black.alpha[:, :, None])
     torch.testing.assert_close(blue.color, black.color + behind, rtol=0, atol=1e-6)
+
+
+def test_what_nothing_covers_is_filled_from_the_colours_around_it():
+    """A wall over the left part of the picture; the rest is to continue it, not to be black."""
+    gaussians = random_gaussians(600, scale=0.3)
+    gaussians.means[..., 2] = 2.5
+    gaussians.means[..., 0] = -gaussians.means[..., 0].abs() - 0.3
+    gaussians.harmonics[:] = 0
+    gaussians.harmonics[..., 0] = torch.tensor([0.2, -0.4, 1.0])  # one colour
+    gaussians.opacities[:] = 0.95
+    pose, behind = torch.eye(4)[None, None], (0.3, 0.1, 0.9)
+    plain = render(gaussians, extrinsics=pose, background=behind)
+    filled = render(gaussians, extrinsics=pose, background=behind, fill=True)
+    assert 0.2 < (plain.alpha < 0.01).float().mean() < 0.8
+    color = 0.5 + 0.28209479 * torch.tensor([0.2, -0.4, 1.0])
+    torch.testing.assert_close(
+        filled.color, color[:, None, None].expand_as(filled.color), rtol=0, atol=2e-3
+    )
+    torch.testing.assert_close(filled.alpha, plain.alpha)
+    nothing = replace(gaussians, means=-gaussians.means)  # behind the camera
+    empty = render(nothing, extrinsics=pose, background=behind, fill=True)
+    torch.testing.assert_close(empty.color[0, 0, :, 3, 4], torch.tensor(behind))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 8), (13, 6)])
+def test_filling_changes_nothing_that_is_covered_and_has_finite_gradients(shape):
+    generator = torch.Generator().manual_seed(shape[0])
+    color = torch.rand(2, 3, *shape, generator=generator)
+    whole = torch.ones(2, 1, *shape)
+    torch.testing.assert_close(fill_uncovered(color, whole, torch.zeros(3)), color)
+    alpha = (torch.rand(2, 1, *shape, generator=generator) > 0.6).float()
+    premultiplied = (color * alpha).double().requires_grad_()
+    cover = alpha.double().requires_grad_()
+    filled = fill_uncovered(premultiplied, cover, torch.zeros(3).double())
+    assert filled.max() <= color.max() + 1e-6 and filled.min() >= -1e-6
+    filled.sum().backward()
+    assert premultiplied.grad.isfinite().all() and cover.grad.isfinite().all()
 
 
 def test_depth_kinds_of_an_opaque_wall():
