@@ -32,7 +32,7 @@ def released_state():
     generator = torch.Generator().manual_seed(0)
     return {
         name: 0.1 * torch.randn(entry.shape, generator=generator)
-        for name, entry in correspondence(encoder)
+        for name, entry in sorted(dict(correspondence(encoder)).items())
     }
 
 
