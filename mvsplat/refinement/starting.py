@@ -30,7 +30,7 @@ BOTH = f"{POINTS}, and the network's Gaussians between them"
 
 MOST = 60_000
 """Gaussians to start from, and half as many more between points."""
-_PARTLY = 0.5  # opacity that is left to Gaussians between points
+_PARTLY = 0.2  # opacity that is left to Gaussians between points
 _NEAR_POINTS = 0.1  # share of the depth within which a Gaussian is where photographs have points
 _STEPS = 60
 _SIDE = 96  # pixels of the photographs' longer side
@@ -112,7 +112,7 @@ def find_start(
         network = thinned(predicted.gaussians, most, seed)
         if views is not None:
             predicted = aligned(predicted, views, found)
-        between = those(predicted.gaussians, ~near_points(predicted, stereo))
+        between = those(predicted.gaussians, ~needless(predicted, stereo))
         between = thinned(between, max(most - at_points.means.shape[1], most // 2), seed)
         between = replace(between, opacities=_PARTLY * between.opacities)
         candidates = {BOTH: joined([at_points, between]), POINTS: at_points, NETWORK: network}
@@ -126,8 +126,10 @@ def find_start(
     )
 
 
-def near_points(predicted: Merged, stereo: Stereo) -> Bool[Tensor, " g"]:
-    """Which Gaussians lie where their photograph's depth was measured, or on another's depth."""
+def needless(predicted: Merged, stereo: Stereo) -> Bool[Tensor, " g"]:
+    """Which Gaussians lie where depth was measured: in their own photograph, or on what others
+    show; or before it, where others see past them.
+    """
     means = predicted.gaussians.means[0]
     result = torch.zeros(len(means), dtype=torch.bool)
     for number, (view, others) in enumerate(zip(stereo.views, stereo.compared, strict=True)):
@@ -135,7 +137,8 @@ def near_points(predicted: Merged, stereo: Stereo) -> Bool[Tensor, " g"]:
         places = means[mine]
         known = view.look(places).seen
         for other in others.tolist():
-            known |= stereo.views[other].look(places).agrees_within(_NEAR_POINTS)
+            look = stereo.views[other].look(places)
+            known |= look.agrees_within(_NEAR_POINTS) | look.past
         result[mine] = known
     return result
 

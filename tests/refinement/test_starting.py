@@ -16,7 +16,7 @@ from mvsplat.refinement.starting import (
     POINTS,
     choose_start,
     find_start,
-    near_points,
+    needless,
     thinned,
 )
 from mvsplat.refinement.stereo import sweep_photographs
@@ -118,14 +118,17 @@ def test_no_candidate_is_better_than_the_start(walled, wrong):
     assert found.gaussians.means.shape[1] <= 4500
 
 
-def test_gaussians_where_depth_was_measured_are_known(walled):
+def test_the_network_is_not_needed_where_depth_was_measured_nor_before_it(walled):
     stereo = sweep_photographs([photo for photo, _ in walled], 3.0, 12.0)
-    right, wrong = (near_points(network(walled, factor), stereo) for factor in (1.0, 0.6))
     depths = torch.cat([view.depth.flatten() for view in stereo.views])
-    assert right[depths > 0].all() and wrong[depths > 0].all()
-    assert right.sum() > (depths > 0).sum()  # also what is hidden here and measured there
-    # In front of holes, what is wrong is near nothing.
-    assert wrong[depths == 0].float().mean() < 0.3
+    right, near, far = (needless(network(walled, factor), stereo) for factor in (1.0, 0.6, 1.5))
+    for found in (right, near, far):
+        assert found[depths > 0].all()
+    # In its own photograph's holes, a Gaussian may be on what others measured, or before it; what
+    # is behind everything hides nothing.
+    hole = depths == 0
+    on, before, behind = (float(found[hole].float().mean()) for found in (right, near, far))
+    assert on > 0.15 and before > 0.15 and behind < 0.02, (on, before, behind)
 
 
 def test_what_the_network_says_of_those_who_judge_is_not_taken(walled, monkeypatch):
