@@ -13,7 +13,8 @@ from mvsplat.data.scene import Scene
 from mvsplat.geometry.view_choice import choose_context
 from mvsplat.reconstruction.depth_range import DepthRange, depth_range
 from mvsplat.reconstruction.frames import UsedPhoto
-from mvsplat.reconstruction.inputs import READING, SceneInput
+from mvsplat.reconstruction.inputs import READING
+from mvsplat.reconstruction.scene_input import SceneInput
 from mvsplat.reconstruction.stages import Stages
 
 HeldOut = Literal["auto"] | int | list[str | int]

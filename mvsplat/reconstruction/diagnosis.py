@@ -5,8 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvsplat.data.bounds import Bounds, share_at_bounds
-from mvsplat.geometry.overlap import ViewPairs, compare_views, frustum_points
+from mvsplat.geometry.overlap import ViewPairs
 from mvsplat.geometry.view_choice import poor_partners
+from mvsplat.geometry.view_groups import measure_views
 from mvsplat.reconstruction.frames import UsedPhoto
 from mvsplat.reconstruction.moving import moved_share
 
@@ -49,8 +50,7 @@ def measure_pairs(frames: list[UsedPhoto], bounds: Bounds) -> ViewPairs:
     """Overlap and parallax of photographs."""
     extrinsics = torch.stack([frame.extrinsics for frame in frames])
     intrinsics = torch.stack([frame.intrinsics for frame in frames])
-    shown = frustum_points(extrinsics, intrinsics, bounds.near, bounds.far)
-    return compare_views(shown, extrinsics, intrinsics)
+    return measure_views(extrinsics, intrinsics, bounds.near, bounds.far)
 
 
 def parallax_warnings(context: list[UsedPhoto], pairs: ViewPairs) -> list[str]:

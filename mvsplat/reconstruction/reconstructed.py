@@ -17,8 +17,8 @@ from mvsplat.geometry.spherical_harmonics import MAX_DEGREE
 from mvsplat.geometry.trajectories import CameraPath, through_cameras, visiting_order
 from mvsplat.reconstruction.diagnosis import all_warnings, measure_pairs
 from mvsplat.reconstruction.frames import UsedPhoto, spread
-from mvsplat.reconstruction.inputs import SceneInput
 from mvsplat.reconstruction.refinement import Refinement
+from mvsplat.reconstruction.scene_input import SceneInput
 from mvsplat.reconstruction.scores import Scores, score
 from mvsplat.reconstruction.stages import Stages
 from mvsplat.reconstruction.unrefined import Unrefined
