@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mvsplat.evaluation.photo_scores import FILE_NAME as PHOTO_SCORES
+from mvsplat.evaluation.photo_scores import METRICS
 from mvsplat.export.cameras import cameras_of
 from mvsplat.export.foreign_splats import SUFFIXES as FOREIGN
 from mvsplat.export.splat_registry import is_readable
@@ -130,7 +132,7 @@ def _items(path: Path, splats: list[Path], result: str) -> Iterator[Item]:
         own = ply.stem if stems.count(ply.stem) == 1 else ply.name
         scene = path.name if only else own
         sheet: Path | None = None
-        scores: dict[str, float] = {}
+        scores = _scores_of_photos(path) if only else {}
         for folder, scenes in tests:
             picture = folder / "sheets" / f"{ply.stem}.png"
             sheet = sheet or (picture if picture.is_file() else None)
@@ -146,6 +148,16 @@ def _tests(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         except (ValueError, OSError, AttributeError):
             continue  # somebody else's file, or half a file of a test that is running
         yield path.parent, scenes if isinstance(scenes, dict) else {}
+
+
+def _scores_of_photos(folder: Path) -> dict[str, float]:
+    """Mean scores of a reconstruction's photos held out, if there are any."""
+    try:
+        content = json.loads((folder / PHOTO_SCORES).read_text(encoding="utf-8"))
+        mean = content["after" if content["kept"] else "before"]
+        return {name: float(mean[name]) for name in METRICS}
+    except (ValueError, OSError, KeyError, TypeError):
+        return {}
 
 
 def _mean_scores(scenes: dict[str, Any], scene: str) -> dict[str, float]:

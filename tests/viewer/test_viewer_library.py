@@ -7,6 +7,7 @@ import struct
 import pytest
 from viewer_scenes import LENS, make_gaussians, make_poses, write_run
 
+from mvsplat.evaluation.photo_scores import PhotoScores, save_photo_scores
 from mvsplat.export import save_cameras, save_ply, save_splat
 from mvsplat.export.cameras import Cameras, Frame
 from mvsplat.viewer import find_items
@@ -42,7 +43,16 @@ def test_a_reconstruction_is_called_by_its_folder(tmp_path):
     save_cameras(Cameras([frame], 1.0, 100.0), folder / "cameras.json")
     (item,) = find_items([folder])
     assert (item.result, item.scene) == ("door", "door")
-    assert item.cameras == folder / "cameras.json"
+    assert item.cameras == folder / "cameras.json" and item.scores == {}
+    before, after = (
+        {"IMG_3.jpg": PhotoScores({"psnr": psnr, "ssim": 0.5}, 64, 48)} for psnr in (10.0, 20.0)
+    )
+    save_photo_scores(before, after, True, folder / "scores.json")
+    assert find_items([folder])[0].scores == {"psnr": 20.0, "ssim": 0.5}
+    save_photo_scores(before, before, False, folder / "scores.json")
+    assert find_items([folder])[0].scores["psnr"] == 10.0
+    save_photo_scores({}, None, False, folder / "scores.json")
+    assert find_items([folder])[0].scores == {}
 
 
 def test_a_folder_of_pictures_is_called_by_its_name(tmp_path):
