@@ -1,6 +1,7 @@
 """``weights``: what goes by a name as weights, and fetching it."""
 
 import json
+import sys
 
 from rich.console import Console
 from rich.table import Table
@@ -75,6 +76,6 @@ def _show(rows: list[dict[str, str]]) -> None:
             table.add_column(name, no_wrap=name == "name", overflow="fold")
     for row in rows:
         table.add_row(*(value for name, value in row.items() if name != "file"))
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     console.print(table)
     console.print(f"\nDownloaded to {cache_folder()} (MVSPLAT_CACHE names another folder).")
