@@ -1,7 +1,5 @@
 """Which other views each view is matched with."""
 
-from functools import lru_cache
-
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -38,9 +36,8 @@ def neighbours(views: Views, nearest: int | None) -> Int[Tensor, "s v u"]:
     return distances.sort(dim=-1, stable=True).indices[..., : min(nearest, count - 1)]
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
 def other_views(views: int, device: torch.device) -> Int[Tensor, "1 v u"]:
     """For each view, the indices of the others."""
-    offsets = torch.arange(views)[:, None] + torch.arange(1, views)
-    return (offsets % views).sort(dim=1).values[None].to(device)
+    # Not cached: torch.compile looks through this, and it copies nothing to the device.
+    offsets = torch.arange(views, device=device)[:, None] + torch.arange(1, views, device=device)
+    return (offsets % views).sort(dim=1).values[None]
