@@ -73,15 +73,15 @@ class Run:
         self.growth = Growth(self.parameters)
         self.closeness = None
         if self.is_close:
-            if anchor is None and not dropped:
-                anchor = anchor_of(gaussians, _centers(photographs))
-            self.closeness = Closeness(self.parameters, anchor)
+            anchor = anchor or anchor_of(gaussians, _centers(photographs))
+            self.closeness = Closeness(self.parameters, None if dropped else anchor)
             self.photographs = [self.covered(photograph) for photograph in photographs]
+        self.steps = self.most_steps()
         self.pyramids: dict[tuple[int, int], Photograph] = {}
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.order: list[int] = []
         self.shown = [math.nan] * len(photographs)  # PSNR when last trained on
-        self.flat = [flat_psnr(photograph) for photograph in photographs]
+        self.flat = [flat_psnr(photograph) for photograph in self.photographs]
         self.curve: list[CurvePoint] = []
         self.grown = self.step = self.best_step = 0
         self.best: Parameters | None = None
@@ -102,8 +102,7 @@ class Run:
     def seconds(self) -> float:
         return time.monotonic() - self.begun
 
-    @property
-    def steps(self) -> int | None:
+    def most_steps(self) -> int | None:
         """How many steps there will be at most; None where only a clock tells."""
         if self.settings.steps is not None:
             return self.settings.steps

@@ -89,3 +89,13 @@ def test_time_ends_few_photographs_early_and_never_late():
     photos = photographs(truth, 2, (16, 16))
     assert optimise(worsened(truth), photos, 1.0, Settings(seconds=1e-3)).steps == 1
     assert optimise(worsened(truth), photos, 1.0, Settings(seconds=1e3)).steps == 160
+
+
+def test_gaussians_that_are_left_out_leave_no_anchor_of_others():
+    truth = world()
+    start = worsened(truth)
+    start.means[0, 0] = torch.nan
+    anchor = Anchor(torch.ones(60), torch.zeros(60, 3))
+    photos = photographs(truth, 2, (16, 16))
+    found = optimise(start, photos, 1.0, Settings(steps=2), anchor=anchor)
+    assert found.gaussians.means.shape[1] == 59 and len(found.notes) == 1
