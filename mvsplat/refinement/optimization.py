@@ -55,4 +55,6 @@ def optimise(
         run.all_steps(report)
     except KeyboardInterrupt:
         interrupted = True
+        if run.step:  # what there is now may be the best so far
+            run.check()
     return replace(run.result(), interrupted=interrupted)

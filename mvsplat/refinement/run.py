@@ -206,8 +206,11 @@ class Run:
         check_fit(shown, [self.flat[index] for index in judged], self.step)
 
     def leave_out_misfits(self) -> None:
+        suspects = [index for index in misfits(self.shown, self.flat) if index in self.trained]
+        for index in suspects:  # last trained on when little of the scene was right, perhaps
+            self.shown[index] = max(self.shown[index], self.psnr(index))
         for index in misfits(self.shown, self.flat):
-            if index in self.trained and len(self.trained) > 2:
+            if index in suspects and len(self.trained) > 2:
                 self.trained.remove(index)
                 self.order = [other for other in self.order if other != index]
                 self.notes.append(

@@ -12,6 +12,7 @@ from mvsplat.refinement.engine import TorchEngine
 from mvsplat.refinement.judging import SceneDoesNotFit
 from mvsplat.refinement.optimization import Settings, optimise, split_off
 from mvsplat.refinement.parameters import Parameters
+from mvsplat.refinement.run import Run
 
 FEW = Settings(steps=60)
 
@@ -100,6 +101,16 @@ def test_an_interrupt_keeps_the_best_so_far(truth):
     assert seen[-1].steps == 60 and math.isfinite(seen[-1].psnr) and seen[-1].seconds_left > 0
 
 
+def test_an_interrupt_before_the_first_judgement_keeps_what_there_is(truth):
+    def interrupt(progress):
+        if progress.step == 20:
+            raise KeyboardInterrupt
+
+    many = Settings(steps=4000)  # judged for the first time after 200
+    found = optimise(worsened(truth), photographs(truth, 9), 1.0, many, interrupt)
+    assert found.interrupted and found.kept and found.best_step == 20
+
+
 def test_nothing_to_compare_with_is_told(truth):
     with pytest.raises(ValueError, match="no photograph"):
         optimise(truth, [], 1.0)
@@ -138,6 +149,16 @@ def test_a_photograph_that_matches_nothing_is_named_and_left_out(truth):
     assert len(found.notes) == 1 and found.notes[0].startswith("photo_6 matches nothing")
     others = photographs(truth, 8)
     assert quality(found.gaussians, others) > quality(worsened(truth), others) + 2
+
+
+def test_a_photograph_that_was_last_seen_before_the_scene_was_right_is_not_left_out(truth):
+    photos = photographs(truth, 9)
+    run = Run(truth, photos, 1.0, FEW, TorchEngine())
+    run.shown = [run.psnr(index) for index in range(len(photos))]
+    stale = run.trained[2]
+    run.shown[stale] = run.flat[stale]
+    run.leave_out_misfits()
+    assert stale in run.trained and run.notes == []
 
 
 def test_gaussians_that_are_not_finite_are_counted(truth):
