@@ -30,6 +30,7 @@ BOTH = f"{POINTS}, and the network's Gaussians between them"
 
 MOST = 60_000
 """Gaussians to start from, and half as many more between points."""
+_SPARSE = 0.25  # share that is left of Gaussians between points, which has little detail
 _PARTLY = 0.2  # opacity that is left to Gaussians between points
 _NEAR_POINTS = 0.1  # share of the depth within which a Gaussian is where photographs have points
 _STEPS = 60
@@ -113,7 +114,8 @@ def find_start(
         if views is not None:
             predicted = aligned(predicted, views, found)
         between = those(predicted.gaussians, ~needless(predicted, stereo))
-        between = thinned(between, max(most - at_points.means.shape[1], most // 2), seed)
+        fewer = math.ceil(_SPARSE * between.means.shape[1])
+        between = thinned(between, min(fewer, most // 2), seed)
         between = replace(between, opacities=_PARTLY * between.opacities)
         candidates = {BOTH: joined([at_points, between]), POINTS: at_points, NETWORK: network}
     return choose_start(

@@ -9,6 +9,7 @@ from mvsplat.geometry.projection import camera_rays, pixel_centers
 from mvsplat.reconstruction.checkpoint import TrainedModel
 from mvsplat.reconstruction.frames import CroppedFrame
 from mvsplat.reconstruction.starting import predict_all, whole_shape
+from mvsplat.refinement.merging import DepthView
 from mvsplat.types import DepthEstimate
 
 SIZE, WALL = 16, 5.0
@@ -98,6 +99,23 @@ def test_every_photograph_is_predicted_and_nothing_twice(each, views):
         place = ((offset[:, :2] / WALL + 0.5) * SIZE).long()
         pixels = frame.pixels[:, place[:, 1], place[:, 0]].T / 255
         assert torch.allclose(scene.gaussians.harmonics[0, mine, :, 0], pixels, atol=1e-6)
+
+
+def test_the_work_grows_with_the_photographs_and_no_faster(monkeypatch):
+    looked = []
+    look = DepthView.look
+    monkeypatch.setattr(
+        DepthView, "look", lambda self, points: looked.append(len(points)) or look(self, points)
+    )
+    sizes = {}
+    for count in (25, 200):
+        looked.clear()
+        asked = model()
+        scene = predict_all(asked, photographs([0.4 * i for i in range(count)]), BOUNDS)
+        assert count / 2 <= len(asked.encoder.seen) <= count
+        sizes[count] = len(asked.encoder.seen), sum(looked), scene.gaussians.means.shape[1]
+    for few, many in zip(sizes[25], sizes[200], strict=True):
+        assert many < 9 * few
 
 
 def test_two_photographs_are_what_the_network_says_of_them():
