@@ -1,5 +1,6 @@
 """How well a scene shows the photographs that it was not made from, on whole frames."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -98,12 +99,20 @@ def score(
 
 
 def compare(picture: Float[Tensor, "3 h w"], photograph: Photograph) -> dict[str, float]:
-    """PSNR and SSIM of a rendering, of the pixels that count; NaN where none do."""
+    """PSNR and SSIM of a rendering, of the pixels that count.
+
+    NaN where none do, and the SSIM of pictures that are smaller than its window.
+    """
     truth, mask = photograph.pixels.float() / 255, photograph.mask
+    if mask is not None:
+        shown = psnr(picture[:, mask][..., None], truth[:, mask][..., None])
+    else:
+        shown = psnr(picture, truth)
+    if min(photograph.shape) < WINDOW:
+        return {"psnr": float(shown), "ssim": math.nan}
     if mask is None:
-        return {"psnr": float(psnr(picture, truth)), "ssim": float(ssim(picture, truth))}
-    counted = psnr(picture[:, mask][..., None], truth[:, mask][..., None])
+        return {"psnr": float(shown), "ssim": float(ssim(picture, truth))}
     edge = WINDOW // 2
-    right_beside = torch.where(mask, picture, truth).double()
+    right_beside = torch.where(mask, picture.clamp(0, 1), truth).double()
     similar = ssim_map(right_beside, truth.double())[:, mask[edge:-edge, edge:-edge]]
-    return {"psnr": float(counted), "ssim": float(similar.mean())}
+    return {"psnr": float(shown), "ssim": float(similar.mean())}
