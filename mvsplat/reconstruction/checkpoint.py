@@ -59,6 +59,21 @@ def load_trained(checkpoint: str | Path, device: torch.device | str = "cpu") -> 
     return model
 
 
+def device_named(name: str) -> torch.device:
+    """The device that a user names; "auto" is CUDA where there is such.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used: {first}") from error
+
+
 def _views(settings: dict[str, Any]) -> tuple[tuple[int, int], float, float]:
     """What is known of the views in training, completed by what is usual."""
     shape = settings.get("image_shape") or _USUAL_SHAPE

@@ -4,10 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mvsplat.data.transforms import Shape
-from mvsplat.reconstruction.checkpoint import TrainedModel, load_trained
+from mvsplat.reconstruction.checkpoint import TrainedModel, device_named, load_trained
 from mvsplat.reconstruction.choosing import ChosenPhotos, HeldOut, WantedDepth, choose_readable
 from mvsplat.reconstruction.frames import UsedPhoto
 from mvsplat.reconstruction.inputs import open_input
@@ -106,7 +104,7 @@ def reconstruct(
         refine, refine_steps, refine_size, max_gaussians, refine_poses, refine_exposures, seed
     )
     with stages.stage("Loading the model"):
-        model = load_trained(checkpoint, _device(device))
+        model = load_trained(checkpoint, device_named(device))
     most = model.encoder.maximum_views
     if views is not None and most is not None and views > most:
         raise ValueError(f"views is {views}, but this model takes {most} at most")
@@ -191,18 +189,3 @@ def _whole_frames(photos: list[UsedPhoto], model: TrainedModel) -> Shape:
     shapes = [photo.photograph.shape for photo in photos]
     usual = max(shapes, key=shapes.count)
     return whole_shape(model.image_shape, usual, model.encoder.divisor)
-
-
-def _device(name: str) -> torch.device:
-    """The device that a user names.
-
-    Raises:
-        ValueError: There is none of that name.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise ValueError(f"device {name!r} cannot be used: {first}") from error

@@ -6,6 +6,7 @@ from typing import Any
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.export.splats import load_splat
 from mvsplat.geometry.spherical_harmonics import MAX_DEGREE
+from mvsplat.reconstruction.checkpoint import device_named
 from mvsplat.reconstruction.choosing import HeldOut, WantedDepth, choose_readable
 from mvsplat.reconstruction.inputs import open_posed
 from mvsplat.reconstruction.refinement import refine_on, refinement_settings
@@ -32,6 +33,7 @@ def refine_splat(
     max_gaussians: int = Settings.max_gaussians,
     refine_poses: bool = True,
     refine_exposures: bool = True,
+    device: str = "auto",
     seed: int = 0,
     format: str = "auto",
     activated: bool | None = None,
@@ -59,6 +61,7 @@ def refine_splat(
         max_gaussians: Optimising adds Gaussians up to this number.
         refine_poses: Correct the cameras while optimising.
         refine_exposures: Allow for each photo's exposure while optimising.
+        device: Where to compute: cpu, cuda, or auto.
         seed: Of everything random; the same seed gives the same scene, unless seconds are given.
         format: What the photos are: a reader's name (chunks, transforms, colmap, dtu ...), or the
             import path of your own; auto looks.
@@ -81,8 +84,9 @@ def refine_splat(
         seed,
     )
     assert settings is not None, "it is not off"
+    on = device_named(device)
     with stages.stage("Reading the splat"):
-        gaussians = load_splat(splat, activated)
+        gaussians = load_splat(splat, activated).to(on)
     with stages.stage("Opening the input"):
         found = open_posed(photos, scene, format)
     bounds = WantedDepth(near, far, _USUAL_BOUNDS)

@@ -124,6 +124,7 @@ def test_a_splat_of_something_else_is_said(program, splat, posed, tmp_path):
     [
         (["--refine", "off"], "refine"),
         (["--refine", "30", "--refine_steps", "3"], "refine_steps is 3 and refine 30"),
+        (["--device", "abacus"], "abacus"),
         (["--photos", "9"], "photos is 9, but only 7 have cameras"),
     ],
 )
