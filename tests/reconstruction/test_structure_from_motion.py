@@ -62,6 +62,26 @@ def test_progress_tells_every_stage_to_its_end(estimated):
 
 
 @needs_pycolmap
+def test_two_photos_are_enough(room, photos, tmp_path):
+    places = [0, 3]
+    paths = photo_paths(photos)
+    collection = collect([paths[place] for place in places], tmp_path / "images")
+    result = sfm.estimate_cameras(collection, tmp_path)
+    source = open_scenes(result.folder)
+    found = source.scene("test", source.keys("test")[0]).extrinsics.double()
+    assert len(found) == 2 and result.points > 50
+    true = room.extrinsics[places].double()
+
+    def between(cameras):
+        motion = torch.linalg.inv(cameras[0]) @ cameras[1]
+        return motion[:3, :3], motion[:3, 3] / motion[:3, 3].norm()
+
+    (turn, way), (true_turn, true_way) = between(found), between(true)
+    assert float(((turn @ true_turn.mT).trace() - 1) / 2) > np.cos(np.radians(2))
+    assert float(way @ true_way) > np.cos(np.radians(10))
+
+
+@needs_pycolmap
 def test_photos_of_two_places_keep_the_larger_group(photos, tmp_path):
     paths = photo_paths(photos)[:5]
     other = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)

@@ -123,6 +123,8 @@ def _models(
     options.random_seed = options.mapper.random_seed = task["seed"]
     options.triangulation.random_seed = task["seed"]
     options.min_model_size = 2
+    # Of two photographs, every point is seen by two only.
+    options.triangulation.ignore_two_view_tracks = count > 2
     options.ba_refine_focal_length = options.ba_refine_extra_params = refine_lenses
     options.mapper.abs_pose_refine_focal_length = refine_lenses
     options.mapper.abs_pose_refine_extra_params = refine_lenses

@@ -196,6 +196,8 @@ def _failure(count: int, result: dict[str, Any]) -> str:
             "the camera seems only to have turned on the spot: without moving it sideways, "
             "there is no depth to be seen"
         )
+    elif count == 2:
+        why = "they match, but seem to be taken from nearly the same place: take a wider step"
     else:
         why = f"only {matching} pairs of them match, too little to start from"
     return f"cameras could not be estimated for these {count} photos: {why}\n{_ADVICE}"
