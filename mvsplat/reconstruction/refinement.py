@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mvsplat.data.bounds import Bounds
 from mvsplat.progress import duration
+from mvsplat.reconstruction.cameras.triangulating import triangulate
 from mvsplat.reconstruction.frames import UsedPhoto
 from mvsplat.reconstruction.scores import compare
 from mvsplat.reconstruction.stages import Stages
@@ -25,7 +26,7 @@ from mvsplat.refinement.photographs import Photograph
 from mvsplat.refinement.starting import MOST, find_start
 from mvsplat.types import Gaussians
 
-TITLE, _RACE = "Refining", "Choosing a start"
+TITLE, _POINTS, _RACE = "Refining", "Triangulating points", "Choosing a start"
 Refine = Literal["auto", "off"] | float
 """Whether to refine: a number of steps that suits the photographs, not at all, or for so many
 seconds."""
@@ -111,7 +112,7 @@ def refine_on(
     It starts from the scene as it is; or, if a model predicted it from enough photographs, from
     what :func:`~mvsplat.refinement.starting.find_start` finds. The result is kept if it shows
     photographs that it was not optimised on better than the scene before does. Ctrl-C ends it,
-    with the best so far.
+    with the best so far; while points are triangulated, it goes on without them.
 
     Args:
         photos: What to compare with.
@@ -119,7 +120,8 @@ def refine_on(
         bounds: Nearest and farthest depth.
         settings: How.
         stages: Told about progress.
-        points: Sparse points that came with the data, if there are any.
+        points: Sparse points that came with the data; where there are none, pycolmap triangulates
+            some if it is installed.
 
     Raises:
         SceneDoesNotFit: A ValueError: what no model predicted does not belong to the photographs.
@@ -131,11 +133,13 @@ def refine_on(
     try:
         start, told = gaussians, before.origin
         if before.model and len(photographs) >= ENOUGH_TO_JUDGE:
+            points, of_points = _sparse_points(points, photographs, bounds, settings.seed, stages)
             with stages.stage(_RACE):
                 start, told = _best_start(
                     before, gaussians, points, photographs, bounds, settings, stages
                 )
-            seconds = stages.seconds[_RACE]
+            told += of_points
+            seconds = stages.seconds[_RACE] + stages.seconds.get(_POINTS, 0.0)
         with stages.stage(TITLE):
             shown = partial(_show, stages)
             anchor = _anchor(before, photographs) if start is gaussians else None
@@ -163,6 +167,29 @@ def _show(stages: Stages, progress: Progress) -> None:
     psnr = "" if math.isnan(progress.psnr) else f"PSNR {progress.psnr:.2f} dB, "
     left = f"{duration(float(math.ceil(progress.seconds_left)))} left"
     stages.update(TITLE, progress.step, progress.steps, psnr + left)
+
+
+def _sparse_points(
+    points: Float[Tensor, "p 3"] | None,
+    photographs: Sequence[Photograph],
+    bounds: Bounds,
+    seed: int,
+    stages: Stages,
+) -> tuple[Float[Tensor, "q 3"] | None, str]:
+    """Points that came with the data, or what can be triangulated; and what is said of these."""
+    if points is not None and len(points):
+        return points, ""
+    shown = partial(stages.update, _POINTS)
+    try:
+        with stages.stage(_POINTS):
+            found = triangulate(photographs, bounds.near, bounds.far, seed, shown)
+    except ModuleNotFoundError:
+        return None, "; pycolmap, which would triangulate more points, is not installed"
+    except (RuntimeError, OSError) as error:
+        return None, f"; no points were triangulated: {error}"
+    except KeyboardInterrupt:
+        return None, "; triangulating points was interrupted"
+    return (found if len(found) else None), f"; {len(found):,} points triangulated by pycolmap"
 
 
 def _best_start(

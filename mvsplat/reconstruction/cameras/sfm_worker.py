@@ -16,11 +16,11 @@ import numpy as np
 import pycolmap
 
 from mvsplat.machine import exit_once
+from mvsplat.reconstruction.cameras.matching import extraction_options, match_pairs, parts, tell
 from mvsplat.reconstruction.cameras.pairs import EXHAUSTIVE, pairs_to_match
 
 # Of photographs whose EXIF does not say: that of a lens with 53 degrees, in longer sides.
 _USUAL_FOCAL_LENGTH = 1.0
-_PAIRS_AT_A_TIME = 24
 # Two or three views do not determine a focal length and a distortion besides everything else.
 _LENSES_FROM = 4
 # K^-1 H K of photographs taken from one spot is a rotation, whose singular values are equal; their
@@ -36,15 +36,13 @@ def main(folder: Path) -> None:
     pycolmap.logging.minloglevel = int(pycolmap.logging.Level.WARNING)
     database = folder / "database.db"
     _extract(task, database)
-    _match(task, folder, database)
-    _tell(result=_map(task, folder, database))
+    match_pairs(task, pairs_to_match(len(task["order"])), folder, database)
+    tell(result=_map(task, folder, database))
 
 
 def _extract(task: dict[str, Any], database: Path) -> None:
     """Features, some photographs at a time; those of one camera share their intrinsics."""
-    options = pycolmap.FeatureExtractionOptions()
-    options.num_threads = task["threads"]
-    options.sift.max_num_features = task["features"]
+    options = extraction_options(task)
     done, total = 0, sum(len(camera["files"]) for camera in task["cameras"])
     for camera in task["cameras"]:
         reader = pycolmap.ImageReaderOptions()
@@ -53,7 +51,7 @@ def _extract(task: dict[str, Any], database: Path) -> None:
         if camera["focal_length"] is not None:
             numbers = (camera["focal_length"], camera["width"] / 2, camera["height"] / 2, 0)
             reader.camera_params = ",".join(map(str, numbers))
-        for files in _parts(camera["files"], 2 * task["threads"]):
+        for files in parts(camera["files"], 2 * task["threads"]):
             pycolmap.extract_features(
                 database,
                 task["images"],
@@ -68,25 +66,7 @@ def _extract(task: dict[str, Any], database: Path) -> None:
             assert image is not None, f"pycolmap did not store {files[0]}"
             reader.existing_camera_id = image.camera_id
             done += len(files)
-            _tell(stage="features", done=done, total=total)
-
-
-def _match(task: dict[str, Any], folder: Path, database: Path) -> None:
-    """Features of pairs of photographs, and which of the matches a rigid scene explains."""
-    matching = pycolmap.FeatureMatchingOptions()
-    matching.num_threads = task["threads"]
-    geometry = pycolmap.TwoViewGeometryOptions()
-    geometry.ransac.random_seed = task["seed"]
-    pairing = pycolmap.ImportedPairingOptions()
-    pairing.match_list_path = folder / "pairs.txt"
-    pairs = pairs_to_match(len(task["order"]))
-    done = 0
-    for part in _parts(pairs, _PAIRS_AT_A_TIME):
-        lines = [f"{task['order'][i]} {task['order'][j]}" for i, j in part]
-        (folder / "pairs.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        pycolmap.match_image_pairs(database, matching, pairing, geometry, pycolmap.Device.cpu)
-        done += len(part)
-        _tell(stage="matches", done=done, total=len(pairs))
+            tell(stage="features", done=done, total=total)
 
 
 def _map(task: dict[str, Any], folder: Path, database: Path) -> dict[str, Any]:
@@ -135,8 +115,8 @@ def _models(
         task["images"],
         folder,
         options,
-        initial_image_pair_callback=lambda: _tell(stage="cameras", done=2, total=count),
-        next_image_callback=lambda: _tell(
+        initial_image_pair_callback=lambda: tell(stage="cameras", done=2, total=count),
+        next_image_callback=lambda: tell(
             stage="cameras", done=min(next(registered), count), total=count
         ),
     )
@@ -178,14 +158,6 @@ def _calibration(camera: dict[str, Any]) -> np.ndarray:
     width, height = camera["width"], camera["height"]
     focal = camera["focal_length"] or _USUAL_FOCAL_LENGTH * max(width, height)
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-
-
-def _parts(items: list, size: int) -> list[list]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def _tell(**message: Any) -> None:
-    print(json.dumps(message), flush=True)
 
 
 if __name__ == "__main__":

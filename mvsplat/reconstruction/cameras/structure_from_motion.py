@@ -3,20 +3,14 @@
 The work is done by :mod:`mvsplat.reconstruction.cameras.sfm_worker` in a process of its own.
 """
 
-import json
-import os
-import signal
-import subprocess
-import sys
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from mvsplat.machine import usable_cores
+from mvsplat.reconstruction.cameras.worker import run_worker
 from mvsplat.reconstruction.collecting import Collection, PhotoFile
 
 STAGES = {
@@ -27,6 +21,7 @@ STAGES = {
 Progress = Callable[[str, int, int], None]
 """Is told a stage's title, how much is done, and of how much."""
 
+_WORKER = "mvsplat.reconstruction.cameras.sfm_worker"
 _MOST_FEATURES = 8192
 _MOSTLY = 0.8
 _ADVICE = (
@@ -77,9 +72,13 @@ def estimate_cameras(
             "these photos have no cameras, and pycolmap, which estimates them, is not installed: "
             "pip install 'mvsplat[photos]' (or pip install pycolmap)"
         )
-    task = json.dumps(_task(collection, seed))
-    (folder / "task.json").write_text(task, encoding="utf-8")
-    result = _run(folder, progress)
+    result = run_worker(
+        _WORKER,
+        folder,
+        _task(collection, seed),
+        "estimating cameras",
+        lambda stage, done, total: progress(STAGES[stage], done, total),
+    )
     names = {photo.file: photo.name for photo in collection.photos}
     if len(result["registered"]) < 2 or _only_turned(result):
         raise ValueError(_failure(len(names), result))
@@ -117,65 +116,6 @@ def _cameras(photos: list[PhotoFile]) -> list[dict[str, Any]]:
         }
         for (_, width, height), group in groups.items()
     ]
-
-
-def _command(folder: Path) -> list[str]:
-    return [sys.executable, "-m", "mvsplat.reconstruction.cameras.sfm_worker", str(folder)]
-
-
-def _run(folder: Path, progress: Progress) -> dict[str, Any]:
-    """Run the worker to its end, or kill it if we do not get there."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    worker = subprocess.Popen(
-        _command(folder),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=environment,
-    )
-    assert worker.stdout is not None and worker.stderr is not None
-    last_words: deque[str] = deque(maxlen=20)
-    listener = Thread(target=last_words.extend, args=(worker.stderr,), daemon=True)
-    listener.start()
-    result = None
-    try:
-        for line in worker.stdout:
-            message = _message(line)
-            if "stage" in message:
-                progress(STAGES[message["stage"]], message["done"], message["total"])
-            result = message.get("result", result)
-        code = worker.wait()
-    finally:
-        worker.kill()
-        worker.wait()
-        listener.join(timeout=5)
-        for pipe in (worker.stdin, worker.stdout, worker.stderr):
-            if pipe is not None:
-                pipe.close()
-    if code != 0 or result is None:
-        raise RuntimeError(_crash(code, last_words))
-    return result
-
-
-def _message(line: str) -> dict[str, Any]:
-    """A line of the worker; a library may print others."""
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return {}
-    return message if isinstance(message, dict) else {}
-
-
-def _crash(code: int, last_words: "deque[str]") -> str:
-    how = f"ended with code {code}"
-    if code < 0:
-        how = f"was ended by {signal.Signals(-code).name}"
-        if -code == signal.SIGKILL:
-            how += " (the machine may be out of memory: try fewer photos)"
-    said = next((line.strip() for line in reversed(last_words) if line.strip()), "")
-    return f"pycolmap {how} while estimating cameras" + (f": {said[:300]}" if said else "")
 
 
 def _only_turned(result: dict[str, Any]) -> bool:
