@@ -54,6 +54,8 @@ def load_trained(checkpoint: str | Path, device: torch.device | str = "cpu") -> 
     settings = weights.views or (_run_views(weights.path) if weights.decoder else {})
     model = TrainedModel(weights.build_encoder(), weights.build_decoder(), *_views(settings))
     model.name, model.good_for = weights.name, weights.good_for
+    # Pictures and scores show what is in the splat: no viewer fills what no Gaussian covers.
+    model.decoder.fill = False
     model.encoder.to(device).requires_grad_(False)
     model.decoder.to(device).eval()
     return model

@@ -191,6 +191,15 @@ def test_warnings_name_what_is_wrong(posed, checkpoint):
     assert any(w.startswith("Low overlap") for w in scene.warnings)
 
 
+def test_pictures_show_what_is_in_the_splat_even_if_the_decoder_of_training_fills(
+    checkpoint, tmp_path
+):
+    content = torch.load(checkpoint, weights_only=True)
+    content["mvsplat"]["decoder"] = mvsplat.SplattingDecoder(fill=True).config
+    torch.save(content, tmp_path / "filling.ckpt")
+    assert load_trained(tmp_path / "filling.ckpt").decoder.fill is False
+
+
 def test_checkpoints_of_every_kind(checkpoint, tmp_path):
     model = load_trained(checkpoint)
     assert (model.image_shape, model.near, model.far) == ((32, 32), 1.0, 10.0)
