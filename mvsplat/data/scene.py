@@ -62,6 +62,10 @@ class Scene(ABC):
         """Exact depth of frame ``index`` along the optical axis [h, w], or None if not known."""
         return None
 
+    def mask(self, index: int) -> np.ndarray | None:
+        """Which pixels [h, w] of frame ``index`` show the scene, or None if all do."""
+        return None
+
     def encoded(self, index: int) -> bytes | None:
         """The JPEG, PNG or WebP file whose pixels are exactly those of ``image(index)``, if any."""
         return None

@@ -40,5 +40,8 @@ class PartOfScene(Scene):
     def depth(self, index: int) -> np.ndarray | None:
         return self.whole.depth(self.frames[index])
 
+    def mask(self, index: int) -> np.ndarray | None:
+        return self.whole.mask(self.frames[index])
+
     def encoded(self, index: int) -> bytes | None:
         return self.whole.encoded(self.frames[index])

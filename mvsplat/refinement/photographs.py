@@ -1,5 +1,6 @@
 """Photographs as refinement compares with them: whole frames with cameras, at any smaller size."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from mvsplat.data.scene import Scene
@@ -102,9 +103,12 @@ def read_photographs(
     unreadable: dict[str, str] = {}
     for index in indices:
         try:
-            image = scene.image(index).convert("RGB")
+            image, mask = scene.image(index).convert("RGB"), scene.mask(index)
         except (ValueError, OSError) as error:
             unreadable[called[index]] = str(error)
+            continue
+        if mask is not None and not mask.any():
+            unreadable[called[index]] = "its mask leaves nothing of it"
             continue
         photographs.append(
             Photograph(
@@ -112,6 +116,7 @@ def read_photographs(
                 _pixels(image, size),
                 scene.extrinsics[index].double(),
                 scene.intrinsics[index].double(),
+                None if mask is None or mask.all() else _counted(mask, size),
             )
         )
     return ReadPhotographs(photographs, unreadable)
@@ -122,6 +127,16 @@ def _pixels(image: Image.Image, size: int) -> UInt8[Tensor, "3 h w"]:
     if (height, width) != (image.height, image.width):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _counted(mask: np.ndarray, size: int) -> Bool[Tensor, "h w"]:
+    """Which pixels of the reduced photograph none but counting ones went into."""
+    height, width = fitted_shape(mask.shape, size)
+    # The reach of resizing: what lies behind an edge shines through nearby.
+    reach = 2 * (math.ceil(3 * mask.shape[1] / width) // 2) + 1 if width < mask.shape[1] else 1
+    whole = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.MinFilter(reach))
+    small = whole.resize((width, height), Image.Resampling.NEAREST)
+    return torch.from_numpy(np.array(small) > 0)
 
 
 def photographs_of(views: Views, names: Sequence[str] | None = None) -> list[Photograph]:

@@ -130,6 +130,20 @@ class PhotoScene(Scene):
         picture = open_picture(photo.path)
         return photo.lens.undistort(self._oriented(picture, photo))
 
+    def mask(self, index: int) -> np.ndarray | None:
+        """Of a transparent picture what is opaque; else by COLMAP's file masks/NAME.png, if any."""
+        photo = self.photos[index]
+        picture = open_picture(photo.path)
+        if _is_transparent(picture):
+            shown = picture.convert("RGBA").getchannel("A")
+        elif file := _mask_file(photo.path):
+            shown = open_picture(file).convert("L").resize(picture.size, Image.Resampling.NEAREST)
+        else:
+            return None
+        shown.getexif()[_ORIENTATION] = picture.getexif().get(_ORIENTATION, 1)
+        upright = photo.lens.undistort(self._oriented(shown, photo))
+        return np.asarray(upright)[..., 0] >= 128
+
     def encoded(self, index: int) -> bytes | None:
         photo = self.photos[index]
         if photo.lens.distortion is not None or photo.path.suffix.lower() not in (".jpg", ".jpeg"):
@@ -247,11 +261,22 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16") or picture.mode == "I":
         upper = np.clip(np.asarray(picture, dtype=np.int64) >> 8, 0, 255)
         return Image.fromarray(upper.astype(np.uint8)).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+    if _is_transparent(picture):
         rgba = picture.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
     return picture.convert("RGB")
+
+
+def _is_transparent(picture: Image.Image) -> bool:
+    return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+
+
+def _mask_file(picture: Path) -> Path | None:
+    """The mask of a picture: masks/a.jpg.png (or masks/a.png) beside the folder of a.jpg."""
+    folder = picture.parent.parent / "masks"
+    files = (folder / f"{picture.name}.png", folder / f"{picture.stem}.png")
+    return next((file for file in files if is_file(file)), None)
 
 
 def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
