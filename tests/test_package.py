@@ -11,7 +11,6 @@ import torch
 import mvsplat
 from mvsplat.cli import config_files
 from mvsplat.weights import read_weights
-from mvsplat.weights.known import SMALL_FILE
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,12 +71,6 @@ def test_the_wheel_carries_the_configurations(wheel):
     assert not any(name.startswith(("tests/", "configs/")) for name in files)
 
 
-packaged = pytest.mark.skipif(
-    not SMALL_FILE.is_file(), reason=f"{SMALL_FILE.name} is not trained yet"
-)
-
-
-@packaged
 def test_the_wheel_carries_weights(wheel, tmp_path):
     """At most 10 MB, in half precision, and they load from there, without Lightning."""
     assert wheel.getinfo("mvsplat/weights/small.ckpt").file_size <= 10_000_000
@@ -90,7 +83,6 @@ def test_the_wheel_carries_weights(wheel, tmp_path):
     assert Path(python(code)).is_relative_to(tmp_path)
 
 
-@packaged
 def test_the_packaged_weights_say_what_they_are():
     model, weights = mvsplat.load_model("small"), read_weights("small")
     assert all(value.dtype == torch.float32 for value in model.encoder.parameters())

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from room_films import film_rooms
 
 from mvsplat.data import Scene
 from mvsplat.data.bounds import UnknownBounds, estimate_bounds, find_bounds, share_at_bounds
 from mvsplat.data.chunks.chunk_scenes import ChunkScene
-from mvsplat.data.generated.filming import film_scenes
 from mvsplat.data.generated.recipe import Recipe
 from mvsplat.geometry.depth_bounds import (
     bounds_from_cameras,
@@ -127,7 +127,7 @@ def test_given_bounds_come_before_the_datas_before_estimates():
 
 def test_generated_rooms_lie_between_the_estimates():
     recipe = Recipe(5, 32, 32, 0.9, (50.0, 65.0), 18.0, 14.0, 0)
-    for entry in film_scenes(recipe, "test", 2):
+    for entry in film_rooms(recipe, "test", 2):
         scene = ChunkScene(entry, "generated")
         near, far = bounds_from_cameras(scene.extrinsics, scene.intrinsics)
         depth = np.stack([scene.depth(frame) for frame in range(len(scene))])
@@ -155,7 +155,7 @@ def rooms():
     found = []
     for frames, shape, travel in ((8, (96, 128), 1.5), (12, (80, 60), 2.0), (5, (64, 64), 0.9)):
         recipe = Recipe(frames, *shape, travel, (50.0, 65.0), 18.0, 14.0, 0)
-        for entry in film_scenes(recipe, "test", 1):
+        for entry in film_rooms(recipe, "test", 1):
             scene = ChunkScene(entry, "a room")
             depth = np.stack([scene.depth(frame) for frame in range(len(scene))])
             kept = {name: entry[name] for name in ("key", "cameras", "images")}
@@ -183,7 +183,7 @@ def test_rooms_by_their_pictures(rooms):
 
 def test_two_frames_are_enough(rooms):
     (entry, _), source = rooms[0], Recipe(8, 96, 128, 1.5, (50.0, 65.0), 18.0, 14.0, 0)
-    full = ChunkScene(next(iter(film_scenes(source, "test", 1))), "a room")
+    full = ChunkScene(next(iter(film_rooms(source, "test", 1))), "a room")
     pair = [2, 5]
     scene = changed(
         entry, cameras=entry["cameras"][pair], images=[entry["images"][i] for i in pair]

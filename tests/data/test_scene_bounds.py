@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from room_films import film_rooms
 from test_examples import generator
 
 from mvsplat.data import scene_bounds
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
 from mvsplat.data.evaluation_index.scene_overlap import OverlapSettings, measure_overlap
-from mvsplat.data.generated.filming import film_scenes
 from mvsplat.data.generated.recipe import Recipe
 from mvsplat.data.loading.examples import ExampleSettings, SceneExamples
 from mvsplat.data.loading.loaders import BatchLoader, ExampleBatches, LoaderSettings
@@ -29,7 +29,7 @@ def source(tmp_path_factory):
     recipe = Recipe(6, 48, 64, 0.9, (50.0, 65.0), 18.0, 14.0, 0)
     scenes = [
         {name: entry[name] for name in ("key", "cameras", "images")}
-        for entry in film_scenes(recipe, "train", 2)
+        for entry in film_rooms(recipe, "train", 2)
     ]
     turning = {**scenes[0], "key": "turning", "cameras": scenes[0]["cameras"].clone()}
     turning["cameras"][:, [9, 13, 17]] = 0

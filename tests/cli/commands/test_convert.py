@@ -15,12 +15,12 @@ import torch
 import wall
 from noise import noise
 from PIL import Image
+from room_films import film_rooms
 
 from mvsplat.__main__ import main
 from mvsplat.data import ChunkScenes, open_scenes
 from mvsplat.data.chunks.chunk_scenes import ChunkScene, encode_depth, pack_cameras, write_chunks
 from mvsplat.data.chunks.storage import load_chunk
-from mvsplat.data.generated.filming import film_scenes
 from mvsplat.data.generated.recipe import Recipe
 
 
@@ -87,7 +87,7 @@ def test_a_scene_arrives_as_it_was(tmp_path, capsys):
 def test_scenes_without_points_get_bounds_from_their_pictures(tmp_path, capsys):
     """Bounds that hold the room; no points, which would pass for structure from motion's."""
     recipe = Recipe(6, 48, 64, 0.9, (50.0, 65.0), 18.0, 14.0, 0)
-    (full,) = film_scenes(recipe, "test", 1)
+    (full,) = film_rooms(recipe, "test", 1)
     room = ChunkScene(full, "the room")
     depth = np.stack([room.depth(frame) for frame in range(len(room))])
     write_chunks(
