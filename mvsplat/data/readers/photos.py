@@ -133,13 +133,16 @@ class PhotoScene(Scene):
     def mask(self, index: int) -> np.ndarray | None:
         """Of a transparent picture what is opaque; else by COLMAP's file masks/NAME.png, if any."""
         photo = self.photos[index]
+        file = _mask_file(photo.path)
+        if file is None and not _says_transparent(photo.path):
+            return None
         picture = open_picture(photo.path)
         if _is_transparent(picture):
             shown = picture.convert("RGBA").getchannel("A")
-        elif file := _mask_file(photo.path):
-            shown = open_picture(file).convert("L").resize(picture.size, Image.Resampling.NEAREST)
-        else:
+        elif file is None:
             return None
+        else:
+            shown = open_picture(file).convert("L").resize(picture.size, Image.Resampling.NEAREST)
         shown.getexif()[_ORIENTATION] = picture.getexif().get(_ORIENTATION, 1)
         upright = photo.lens.undistort(self._oriented(shown, photo))
         return np.asarray(upright)[..., 0] >= 128
@@ -270,6 +273,15 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 def _is_transparent(picture: Image.Image) -> bool:
     return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+
+
+def _says_transparent(path: Path) -> bool:
+    """What a picture's header says, without decoding it; of one that cannot be read, True."""
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            return _is_transparent(picture)
+    except DECODING_ERRORS:
+        return True
 
 
 def _mask_file(picture: Path) -> Path | None:
