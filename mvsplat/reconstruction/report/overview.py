@@ -42,7 +42,8 @@ def _seen(before: Unrefined) -> str:
         return ""
     height, width = before.shape
     groups, at_once = before.groups
-    return f": {at_once} photos at once, {groups} times, {width} x {height} pixels each"
+    often = "once" if groups == 1 else f"{groups} times"
+    return f": {at_once} photos at once, {often}, {width} x {height} pixels each"
 
 
 def _scores(scene: ReconstructedScene) -> dict[str, str]:
