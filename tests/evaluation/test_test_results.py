@@ -278,14 +278,3 @@ def test_what_a_killed_test_has_done_is_on_disk(make_trainer, tmp_path):
     assert [scene["scene"] for scene in load_results(folder).scenes] == ["scene/0"]
     run(make_trainer, tmp_path, make_loader(range(3)))
     assert load_results(folder).complete and not journal.exists()
-
-
-@pytest.mark.slow
-def test_two_processes_count_every_scene_once(make_trainer, tmp_path):
-    # Five scenes for two processes: Lightning's sampler repeats one.
-    trainer = make_trainer(TestResults(), strategy="ddp_spawn", devices=2)
-    trainer.test(ToyModel(), make_loader(range(5)), verbose=False)
-    scores = json.loads((tmp_path / "test" / "scores.json").read_text())
-    assert list(scores["scenes"]) == [f"scene/{number}" for number in range(5)]
-    assert scores["scenes_tested"] == 5 and scores["settings"]["processes"] == 2
-    assert len(list((tmp_path / "test" / "sheets").iterdir())) == 5

@@ -226,9 +226,12 @@ def test_two_processes_score_every_scene_once_and_as_one(program):
     for scenes in (3, 1):
         test = ["--ckpt_path=last", f"--data.source.test_scenes={scenes}"]
         assert program("test", *test, "--results.folder=alone") == 0, program.err
-        in_two_processes(program, "test", *test, "--results.folder=both")
-        alone, both = scores("alone"), scores("both")
+        folder = f"both{scenes}"
+        in_two_processes(program, "test", *test, f"--results.folder={folder}")
+        alone, both = scores("alone"), scores(folder)
         assert list(both["scenes"]) == list(alone["scenes"]) and len(both["scenes"]) == scenes
+        assert both["scenes_tested"] == scenes and both["settings"]["processes"] == 2
+        assert len(list((program.run_dir / folder / "sheets").iterdir())) == scenes
         for part in ("mean", "scenes"):
             one, two = flat(alone[part]), flat(both[part])
             numbers = [name for name in one if "timing" not in name]
