@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mvsplat.data.generated.shot import Shot
 
 # Part of the folder's name: raise it whenever the same settings would give other pictures.
-_VERSION = 1
+_VERSION = 2
 
 
 class VariedScenes(WrittenScenes):

@@ -19,7 +19,7 @@ _PROBE = (20, 20)
 _ATTEMPTS = 200
 _FROM_BODIES = 0.12  # metres that cameras keep away from bodies
 _LEAST_RATIO, _MOST_RATIO = 1.5, 60.0  # of far to near depths
-_LEAST_SHARED = 0.3  # of the first frame that must be in the last one, and the other way round
+_LEAST_SHARED = 0.2  # of the first frame that must be in the last one, and the other way round
 
 _SETTINGS: Mapping[str, Callable[[Builder], Setting]] = {
     "outdoors": outdoors,
