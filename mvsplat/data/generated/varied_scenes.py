@@ -46,7 +46,7 @@ class VariedScenes(WrittenScenes):
         ValueError: A setting makes no sense; names it.
     """
 
-    made_beforehand = "`prepare()` of VariedScenes"
+    made_beforehand = "`mvsplat scenes varied`"
 
     def __init__(
         self,

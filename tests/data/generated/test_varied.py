@@ -1,8 +1,11 @@
 """Varied scenes: every kind is sound, filmed with exact depth, and what photographs are like."""
 
+import json
+
 import numpy as np
 import pytest
 
+from mvsplat.__main__ import main
 from mvsplat.data.generated.gloss import reflections
 from mvsplat.data.generated.paths import look
 from mvsplat.data.generated.raycast import cast_depth, cast_fragments
@@ -173,8 +176,16 @@ def test_written_scenes_state_their_own_bounds(tmp_path):
 
 
 def test_missing_scenes_say_how_to_make_them(tmp_path):
-    with pytest.raises(FileNotFoundError, match="of VariedScenes with the same"):
+    with pytest.raises(FileNotFoundError, match="`mvsplat scenes varied` with the same"):
         VariedScenes(str(tmp_path)).keys("train")
+
+
+def test_the_command_writes_them(tmp_path):
+    settings = {"train_scenes": 1, "test_scenes": 1, "frames": 2, "image_shapes": [(16, 20)]}
+    options = [f"--{name}={json.dumps(value)}" for name, value in settings.items()]
+    assert main(["scenes", "varied", f"--root={tmp_path}", "--kinds={heap: 1}", *options]) == 0
+    source = VariedScenes(str(tmp_path), **settings, kinds={"heap": 1.0})
+    assert source.scene("train", source.keys("train")[0]).image(0).size == (20, 16)
 
 
 def test_settings_have_folders_of_their_own(tmp_path):
