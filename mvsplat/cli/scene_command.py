@@ -7,10 +7,11 @@ from pathlib import Path
 from mvsplat.machine import keep_freed_memory
 from mvsplat.reconstruction import output as names
 from mvsplat.reconstruction.output import OutputFolder
+from mvsplat.reconstruction.previews import Previews
 from mvsplat.reconstruction.result import Reconstruction
 from mvsplat.reconstruction.saving import save
 from mvsplat.reconstruction.scores import average, in_words
-from mvsplat.reconstruction.stages import ShownStages, Stages
+from mvsplat.reconstruction.stages import Preview, ShownStages, Stages
 
 _MOST_LINES = 8
 
@@ -37,7 +38,12 @@ def make_folder(make: Callable[[Stages], Reconstruction], output: OutputFolder, 
         output: The folder.
         show: Open it in the browser without asking.
     """
-    scene = make_scene(make, lambda scene: save(scene, output), lambda: _left_behind(output.path))
+    scene = make_scene(
+        make,
+        lambda scene: save(scene, output),
+        lambda: _left_behind(output.path),
+        Previews.into(output),
+    )
     summarize(scene)
     seconds = sum(scene.seconds.values())
     print(f"{output.path}: {names.SPLAT}, {names.VIDEO}, {names.REPORT} ... ({seconds:.0f} s)")
@@ -51,6 +57,7 @@ def make_scene(
     make: Callable[[Stages], Reconstruction],
     write: Callable[[Reconstruction], object],
     left_behind: Callable[[], str],
+    preview: Preview | None,
 ) -> Reconstruction:
     """Make a scene and write it, with progress shown; ends the program if it is interrupted.
 
@@ -58,10 +65,11 @@ def make_scene(
         make: Makes the scene, and tells the stages how far it is.
         write: Writes it.
         left_behind: Says what there is of it after an interruption.
+        preview: Shows it while it is refined.
     """
     keep_freed_memory()
     try:
-        with ShownStages() as stages:
+        with ShownStages(preview) as stages:
             scene = make(stages)
             write(scene)
     except KeyboardInterrupt:

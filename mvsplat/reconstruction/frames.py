@@ -1,14 +1,19 @@
 """Photographs that are used: whole frames with cameras, and the crops of them that a model sees."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from mvsplat.data.bounds import Bounds
 from mvsplat.data.transforms import Shape, crop_image, crop_intrinsics, stack_images
+from mvsplat.export.cameras import Cameras, Frame
+from mvsplat.geometry.trajectories import visiting_order
 from mvsplat.refinement.photographs import Photograph, fitted_shape
 from mvsplat.types import Views
 
@@ -108,3 +113,38 @@ def spread(photos: Sequence[UsedPhoto], most: int) -> list[UsedPhoto]:
     """At most so many of some photographs, evenly spread over their order."""
     places = torch.linspace(0, len(photos) - 1, min(most, len(photos))).round().long()
     return [photos[place] for place in places.tolist()]
+
+
+def cameras_of_photos(
+    photos: Sequence[UsedPhoto],
+    bounds: Bounds,
+    left_out: Sequence[UsedPhoto] = (),
+    files: Mapping[int, Path] = MappingProxyType({}),
+) -> Cameras:
+    """Cameras of the photographs used, then of those left out, each along a short way.
+
+    Args:
+        photos: Those used.
+        bounds: Nearest and farthest depth.
+        left_out: Those left out.
+        files: Of photographs, by frame number, as far as there are any.
+    """
+    frames = [
+        Frame(
+            name=photo.name,
+            extrinsics=photo.extrinsics,
+            intrinsics=photo.intrinsics,
+            width=photo.photograph.shape[1],
+            height=photo.photograph.shape[0],
+            image=files.get(photo.index),
+        )
+        for photo in [*_on_the_way(photos), *_on_the_way(left_out)]
+    ]
+    return Cameras(frames, bounds.near, bounds.far)
+
+
+def _on_the_way(photos: Sequence[UsedPhoto]) -> list[UsedPhoto]:
+    """Photographs in the order of a short way past their cameras."""
+    if not photos:
+        return []
+    return [photos[i] for i in visiting_order(torch.stack([photo.extrinsics for photo in photos]))]

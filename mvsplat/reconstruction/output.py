@@ -48,10 +48,14 @@ class OutputFolder:
             )
         self._was_complete = MARKER not in there
         self._created: list[Path] = []
+        self._is_begun = self._has_only_ours = False
         check_writable(self.path)
 
     def begin(self) -> None:
         """Mark the folder as incomplete; from here on an earlier result is not whole any more."""
+        if self._is_begun:
+            return
+        self._is_begun = True
         self._created = _create(self.path)
         with replacing(self.path / MARKER) as temporary:
             temporary.write_text(
@@ -62,6 +66,9 @@ class OutputFolder:
 
     def remove_earlier(self) -> None:
         """Remove what an earlier reconstruction wrote, but for its splat, which is replaced."""
+        if self._has_only_ours:
+            return
+        self._has_only_ours, self._was_complete = True, False
         for name in _FILES:
             if name != SPLAT:
                 (self.path / name).unlink(missing_ok=True)

@@ -11,12 +11,12 @@ from torch import Tensor
 from mvsplat.data.bounds import Bounds
 from mvsplat.data.transforms import Shape
 from mvsplat.decoder import SplattingDecoder
-from mvsplat.export.cameras import Cameras, Frame
+from mvsplat.export.cameras import Cameras
 from mvsplat.geometry.overlap import ViewPairs
 from mvsplat.geometry.spherical_harmonics import MAX_DEGREE
 from mvsplat.geometry.trajectories import CameraPath, through_cameras, visiting_order
 from mvsplat.reconstruction.diagnosis import all_warnings, measure_pairs
-from mvsplat.reconstruction.frames import UsedPhoto, spread
+from mvsplat.reconstruction.frames import UsedPhoto, cameras_of_photos, spread
 from mvsplat.reconstruction.refinement import Refinement
 from mvsplat.reconstruction.scene_input import SceneInput
 from mvsplat.reconstruction.scores import Scores, score
@@ -195,23 +195,6 @@ class ReconstructedScene:
 
     def cameras_with(self, files: dict[int, Path]) -> Cameras:
         """:attr:`cameras`, with the files of their photographs by frame number."""
-        listed = [
-            Frame(
-                name=photo.name,
-                extrinsics=photo.extrinsics,
-                intrinsics=photo.intrinsics,
-                width=photo.photograph.shape[1],
-                height=photo.photograph.shape[0],
-                image=files.get(photo.index),
-            )
-            for photo in [*_on_the_way(self.context), *_on_the_way(self.left_out)]
-        ]
-        dilated = self._refined is None and self.before.is_dilated
-        return Cameras(listed, self.bounds.near, self.bounds.far, dilated)
-
-
-def _on_the_way(photos: list[UsedPhoto]) -> list[UsedPhoto]:
-    """Photographs in the order of a short way past their cameras."""
-    if not photos:
-        return []
-    return [photos[i] for i in visiting_order(torch.stack([photo.extrinsics for photo in photos]))]
+        cameras = cameras_of_photos(self.context, self.bounds, self.left_out, files)
+        cameras.dilated = self._refined is None and self.before.is_dilated
+        return cameras

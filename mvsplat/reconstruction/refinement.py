@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvsplat.data.bounds import Bounds
+from mvsplat.export.cameras import Cameras
 from mvsplat.progress import duration
 from mvsplat.reconstruction.cameras.triangulating import triangulate
-from mvsplat.reconstruction.frames import UsedPhoto
+from mvsplat.reconstruction.frames import UsedPhoto, cameras_of_photos
 from mvsplat.reconstruction.scores import compare
 from mvsplat.reconstruction.stages import Stages
 from mvsplat.reconstruction.unrefined import Unrefined
@@ -141,7 +142,7 @@ def refine_on(
             told += of_points
             seconds = stages.seconds[_RACE] + stages.seconds.get(_POINTS, 0.0)
         with stages.stage(TITLE):
-            shown = partial(_show, stages)
+            shown = partial(_show, stages, cameras_of_photos(photos, bounds))
             anchor = _anchor(before, photographs) if start is gaussians else None
             near = bounds.near
             result = optimise(start, photographs, near, settings, shown, anchor=anchor)
@@ -163,10 +164,12 @@ def refine_on(
     return Refinement(result, told, changes, seconds + stages.seconds.get(TITLE, 0.0))
 
 
-def _show(stages: Stages, progress: Progress) -> None:
+def _show(stages: Stages, cameras: Cameras, progress: Progress) -> None:
     psnr = "" if math.isnan(progress.psnr) else f"PSNR {progress.psnr:.2f} dB, "
     left = f"{duration(float(math.ceil(progress.seconds_left)))} left"
     stages.update(TITLE, progress.step, progress.steps, psnr + left)
+    if progress.scene is not None:
+        stages.preview(progress.scene, cameras)
 
 
 def _sparse_points(

@@ -2,14 +2,19 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mvsplat.export.cameras import Cameras
 from mvsplat.progress import Pace, log_line
+from mvsplat.types import Gaussians
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+Preview = Callable[[Callable[[], Gaussians], Cameras], None]
+"""Takes what makes a copy of an unfinished scene, which it need not call, and the cameras."""
 
 
 class Stages:
@@ -56,6 +61,9 @@ class Stages:
             self.ended(self._title)
             self._title = None
 
+    def preview(self, scene: Callable[[], Gaussians], cameras: Cameras) -> None:
+        """Say what the scene is by now, between two steps of its refinement."""
+
     def begun(self, title: str) -> None:
         """Show it."""
 
@@ -70,10 +78,14 @@ class ShownStages(Stages):
     """Stages as progress bars on a terminal, or as lines now and then in a log; on standard error.
 
     Use it as a context manager.
+
+    Args:
+        preview: Who shows unfinished scenes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, preview: Preview | None = None) -> None:
         super().__init__()
+        self._preview = preview
         self._bars: Progress | None = None
         self._tasks: dict[str, Any] = {}
         self._pace = Pace()
@@ -104,6 +116,10 @@ class ShownStages(Stages):
         self.end()
         if self._bars is not None:
             self._bars.stop()
+
+    def preview(self, scene: Callable[[], Gaussians], cameras: Cameras) -> None:
+        if self._preview is not None:
+            self._preview(scene, cameras)
 
     def begun(self, title: str) -> None:
         if self._bars is None:

@@ -51,7 +51,11 @@ class CurvePoint(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far it is: steps done of how many, seconds so far and still to go, PSNR of late."""
+    """How far it is: steps done of how many, seconds so far and still to go, PSNR of late.
+
+    ``scene`` makes a copy, on the CPU, of the scene as it is now; it is None until it is known that
+    Gaussians and photographs belong together.
+    """
 
     step: int
     steps: int
@@ -59,6 +63,7 @@ class Progress(NamedTuple):
     seconds_left: float
     psnr: float
     gaussians: int
+    scene: Callable[[], Gaussians] | None = None
 
 
 Report = Callable[[Progress], None]

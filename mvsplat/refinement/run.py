@@ -85,7 +85,7 @@ class Run:
         self.curve: list[CurvePoint] = []
         self.grown = self.step = self.best_step = 0
         self.best: Parameters | None = None
-        self.has_joined = False
+        self.has_joined = self.has_been_checked = False
         self.begun = time.monotonic()
 
     def covered(self, photograph: Photograph) -> Photograph:
@@ -195,6 +195,7 @@ class Run:
         first = max(_FIRST_STEPS, _FIRST_LOOKS * len(self.trained))
         if self.step == first:
             self.check_fit()
+            self.has_been_checked = True
         if share >= _LEFT_OUT_AT and self.step > first and not self.is_close:
             self.leave_out_misfits()
         if share >= _JOINED and not self.has_joined:
@@ -233,8 +234,13 @@ class Run:
         steps = max(self.step, round(self.step / max(share, 1e-9)))
         left = self.seconds * (1 - share) / max(share, 1e-9)
         trained = [psnr for psnr in self.shown if not math.isnan(psnr)]
-        psnr = fmean(trained)
-        return Progress(self.step, steps, self.seconds, left, psnr, len(self.parameters))
+        psnr, count = fmean(trained), len(self.parameters)
+        scene = self.scene if self.has_been_checked else None
+        return Progress(self.step, steps, self.seconds, left, psnr, count, scene)
+
+    def scene(self) -> Gaussians:
+        """The scene as it is now, copied to the CPU."""
+        return self.parameters.to_gaussians().to("cpu")
 
     def result(self) -> Refined:
         """The scene at its best; without judges, or after they joined, as it is now."""

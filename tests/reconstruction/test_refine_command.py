@@ -1,6 +1,9 @@
 """``mvsplat refine`` and ``mvsplat.refine``: a splat of any origin and photographs with cameras."""
 
+import itertools
 import json
+import math
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +12,8 @@ import torch
 import mvsplat
 from mvsplat.data import open_scenes
 from mvsplat.evaluation.metrics import psnr
-from mvsplat.export import load_cameras, load_ply, save_ply
+from mvsplat.export import load_cameras, load_ply, load_splat, save_ply, save_splat
+from mvsplat.reconstruction import previews
 from mvsplat.reconstruction.cameras.colmap_export import export_colmap
 from mvsplat.refinement.photographs import read_photographs
 
@@ -54,7 +58,7 @@ def refine(program, splat, posed, tmp_path, quick):
             "--refine_size", 64, "--near", NEAR, "--far", FAR, *options, config=False,
         )  # fmt: skip
 
-    call.folder = tmp_path
+    call.folder, call.posed = tmp_path, posed
     return call
 
 
@@ -95,6 +99,65 @@ def test_a_splat_file_and_its_cameras(refine, program, splat):
     # Cameras of another splat in the folder stay.
     assert refine(output="out/newer.ply", steps=1) == 0, program.err
     assert (folder / "newer.cameras.json").is_file()
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The scenes that are in a splat's file one after the other; nobody waits between them."""
+    scenes = []
+
+    def save(gaussians, path):
+        save_splat(gaussians, path)
+        scenes.append((load_splat(path), sorted(other.name for other in path.parent.iterdir())))
+
+    monkeypatch.setattr(previews, "save_splat", save)
+    monkeypatch.setattr(previews, "_PAUSE", 0.0)
+    monkeypatch.setattr(previews, "_LARGEST_SHARE", math.inf)
+    return scenes
+
+
+def test_a_splat_is_replaced_while_it_is_refined(refine, program, splat, written):
+    assert refine(output="out/new.spz", steps=34) == 0, program.err
+    start, end = load_ply(splat), load_splat(refine.folder / "out" / "new.spz")
+    assert 4 <= len(written) <= 6  # not before it is known that photos and splat belong together
+    assert written[0][1] == ["new.spz"] and written[1][1] == ["cameras.json", "new.spz"]
+    for (before, _), (after, _) in itertools.pairwise(written):
+        assert before.means.shape != after.means.shape or not torch.equal(before.means, after.means)
+    first = written[0][0]
+    assert first.means.shape != start.means.shape or not torch.equal(first.means, start.means)
+    assert end.harmonics.shape == first.harmonics.shape
+    assert len(load_cameras(refine.folder / "out" / "cameras.json").frames) == 8
+
+
+def test_a_folder_is_marked_while_its_splat_is_refined(refine, program, written):
+    assert refine(steps=31) == 0, program.err
+    assert written[0][1] == ["INCOMPLETE.txt", "scene.ply"]
+    assert not (refine.folder / "refined" / "INCOMPLETE.txt").exists()
+    earlier = written.copy()
+    assert refine("--overwrite", steps=31) == 0, program.err
+    assert set(written[len(earlier)][1]) > {"INCOMPLETE.txt", "report.html"}
+    assert "report.html" not in written[-1][1]  # it is not that of the scene beside it
+
+
+def test_the_splat_that_is_refined_is_replaced_at_the_end_only(refine, program, splat, written):
+    shutil.copy(splat, refine.folder / "own.ply")
+    options = ["--output", refine.folder / "own.ply", "--overwrite", "--refine_steps", 32]
+    options += ["--refine_size", 64, "--near", NEAR, "--far", FAR]
+    assert program("refine", refine.folder / "own.ply", refine.posed, *options, config=False) == 0
+    assert not written and load_ply(refine.folder / "own.ply").harmonics.shape[-1] > 1
+
+
+def test_a_scene_that_cannot_be_written_on_the_way_is_refined_all_the_same(
+    refine, program, monkeypatch, caplog
+):
+    def full(gaussians, path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(previews, "save_splat", full)
+    monkeypatch.setattr(previews, "_PAUSE", 0.0)
+    assert refine(output="new.ply", steps=33) == 0, program.err
+    assert caplog.text.count("cannot be watched while it is refined: [Errno 28]") == 1
+    assert load_ply(refine.folder / "new.ply").means.shape[1] > 0
 
 
 def test_photos_without_cameras_and_splats_that_are_none_are_refused(

@@ -6,8 +6,8 @@ from mvsplat.reconstruction.pipeline import reconstruct
 
 EPILOG = """\
 The folder gets scene.ply (opens in any 3DGS viewer), cameras.json, a video, depth maps, the photos,
-scores.json, and report.html with scores, warnings and times; "mvsplat view DIR" shows it. Ctrl-C
-while it is refined ends that and keeps the best so far.
+scores.json, and report.html with scores, warnings and times; "mvsplat view DIR" shows it, while it
+is refined, too. Ctrl-C while it is refined ends that and keeps the best so far.
 """
 
 

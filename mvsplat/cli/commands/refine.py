@@ -10,6 +10,7 @@ from mvsplat.export.cameras import FILE_NAME, save_cameras
 from mvsplat.export.splat_registry import is_named_like_a_splat
 from mvsplat.export.splats import save_splat
 from mvsplat.reconstruction.output import check_writable
+from mvsplat.reconstruction.previews import Previews
 from mvsplat.reconstruction.refine_splat import refine_splat
 from mvsplat.reconstruction.result import Reconstruction
 from mvsplat.reconstruction.stages import Stages
@@ -17,8 +18,9 @@ from mvsplat.reconstruction.stages import Stages
 EPILOG = """\
 The folder gets what "mvsplat reconstruct" writes: scene.ply, cameras.json, a video, depth maps,
 scores.json and report.html, which compares with photos held out, before and after. With a name
-such as refined.ply, only that splat is written, and its cameras beside it. Ctrl-C ends refinement
-and keeps the best so far.
+such as refined.ply, only that splat is written, and its cameras beside it. The splat is replaced
+every few seconds meanwhile; "mvsplat view" of it shows how it becomes better. Ctrl-C ends
+refinement and keeps the best so far.
 """
 
 
@@ -34,13 +36,15 @@ def main(argv: list[str]) -> None:
         return refine_splat(**options, stages=stages)
 
     if is_named_like_a_splat(target) and not Path(target).is_dir():
-        _to_file(make, Path(target), overwrite)
+        _to_file(make, Path(target), overwrite, options["splat"])
     else:
         output = output_folder(target, overwrite, options["splat"], options["photos"])
         make_folder(make, output, show)
 
 
-def _to_file(make: Callable[[Stages], Reconstruction], target: Path, overwrite: bool) -> None:
+def _to_file(
+    make: Callable[[Stages], Reconstruction], target: Path, overwrite: bool, source: str
+) -> None:
     """Write nothing but the splat and its cameras."""
     if target.exists() and not overwrite:
         raise ValueError(f"--output {target} is there already; --overwrite replaces it")
@@ -54,7 +58,15 @@ def _to_file(make: Callable[[Stages], Reconstruction], target: Path, overwrite: 
             save_splat(scene.gaussians_for(), target)
             save_cameras(scene.cameras, cameras)
 
-    scene = make_scene(make, write, lambda: "nothing was written")
+    def left_behind() -> str:
+        if not previews.written:
+            return "nothing was written"
+        return f"{target} is the scene as it was while it was refined"
+
+    previews = Previews(target, cameras)
+    # What is refined is replaced by something better only.
+    is_source = target.resolve() == Path(source).resolve()
+    scene = make_scene(make, write, left_behind, None if is_source else previews)
     summarize(scene)
     print(f"{target}, {cameras.name} ({sum(scene.seconds.values()):.0f} s)")
 
