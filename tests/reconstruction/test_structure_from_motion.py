@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -19,6 +20,7 @@ from mvsplat.reconstruction.cameras import structure_from_motion as sfm
 from mvsplat.reconstruction.cameras.pairs import pairs_to_match
 from mvsplat.reconstruction.collecting import collect, photo_paths
 
+pycolmap = import_module("pycolmap") if find_spec("pycolmap") else None
 needs_pycolmap = pytest.mark.skipif(
     find_spec("pycolmap") is None, reason="pycolmap is not installed (the extra photos)"
 )
@@ -52,6 +54,18 @@ def test_cameras_are_the_true_ones_up_to_a_similarity(room, estimated):
     assert float((scale * a - b).norm(dim=-1).max()) < 0.03 * float(torch.pdist(b).max())
     focal = scene.intrinsics[0, 0, 0] / room.intrinsics[0, 0, 0]
     assert 0.97 < float(focal) < 1.03
+
+
+def test_photographs_are_numbered_in_their_order(photos, estimated, tmp_path):
+    """Not as threads finish: the same photographs get the same cameras, bit by bit."""
+    _, first, _ = estimated
+    again = sfm.estimate_cameras(collect(photo_paths(photos), tmp_path / "images"), tmp_path)
+    models = [pycolmap.Reconstruction(result.folder / "sparse" / "0") for result in (first, again)]
+    names = [image.name for _, image in sorted(models[0].images.items())]
+    assert names == sorted(names)
+    for number, image in models[0].images.items():
+        pose, other = (i.cam_from_world().matrix() for i in (image, models[1].images[number]))
+        np.testing.assert_array_equal(pose, other)
 
 
 def test_progress_tells_every_stage_to_its_end(estimated):

@@ -43,6 +43,8 @@ def main(folder: Path) -> None:
 def _extract(task: dict[str, Any], database: Path) -> None:
     """Features, some photographs at a time; those of one camera share their intrinsics."""
     options = extraction_options(task)
+    with pycolmap.Database.open(database):
+        pass  # it is there now
     done, total = 0, sum(len(camera["files"]) for camera in task["cameras"])
     for camera in task["cameras"]:
         reader = pycolmap.ImageReaderOptions()
@@ -51,6 +53,10 @@ def _extract(task: dict[str, Any], database: Path) -> None:
         if camera["focal_length"] is not None:
             numbers = (camera["focal_length"], camera["width"] / 2, camera["height"] / 2, 0)
             reader.camera_params = ",".join(map(str, numbers))
+        # Its threads would number the photographs as they happen to finish, and cameras with them.
+        pycolmap.import_images(
+            database, task["images"], pycolmap.CameraMode.SINGLE, camera["files"], reader
+        )
         for files in parts(camera["files"], 2 * task["threads"]):
             pycolmap.extract_features(
                 database,
@@ -61,10 +67,6 @@ def _extract(task: dict[str, Any], database: Path) -> None:
                 options,
                 pycolmap.Device.cpu,
             )
-            with pycolmap.Database.open(database) as content:
-                image = content.read_image_with_name(files[0])
-            assert image is not None, f"pycolmap did not store {files[0]}"
-            reader.existing_camera_id = image.camera_id
             done += len(files)
             tell(stage="features", done=done, total=total)
 
