@@ -44,8 +44,8 @@ class PredictionWriter(Callback):
             "spin", "file" (along the camera path that film.file names); an empty list for none.
         film: How films are made.
         format: Suffix of the Gaussians' files, which chooses the format: .ply, .compressed.ply,
-            .splat, .spz, .sog, .glb, .gltf, or one that another package brings (entry points of the
-            group mvsplat.splat_formats).
+            .splat, .spz, .sog, .glb, .gltf, .html (a page that shows the scene), or one that
+            another package brings (entry points of the group mvsplat.splat_formats).
     """
 
     def __init__(
@@ -85,10 +85,11 @@ class PredictionWriter(Callback):
         folder = Path(trainer.default_root_dir) / FOLDER
         for number, scene in enumerate(batch.scene):
             stem = file_name(scene)
+            cameras = self._save_views(folder, stem, batch.context, number)
             if self.splats:
                 path = folder / f"{stem}{self.format}"
-                save_splat(outputs, path, number, self.min_opacity)
-            self._save_views(folder, stem, batch.context, number)
+                save_splat(outputs, path, number, self.min_opacity, cameras=cameras)
+                save_cameras(cameras, folder / f"{stem}.cameras.json")
             if self.depth:
                 self._save_depth(folder / stem, pl_module, outputs, batch.context, number)
             for kind in self.films:
@@ -100,8 +101,8 @@ class PredictionWriter(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         rank_zero_info(f"The scenes are in {Path(trainer.default_root_dir) / FOLDER}")
 
-    def _save_views(self, folder: Path, stem: str, context: Views, scene: int) -> None:
-        """The context views' pictures, and the cameras beside the Gaussians."""
+    def _save_views(self, folder: Path, stem: str, context: Views, scene: int) -> Cameras:
+        """The context views' cameras, and their pictures as files."""
         height, width = context.image.shape[-2:]
         frames = []
         for view, number in enumerate(frame_numbers(context, scene)):
@@ -111,9 +112,8 @@ class PredictionWriter(Callback):
             cameras = (context.extrinsics[scene, view], context.intrinsics[scene, view])
             photo = image if self.views else None
             frames.append(Frame(f"frame {number}", *cameras, width, height, photo))
-        if self.splats:
-            near, far = float(context.near[scene].min()), float(context.far[scene].max())
-            save_cameras(Cameras(frames, near, far), folder / f"{stem}.cameras.json")
+        near, far = float(context.near[scene].min()), float(context.far[scene].max())
+        return Cameras(frames, near, far)
 
     def _save_depth(
         self, folder: Path, model: Any, gaussians: Gaussians, context: Views, scene: int

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mvsplat.export.page.elements import is_page, json_in
 from mvsplat.files import replacing
 from mvsplat.geometry.projection import well_formed
 
@@ -70,10 +71,17 @@ class Cameras:
 def save_cameras(cameras: Cameras, path: str | Path) -> None:
     """Write cameras as JSON; paths of photographs become relative to the file's folder."""
     path = Path(path)
+    content = cameras_content(cameras, path.parent)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def cameras_content(cameras: Cameras, folder: Path | None = None) -> dict[str, Any]:
+    """What is stored of cameras; photographs relative to a folder, or left out without one."""
     frames = [
         {
             "name": frame.name,
-            "image": None if frame.image is None else relpath(frame.image, path.parent),
+            "image": relpath(frame.image, folder) if frame.image and folder else None,
             "width": frame.width,
             "height": frame.height,
             "extrinsics": frame.extrinsics.tolist(),
@@ -81,18 +89,16 @@ def save_cameras(cameras: Cameras, path: str | Path) -> None:
         }
         for frame in cameras.frames
     ]
-    content = {
+    return {
         "near": float(cameras.near),
         "far": float(cameras.far),
         "dilated": cameras.dilated,
         "frames": frames,
     }
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def load_cameras(path: str | Path) -> Cameras:
-    """Read cameras; photographs that are not there become None.
+    """Read cameras, of a JSON file or a page; photographs that are not there become None.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -102,7 +108,7 @@ def load_cameras(path: str | Path) -> Cameras:
     if not path.is_file():
         raise FileNotFoundError(f"no file of cameras at {path}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _in_page(path) if is_page(path) else json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is damaged, or no JSON file: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
@@ -117,11 +123,21 @@ def load_cameras(path: str | Path) -> Cameras:
 
 
 def cameras_of(splat: str | Path) -> Path | None:
-    """The file of cameras that goes with a splat file, if there is one."""
+    """The file of cameras that goes with a splat file, if there is one; a page has its own."""
     splat = Path(splat)
+    if is_page(splat):
+        try:
+            return splat if _in_page(splat) else None
+        except ValueError:
+            return splat  # whoever loads them hears of the damage
     stems = (splat.stem, splat.stem.removesuffix(".compressed"))
     names = (*(f"{stem}.{FILE_NAME}" for stem in stems), FILE_NAME)
     return next((path for path in map(splat.with_name, names) if path.is_file()), None)
+
+
+def _in_page(page: Path) -> Any:
+    about = json_in(page, "about")
+    return about.get("world") if isinstance(about, dict) else None
 
 
 def _frame(entry: Any, number: int, path: Path) -> Frame:

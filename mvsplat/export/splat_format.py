@@ -1,5 +1,6 @@
 """What a splat format is: how Gaussians become a file of one suffix, and come back."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ class SplatFormat:
         """Write a batch of one scene, whose values are finite, to a new file.
 
         Options are keyword arguments of :func:`mvsplat.export.save_splat`; name them in the
-        signature, so that others are refused.
+        signature, so that others are refused. Two are always given to formats that name them:
+        ``cameras`` (:class:`mvsplat.export.Cameras`, or None) and ``title``, the file's stem.
         """
         raise NotImplementedError
 
@@ -43,6 +45,14 @@ class SplatFormat:
         Raises:
             ValueError: It cannot.
         """
+
+    def recognises(self, path: Path) -> bool:
+        """Whether a file of the suffix may be one; override it if others use the suffix as well."""
+        return True
+
+    def takes(self, option: str) -> bool:
+        """Whether ``write`` names an option; whoever takes ``cameras`` holds them in the file."""
+        return option in inspect.signature(self.write).parameters
 
     @property
     def writes(self) -> bool:

@@ -29,6 +29,7 @@ _OURS = {
     ".gltf": "mvsplat.export.formats.gltf:GltfFormat",
     ".sog": "mvsplat.export.formats.sog:SogFormat",
     _SOG_TEXT: "mvsplat.export.formats.sog:SogFolderFormat",
+    ".html": "mvsplat.export.page.html_format:HtmlFormat",
     ".ksplat": "mvsplat.export.formats.ksplat:KsplatFormat",
 }
 _log = logging.getLogger("mvsplat.export")
@@ -46,9 +47,12 @@ class NamedFormat(NamedTuple):
 
 
 def is_readable(path: Path) -> bool:
-    """Whether a file's name is that of a format that is read."""
+    """Whether a file is named as one of a format that is read, and may be one."""
     name = path.name.lower()
-    return any(named.format.reads and _is_named(name, named.suffix) for named in _formats())
+    return any(
+        named.format.reads and _is_named(name, named.suffix) and named.format.recognises(path)
+        for named in _formats()
+    )
 
 
 def is_named_like_a_splat(path: str | Path) -> bool:

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from mvsplat.export.cameras import Cameras
 from mvsplat.export.soundness import finite, one_scene, subset, without_broken
 from mvsplat.export.splat_registry import NamedFormat, located, reading, writing
 from mvsplat.files import replacing
@@ -17,6 +18,7 @@ def save_splat(
     scene: int | None = None,
     min_opacity: float = 0.0,
     max_scale: float = math.inf,
+    cameras: Cameras | None = None,
     **options: Any,
 ) -> None:
     """Write one scene's Gaussians in the format of the file's suffix.
@@ -26,20 +28,24 @@ def save_splat(
     Args:
         gaussians: A batch of scenes.
         path: The file to write; its suffix chooses the format: ``.ply``, ``.compressed.ply``,
-            ``.splat``, ``.spz``, ``.sog`` (or a folder's ``meta.json``), ``.glb``, ``.gltf``, or
-            one that another package brings. Folders are created.
+            ``.splat``, ``.spz``, ``.sog`` (or a folder's ``meta.json``), ``.glb``, ``.gltf``,
+            ``.html`` (a page that shows the scene), or one that another package brings. Folders are
+            created.
         scene: Which scene of the batch; may be left out if there is only one.
         min_opacity: Leave out Gaussians that are less opaque.
         max_scale: Leave out Gaussians whose largest standard deviation is larger, in the scene's
             unit.
+        cameras: Of the scene, for formats that hold them (``.html``); others leave them out.
         options: Of the format; for ``.ply`` those of :func:`mvsplat.export.save_ply`.
 
     Raises:
+        OSError: It cannot be written.
         ValueError: No format has this suffix, it takes no such option, the scene is not in the
             batch, a value is not finite, or the format cannot hold the Gaussians.
     """
-    named = writing(path)
-    _check_options(named, options)
+    named = check_options(path, options)
+    offered = {"cameras": cameras, "title": Path(path).stem}
+    options = {k: v for k, v in offered.items() if named.format.takes(k)} | options
     chosen = one_scene(gaussians, scene)
     bad = (~finite(chosen)).nonzero()
     if len(bad):
@@ -49,18 +55,30 @@ def save_splat(
     kept = (chosen.opacities[0] >= min_opacity) & (chosen.scales[0].amax(-1) <= max_scale)
     if not kept.all():
         chosen = subset(chosen, kept)
-    with replacing(path) as temporary:
-        try:
-            named.format.write(chosen, temporary, **options)
-        except OSError:
-            raise
-        except Exception as error:  # a format of a user's can raise anything
-            raise ValueError(f"{path} cannot be written as {_told(named, error)}") from error
-        if not temporary.is_file():
-            raise ValueError(
-                f"{path} cannot be written as {named.suffix} ({named.origin}): its write made no "
-                "file at the path that it was given"
-            )
+    try:
+        with replacing(path) as temporary:
+            _write(named, chosen, Path(path), temporary, options)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def check_options(path: str | Path, options: dict[str, Any]) -> NamedFormat:
+    """The format in which a file of this name is written, if it takes these options.
+
+    Raises:
+        ValueError: There is none of this suffix, or it takes no such option; lists what there is.
+    """
+    named = writing(path)
+    parameters = inspect.signature(named.format.write).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return named
+    known = [name for name in parameters if name not in ("gaussians", "path")]
+    if unknown := [name for name in options if name not in known]:
+        raise ValueError(
+            f"{named.suffix} files take no option {unknown[0]!r}; they take scene, min_opacity, "
+            f"max_scale{''.join(f', {name}' for name in known)}"
+        )
+    return named
 
 
 def load_splat(path: str | Path, activated: bool | None = None) -> Gaussians:
@@ -117,15 +135,20 @@ def check_splat(path: str | Path) -> None:
         raise ValueError(f"{path} cannot be read as {_told(named, error)}") from error
 
 
-def _check_options(named: NamedFormat, options: dict[str, Any]) -> None:
-    parameters = inspect.signature(named.format.write).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    known = [name for name in parameters if name not in ("gaussians", "path")]
-    if unknown := [name for name in options if name not in known]:
+def _write(
+    named: NamedFormat, gaussians: Gaussians, path: Path, temporary: Path, options: dict[str, Any]
+) -> None:
+    """Write to a temporary file; messages name the path that it is to have."""
+    try:
+        named.format.write(gaussians, temporary, **options)
+    except OSError:
+        raise
+    except Exception as error:  # a format of a user's can raise anything
+        raise ValueError(f"{path} cannot be written as {_told(named, error)}") from error
+    if not temporary.is_file():
         raise ValueError(
-            f"{named.suffix} files take no option {unknown[0]!r}; they take scene, min_opacity, "
-            f"max_scale{''.join(f', {name}' for name in known)}"
+            f"{path} cannot be written as {named.suffix} ({named.origin}): its write made no "
+            "file at the path that it was given"
         )
 
 

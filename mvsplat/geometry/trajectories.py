@@ -162,6 +162,17 @@ def mean_camera(extrinsics: Float[Tensor, "v 4 4"]) -> Float[Tensor, "4 4"]:
     return mean.float()
 
 
+def upwards(extrinsics: Float[Tensor, "v 4 4"]) -> Float[Tensor, "3"]:
+    """What is up for the cameras on average, as a unit vector; for the first if they do not agree.
+
+    Args:
+        extrinsics: Camera-to-world matrices, whose y axis is down in the picture.
+    """
+    ups = -extrinsics[:, :3, 1]
+    mean = ups.mean(0)
+    return torch.nn.functional.normalize(mean if mean.norm() > 1e-3 else ups[0], dim=0)
+
+
 def visiting_order(extrinsics: Float[Tensor, "v 4 4"]) -> list[int]:
     """A short way past all cameras, for photographs in no useful order.
 

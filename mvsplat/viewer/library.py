@@ -97,11 +97,15 @@ def _splats(path: Path, problems: list[str]) -> list[Path]:
 
 
 def _candidates(folder: Path) -> list[Path]:
-    """Files that are named like splats, of formats that are read and of others."""
+    """Files that are named like splats, of formats that are read and of others.
+
+    Pages are copies to send: they are of interest where there is nothing else.
+    """
     if not folder.is_dir():
         return []
     files = (path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
-    return sorted(path for path in files if is_readable(path) or path.suffix.lower() in FOREIGN)
+    found = sorted(path for path in files if is_readable(path) or path.suffix.lower() in FOREIGN)
+    return [path for path in found if path.suffix.lower() != ".html"] or found
 
 
 def _readable(candidates: list[Path], problems: list[str]) -> list[Path]:

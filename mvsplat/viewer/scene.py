@@ -16,7 +16,7 @@ from torch import Tensor
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.export.cameras import Cameras, Frame
 from mvsplat.geometry.rotations import matrix_to_quaternion, quaternion_to_matrix
-from mvsplat.geometry.trajectories import CameraPath, spin, through_cameras, wobble
+from mvsplat.geometry.trajectories import CameraPath, spin, through_cameras, upwards, wobble
 from mvsplat.types import Gaussians, Rendering
 
 DILATION = 0.3
@@ -80,9 +80,8 @@ class ViewedScene:
         """What is up for the cameras, on average; -y (as in most data sets) without any."""
         if not self.frames:
             return np.array([0.0, -1.0, 0.0])
-        mean = -torch.stack([frame.extrinsics[:3, 1] for frame in self.frames]).mean(dim=0)
-        mean = mean if mean.norm() > 1e-3 else -self.frames[0].extrinsics[:3, 1]
-        return torch.nn.functional.normalize(mean, dim=0).double().numpy()
+        poses = torch.stack([frame.extrinsics for frame in self.frames])
+        return upwards(poses).double().numpy()
 
     def start(self) -> tuple[Float[Tensor, "4 4"], float]:
         """The first camera (without any, an overview) and half its height at distance 1."""

@@ -3,7 +3,9 @@
 import logging
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ActionYesNo
 
@@ -22,8 +24,8 @@ from mvsplat.export.editing import (
     with_degree,
 )
 from mvsplat.export.placement import Axis, Placement
-from mvsplat.export.splat_registry import located, writing
-from mvsplat.export.splats import load_splat, save_splat
+from mvsplat.export.splat_registry import located
+from mvsplat.export.splats import check_options, load_splat, save_splat
 from mvsplat.geometry.spherical_harmonics import degree_of
 from mvsplat.reconstruction.stages import ShownStages, Stages
 from mvsplat.types import Gaussians
@@ -59,12 +61,17 @@ def main(argv: list[str]) -> None:
     names = Changes.__dataclass_fields__
     changes = Changes(**{name: getattr(arguments, name) for name in names})
     with ShownStages() as stages:
-        lines = export(sources, target, changes, arguments.activated, stages)
+        lines = export(sources, target, changes, arguments.activated, stages, arguments.photos)
     print("\n".join(lines))
 
 
 def export(
-    sources: list[Path], target: Path, changes: Changes, activated: bool | None, stages: Stages
+    sources: list[Path],
+    target: Path,
+    changes: Changes,
+    activated: bool | None,
+    stages: Stages,
+    photos: bool = True,
 ) -> list[str]:
     """Write several splats as one file, with the cameras of the first that has some.
 
@@ -73,7 +80,8 @@ def export(
     Raises:
         OSError, ValueError: A splat cannot be read, or the file not written.
     """
-    writing(target)  # before minutes of reading
+    options: dict[str, Any] = {} if photos else {"photos": False}
+    format = check_options(target, options).format  # before minutes of reading
     sources = [located(path) for path in sources]
     cameras_file = next(filter(None, map(cameras_of, sources)), None)
     cameras_target = target.with_name(f"{target.stem.removesuffix('.compressed')}.cameras.json")
@@ -100,9 +108,13 @@ def export(
         scene, smaller = placed(scene, placement), placed(smaller, placement)
         cameras = cameras and placed_cameras(cameras, placement)
         lines += placement.comments()
-    with stages.stage(f"Writing {target.name}"):
-        save_splat(smaller, target)
-    if cameras and (changes.moves or cameras_of(located(target)) != cameras_file):
+    title = f"Writing {target.name}"
+    if format.takes("progress"):
+        options["progress"] = partial(stages.update, title)
+    with stages.stage(title):
+        save_splat(smaller, target, cameras=cameras, **options)
+    beside = cameras and not format.takes("cameras")
+    if cameras and beside and (changes.moves or cameras_of(located(target)) != cameras_file):
         save_cameras(cameras, cameras_target)
     with stages.stage(f"Reading {target.name} again"):
         written = load_splat(target)
@@ -114,8 +126,10 @@ def _parser() -> CommandParser:
         prog="mvsplat export",
         description="Write splats in another format, which the suffix chooses: .ply, "
         ".compressed.ply, .splat, .spz, .sog, a folder's meta.json, .glb, .gltf; .ksplat is read "
-        "only. Several are merged. Says how large the file is, and how much its pictures differ "
-        "from those of what was read (after --crop), from the cameras beside it or from an orbit.",
+        "only. An .html file is a page to send: it shows the scene, its cameras and photos in a "
+        "browser, without a network. Several splats are merged. Says how large the file is, and "
+        "how much its pictures differ from those of what was read (after --crop), from the cameras "
+        "beside it or from an orbit.",
     )
     add = parser.add_argument
     add("paths", nargs="+", type=str, metavar="IN... OUT", help="splats to read, file to write")
@@ -151,6 +165,12 @@ def _parser() -> CommandParser:
         action=ActionYesNo(no_prefix="no-"),
         default=False,
         help="move the scene's middle to the origin",
+    )
+    add(
+        "--photos",
+        action=ActionYesNo(no_prefix="no-"),
+        default=True,
+        help="hold the photos of the cameras in .html files, reduced to 100 KB each",
     )
     add(
         "--activated",

@@ -43,9 +43,7 @@ class SogFormat(SplatFormat):
     about = "PlayCanvas' SOG"
 
     def write(self, gaussians: Gaussians, path: Path) -> None:
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, content in _files(gaussians):
-                archive.writestr(zipfile.ZipInfo(name), content)
+        write_archive(gaussians, path)
 
     def read(self, path: Path) -> Gaussians:
         with ZippedPictures(path) as pictures:
@@ -75,6 +73,13 @@ class SogFolderFormat(SplatFormat):
 
     def check(self, path: Path) -> None:
         check(FolderOfPictures(path))
+
+
+def write_archive(gaussians: Gaussians, file: Path | io.BytesIO) -> None:
+    """Write a batch of one scene as an archive to a file."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in _files(gaussians):
+            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 def _files(gaussians: Gaussians) -> Iterator[tuple[str, bytes]]:

@@ -66,14 +66,18 @@ class FolderOfPictures(Pictures):
 class ZippedPictures(Pictures):
     """Files of an archive, of which nothing is unpacked to disk; a context manager.
 
+    Args:
+        path: The archive, or what messages name instead.
+        content: The archive, if it is not a file of its own.
+
     Raises:
         ValueError: It is no zip file.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, content: io.BytesIO | None = None):
         super().__init__(path)
         try:
-            self._archive = zipfile.ZipFile(path)
+            self._archive = zipfile.ZipFile(path if content is None else content)
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             raise ValueError(f"{path} is damaged, or no .sog file: {error}") from error
 

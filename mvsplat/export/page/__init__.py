@@ -1,0 +1,1 @@
+"""A scene as one HTML page that shows it, with the viewer in it."""
