@@ -1,8 +1,14 @@
-"""Time, work and peak memory of the encoder: ``python tests/benchmarks/benchmark_encoder.py``.
+"""Time, work and peak memory of encoders: ``python tests/benchmarks/benchmark_encoder.py``.
 
-Without options, the whole table: 2, 3, 4, 8 views x 256, 512 x forward, forward + backward x
-float32, bf16; ``--views``, ``--size``, ``--backward`` and ``--precision`` choose a piece. Rows of
-many pixels run less often, and where a step would keep more than fits, with checkpointing (marked).
+Without options, MVSplat's whole table: 2, 3, 4, 8 views x 256, 512 x forward, forward + backward x
+float32, bf16; ``--model``, ``--views``, ``--size`` (one number or HEIGHTxWIDTH), ``--backward`` and
+``--precision`` choose a piece, as in
+
+    --model small base --views 2 --size 256
+    --model small --views 12 --size 256x448 --backward 0
+
+where ``small`` and ``base`` are DepthSplat's. Rows of many pixels run less often, and where a step
+would keep more than fits, with checkpointing (marked).
 
 Each row runs in a process of its own, so that its peak memory is its own. The limit is the work
 (multiplications and additions, counted in float32) over the fastest rate at which a 3x3 convolution
@@ -19,31 +25,53 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import product
+from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mvsplat import CostVolumeEncoder, Views
+from mvsplat import CostVolumeEncoder, DepthSplatEncoder, Views
+from mvsplat.encoder import Encoder
 from mvsplat.machine import keep_freed_memory
 
 # Two views of 512 x 512.
 FEW_PIXELS = 2 * 512**2
+MODELS: dict[str, Callable[..., Encoder]] = {
+    "mvsplat": CostVolumeEncoder,
+    "small": DepthSplatEncoder,
+    "base": partial(
+        DepthSplatEncoder,
+        vit_width=768,
+        scales=2,
+        dpt_widths=(96, 192, 384, 768),
+        offset_width=48,
+        feature_width=96,
+    ),
+}
+
+
+def shape(text: str) -> tuple[int, int]:
+    """Height and width."""
+    height, _, width = text.partition("x")
+    return int(height), int(width or height)
 
 
 def checkpoints(options: argparse.Namespace) -> bool:
     """Whether activations are computed again: a step keeps about 17 KB a pixel otherwise."""
-    many = options.views * options.size**2 > FEW_PIXELS
+    many = options.views * prod(options.size) > FEW_PIXELS
     return options.checkpointing or (options.backward and many)
 
 
-def make_views(count: int, size: int) -> Views:
+def make_views(count: int, size: tuple[int, int]) -> Views:
     """Noise, seen by cameras side by side."""
     extrinsics = torch.eye(4).repeat(1, count, 1, 1)
     extrinsics[:, :, 0, 3] = 0.1 * torch.arange(count)
     intrinsics = torch.tensor([[0.9, 0, 0.5], [0, 0.9, 0.5], [0, 0, 1]]).repeat(1, count, 1, 1)
     near, far = torch.ones(1, count), torch.full((1, count), 100.0)
-    return Views(torch.rand(1, count, 3, size, size), extrinsics, intrinsics, near, far)
+    return Views(torch.rand(1, count, 3, *size), extrinsics, intrinsics, near, far)
 
 
 def seconds(function: Callable, repeats: int, first: int = 1) -> float:
@@ -80,12 +108,18 @@ def correlation_work(reference, other, grid, *args, out_shape=None, **kwargs) ->
     return 2 * torch.Size(reference).numel() * other[1] * other[2]
 
 
-def count_work(encoder: CostVolumeEncoder, views: Views) -> float:
+def sampled_work(reference, other, grid, *args, out_shape=None, **kwargs) -> int:
+    """Of the products; those of sampling do not count, as nobody's do."""
+    return 2 * torch.Size(reference).numel() * grid[2]
+
+
+def count_work(encoder: Encoder, views: Views) -> float:
     """FLOP of a forward pass, fused attention included."""
     attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     work = {
         attention: attention_work,
         torch.ops.mvsplat.correlate_at_points: correlation_work,
+        torch.ops.mvsplat.correlate_with_samples: sampled_work,
     }
     counter = FlopCounterMode(display=False, custom_mapping=work)
     with counter, torch.no_grad():
@@ -100,8 +134,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     if not options.plain_memory:
         keep_freed_memory()
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    pixels = options.views * options.size**2
-    encoder = CostVolumeEncoder(checkpointing=checkpoints(options))
+    pixels = options.views * prod(options.size)
+    encoder = MODELS[options.model](checkpointing=checkpoints(options))
     views = make_views(options.views, options.size)
     dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
 
@@ -146,8 +180,9 @@ def row(arguments: list[str]) -> dict[str, float] | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=MODELS, nargs="*", default=["mvsplat"])
     parser.add_argument("--views", type=int, nargs="*", default=[2, 3, 4, 8])
-    parser.add_argument("--size", type=int, nargs="*", default=[256, 512])
+    parser.add_argument("--size", type=shape, nargs="*", default=[(256, 256), (512, 512)])
     parser.add_argument(
         "--precision", choices=["float32", "bf16"], nargs="*", default=["float32", "bf16"]
     )
@@ -159,7 +194,7 @@ def main() -> None:
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
-        for name in ("views", "size", "precision", "backward"):
+        for name in ("model", "views", "size", "precision", "backward"):
             setattr(options, name, getattr(options, name)[0])
         options.backward = bool(options.backward)
         print(json.dumps(measure(options)))
@@ -168,25 +203,26 @@ def main() -> None:
     common += ["--checkpointing"] * options.checkpointing + [
         "--plain-memory"
     ] * options.plain_memory
-    print("| views | size | pass | precision | seconds | GFLOP | times the limit | peak GB |")
-    print("|---|---|---|---|---|---|---|---|")
-    for size in options.size:
-        for views in options.views:
-            for backward in options.backward:
-                for precision in options.precision:
-                    arguments = ["--views", views, "--size", size, "--precision", precision]
-                    arguments += ["--backward", backward]
-                    found = row([*map(str, arguments), *common])
-                    if found is None:
-                        print(f"| {views} | {size} | {backward} | {precision} | out of memory |")
-                        continue
-                    print(
-                        f"| {views} | {size} | {'forward + backward' if backward else 'forward'}"
-                        f"{' (checkpointing)' if found['checkpointing'] else ''} "
-                        f"| {precision} | {found['seconds']:.2f} | {found['gflop']:.0f} "
-                        f"| {found['seconds'] / found['limit']:.2f} | {found['gigabytes']:.2f} |",
-                        flush=True,
-                    )
+    print(
+        "| model | views | size | pass | precision | seconds | GFLOP | times the limit | peak GB |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    rows = product(options.model, options.size, options.views, options.backward, options.precision)
+    for model, (height, width), views, backward, precision in rows:
+        size = f"{height}x{width}"
+        arguments = ["--model", model, "--views", views, "--size", size, "--precision", precision]
+        found = row([*map(str, [*arguments, "--backward", backward]), *common])
+        way = "forward + backward" if backward else "forward"
+        if found is None:
+            print(f"| {model} | {views} | {size} | {way} | {precision} | out of memory |")
+            continue
+        print(
+            f"| {model} | {views} | {size} | {way}"
+            f"{' (checkpointing)' if found['checkpointing'] else ''} "
+            f"| {precision} | {found['seconds']:.2f} | {found['gflop']:.0f} "
+            f"| {found['seconds'] / found['limit']:.2f} | {found['gigabytes']:.2f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
