@@ -1,14 +1,18 @@
 """What is arranged to run fast on the CPU, against torch's operations in float64."""
 
+from math import prod
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from mvsplat.encoder.cpu import attention as cpu_attention
 from mvsplat.encoder.cpu import convolution, products
 from mvsplat.encoder.cpu.normalization import InstanceNorm, group_norm
 from mvsplat.encoder.networks import attention
 from mvsplat.encoder.networks.neighbours import other_views
+from mvsplat.encoder.networks.transformer import TransformerBlock
 from mvsplat.encoder.networks.windows import window_layout
 
 CPU = torch.device("cpu")
@@ -73,6 +77,39 @@ def test_a_large_convolution_of_prepared_tensors():
     assert_agree(ours, lambda *x: reference(*(t.double() for t in x)), [*parts, scale])
 
 
+@pytest.mark.parametrize(
+    "channels, size, share",
+    # Channels that fill vectors and not; a map too small for it to pay.
+    [((16, 24), (16, 32), 4 / 9), ((5, 19), (31, 13), 4 / 9), ((5, 7), (3, 4), 1)],
+)
+def test_a_convolution_of_a_doubled_map(channels, size, share):
+    layer = convolution.conv3x3(*channels)
+    x = torch.randn(2, channels[0], *size).contiguous(memory_format=torch.channels_last)
+
+    def ours(x, weight, bias):
+        parameters = {"weight": weight, "bias": bias}
+        call = torch.func.functional_call
+        return call(OfDoubled(layer), {f"layer.{n}": p for n, p in parameters.items()}, x)
+
+    def reference(x, weight, bias):
+        return F.conv2d(F.interpolate(x, scale_factor=2), weight, bias, padding=1)
+
+    assert_agree(ours, reference, [x, layer.weight, layer.bias])
+    work = FlopCounterMode(display=False)
+    with work:
+        layer.of_doubled(x)
+    assert work.get_total_flops() == pytest.approx(share * 2 * 9 * 2 * 4 * prod(channels + size))
+
+
+class OfDoubled(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer.of_doubled(x)
+
+
 def test_a_frozen_convolution_gets_no_gradient():
     layer = convolution.conv3x3(4, 4).requires_grad_(False)
     x = torch.randn(1, 4, 128, 128, requires_grad=True)
@@ -133,6 +170,44 @@ def test_group_norm_in_bf16():
     assert_agree_in_bf16(
         norm.normalize_with, lambda x, w, b: F.group_norm(x, 8, w, b), [x, weight, bias]
     )
+
+
+def attend(query, key, value):
+    """Attention with one head, by its definition."""
+    return (query @ key.mT / query.shape[-1] ** 0.5).softmax(dim=-1) @ value
+
+
+def written_out(block, tokens):
+    """A block between two views in one window, projection by projection."""
+
+    def update(update, tokens, attended):
+        message = update.norm(update.merge(attended))
+        if update.feed_forward is not None:
+            message = update.feed_forward(torch.cat([tokens, message], dim=-1))
+        return tokens + message
+
+    query, key, value, cross_key, cross_value = block.project(tokens).chunk(5, dim=-1)
+    tokens = update(block.self_message, tokens, attend(query, key, value))
+    other = (x.flip(1) for x in (cross_key, cross_value))
+    return update(block.cross_message, tokens, attend(block.query(tokens), *other))
+
+
+def test_half_of_a_blocks_projections_are_products_of_weights():
+    channels, expansion, side = 24, 2, 8
+    block = TransformerBlock(channels, expansion, cross_view=True)
+    tokens = torch.randn(1, 2, side**2, channels)
+    layout, others = window_layout(side, side, 1, False, CPU), other_views(2, CPU)
+    work = FlopCounterMode(display=False)
+    with torch.no_grad():
+        with work:
+            found = block(tokens, layout, others)
+        expected = written_out(block.double(), tokens.double())
+    torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-5)
+    count, square = 2 * side**2, channels**2
+    attention = 2 * 4 * 2 * side**4 * channels
+    feed_forward = 2 * count * expansion * (4 + 2) * square
+    of_weights = 4 * 2 * channels * square
+    assert work.get_total_flops() == 2 * count * 4 * square + attention + feed_forward + of_weights
 
 
 @pytest.mark.parametrize("rows, columns", [((24, 5), 7), ((25, 3), 2), ((0, 3), 2)])

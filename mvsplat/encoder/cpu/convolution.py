@@ -21,6 +21,8 @@ from mvsplat.encoder.cpu.recomputation import recompute_if_large
 STRIP_PIXELS = 4096
 # Smaller images are not worth cutting.
 LARGE_PIXELS = 4 * STRIP_PIXELS
+# Fewer pixels of all maps together are not worth sums of weights.
+SMALL_PIXELS = 512
 # Channels come in multiples of this; zeros fill up.
 VECTOR = 16
 
@@ -91,9 +93,27 @@ class Convolution3x3(nn.Conv2d):
             lambda *tensors: nn.Conv2d.forward(self, prepare(*tensors)), *tensors
         )
 
+    def of_doubled(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
+        """The convolution of a map at twice its size, where each pixel stands four times.
+
+        A pixel then meets some of the weights together: their sums are a transposed convolution of
+        4/9 of the work. Making the sums costs more than that on small maps.
+        """
+        few = x.numel() < SMALL_PIXELS * x.shape[1]
+        if few or x.device.type != "cpu" or self.stride != (1, 1) or self.padding_mode != "zeros":
+            return self.after(_double, x)
+        rows = self.weight.flip(2, 3)
+        rows = F.pad(rows, (0, 0, 0, 1)) + F.pad(rows, (0, 0, 1, 0))
+        both = F.pad(rows, (0, 1)) + F.pad(rows, (1, 0))
+        return F.conv_transpose2d(x, both.transpose(0, 1), self.bias, stride=2, padding=1)
+
 
 def _unchanged(x: Tensor) -> Tensor:
     return x
+
+
+def _double(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 class ConvolveInStrips(torch.autograd.Function):

@@ -6,7 +6,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mvsplat.encoder.cpu.products import Linear
+from mvsplat.encoder.cpu.products import Linear, linear
 from mvsplat.encoder.cpu.recomputation import recompute_if
 from mvsplat.encoder.networks.transformer import AttentionUpdate
 from mvsplat.geometry.epipolar import distance_to_meeting, epipolar_segments, world_rays
@@ -21,7 +21,8 @@ class EpipolarBlock(nn.Module):
     """A token's message to itself, then attention to the samples of its line with feed-forward.
 
     Attention of a token to itself alone is its value. Keys and values of the samples have no
-    biases, so their projections move to the query and to the weighted sum.
+    biases, so their projections move to the query and to the weighted sum. Where projections
+    follow each other, the products of their weights are taken first.
     """
 
     def __init__(self, channels: int, expansion: int):
@@ -45,11 +46,16 @@ class EpipolarBlock(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "n p c"], samples: Float[Tensor, "n p s c"]
     ) -> Float[Tensor, "n p c"]:
-        tokens = self.self_message(tokens, self.value(tokens))
-        to_key, to_value = self.context.weight.chunk(2)
-        query = (self.query(tokens) @ to_key).unsqueeze(-2)
+        # Products of weights in mixed precision would be rounded twice.
+        with torch.autocast(tokens.device.type, enabled=False):
+            to_key, to_value = self.context.weight.chunk(2)
+            to_self = self.self_message.merged(self.value.weight)
+            to_query = to_key.mT @ self.query.weight
+            to_message = self.cross_message.merged(to_value)
+        tokens = self.self_message(tokens, linear(tokens, to_self))
+        query = linear(tokens, to_query).unsqueeze(-2)
         attended = F.scaled_dot_product_attention(query, samples, samples).squeeze(-2)
-        return self.cross_message(tokens, attended @ to_value.mT)
+        return self.cross_message(tokens, linear(attended, to_message))
 
 
 class EpipolarTransformer(nn.Module):

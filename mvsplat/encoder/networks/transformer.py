@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mvsplat.encoder.cpu.activations import gelu
-from mvsplat.encoder.cpu.products import Linear
+from mvsplat.encoder.cpu.products import Linear, linear
 from mvsplat.encoder.cpu.recomputation import recompute_if, recompute_if_large
 from mvsplat.encoder.networks.attention import attend_others, attend_self, attend_tiled
 from mvsplat.encoder.networks.neighbours import checked, neighbours
@@ -25,6 +25,8 @@ class AttentionUpdate(nn.Module):
     """What follows attention in a layer: projection, norm, an optional feed-forward, residual.
 
     GMFlow's code, and so the names of our weights, call what is added to the tokens the message.
+    Attention with one head only weights the values, so whoever projects them applies the
+    projection that follows it, too, by :meth:`merged`.
     """
 
     def __init__(self, channels: int, expansion: int | None):
@@ -45,18 +47,23 @@ class AttentionUpdate(nn.Module):
         """The norm whose output is added to the tokens."""
         return self.norm if self.feed_forward is None else self.feed_forward[-1]
 
+    def merged(self, to_value: Float[Tensor, "c d"]) -> Float[Tensor, "c d"]:
+        """Weights that give values and project what comes of them, in one."""
+        return self.merge.weight @ to_value
+
     def forward(
         self, tokens: Float[Tensor, "*batch n c"], attended: Float[Tensor, "*batch n c"]
     ) -> Float[Tensor, "*batch n c"]:
+        """``attended`` is the attention's result for values that are :meth:`merged`."""
         if self.feed_forward is None:
-            return tokens + recompute_if_large(lambda x: self.norm(self.merge(x)), attended)
+            return tokens + self.norm(attended)
         return tokens + self.feed_forward[-1](recompute_if_large(self._narrowed, tokens, attended))
 
     def _narrowed(self, tokens: Tensor, attended: Tensor) -> Tensor:
         """The feed-forward but for its norm."""
         assert self.feed_forward is not None
         widen, _, narrow, _ = self.feed_forward
-        message = self.norm(self.merge(attended))
+        message = self.norm(attended)
         # In mixed precision tokens stay in float32, and would widen what they are joined with.
         return narrow(gelu(widen(torch.cat([tokens.to(message.dtype), message], dim=-1))))
 
@@ -64,8 +71,9 @@ class AttentionUpdate(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, then cross-attention to all other views with a feed-forward.
 
-    Keys and values of the cross-attention come from the block's input, so one projection gives
-    the self-attention's queries, keys and values and the cross-attention's keys and values.
+    Keys and values of the cross-attention come from the block's input. With one head as wide as the
+    tokens, (W_q x) . (W_k y) = (W_k^T W_q x) . y: keys are the tokens themselves, and of the eight
+    projections of a block four are left.
 
     Args:
         channels: Width of the tokens.
@@ -100,16 +108,33 @@ class TransformerBlock(nn.Module):
         rolled: Any = None,
     ) -> Float[Tensor, "b v n c"]:
         channels = tokens.shape[-1]
-        query, key, value, *crossing = self.project(tokens).split(channels, dim=-1)
+        of_input, to_query = self._projections()
+        query, value, *crossing = linear(tokens, of_input).split(channels, dim=-1)
+        key = tokens.to(query.dtype)
         tokens = self.self_message(tokens, attend_self(query, key, value, layout))
         if not self.cross_view:
             return tokens
-        query = self.query(tokens)
+        query = linear(tokens, to_query)
         if rolled is None:
-            attended = attend_others(query, crossing[0], crossing[1], layout, others)
+            attended = attend_others(query, key, crossing[0], layout, others)
         else:
-            attended = attend_tiled(query, crossing[0], crossing[1], layout, others, rolled)
+            attended = attend_tiled(query, key, crossing[0], layout, others, rolled)
         return self.cross_message(tokens, attended)
+
+    def _projections(self) -> tuple[Float[Tensor, "m c"], Float[Tensor, "n c"]]:
+        """Weights of what the block's input gives, and of the cross-attention's queries.
+
+        The former are the self-attention's queries and values, then the cross-attention's values.
+        """
+        # Products of weights in mixed precision would be rounded twice.
+        with torch.autocast(self.project.weight.device.type, enabled=False):
+            query, key, value, *crossing = self.project.weight.split(self.project.in_features)
+            of_input = [key.mT @ query, self.self_message.merged(value)]
+            if not self.cross_view:
+                return torch.cat(of_input), query.new_empty(0, query.shape[1])
+            cross_key, cross_value = crossing
+            of_input.append(self.cross_message.merged(cross_value))
+            return torch.cat(of_input), cross_key.mT @ self.query.weight
 
 
 class MultiViewTransformer(nn.Module):

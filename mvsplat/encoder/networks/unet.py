@@ -168,7 +168,7 @@ class UNet(nn.Module):
             if index % 2 == 1 and index // 2 < len(self.expand):
                 expand = self.expand[index // 2]
                 assert isinstance(expand, Convolution3x3)
-                x = expand.after(_double, x)
+                x = expand.of_doubled(x)
         if self.pre_norm:
             norm, _, convolution = self.out
             assert isinstance(norm, GroupNorm) and isinstance(convolution, Convolution3x3)
@@ -182,7 +182,3 @@ def _silence(layer: nn.Conv2d | nn.Linear) -> None:
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
-
-
-def _double(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
-    return F.interpolate(x, scale_factor=2, mode="nearest")
