@@ -13,6 +13,7 @@ from hypothesis import settings
 from lightning.pytorch import Trainer
 
 from mvsplat.__main__ import main
+from mvsplat.machine import bf16_is_faster
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells start what goes into the background so; tests of Ctrl-C are to hear it all the same.
@@ -34,6 +35,16 @@ def pytest_runtest_setup(item):
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def float32_unless_asked():
+    """What "auto" means is no matter of the processor that tests run on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mvsplat.machine.bf16_instructions", lambda: [])
+        bf16_is_faster.cache_clear()
+        yield
+    bf16_is_faster.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mvsplat.doctor.findings import Finding
-from mvsplat.machine import usable_cores
+from mvsplat.machine import bf16_instructions, usable_cores
 
 GIB = 2**30
 # What the kernels and torch's matrix products gain from, as LLVM names it.
 VECTORS = ("avx2", "fma", "avx512f", "neon", "sve")
-BF16 = ("avx512bf16", "amx-bf16", "bf16")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -42,7 +41,7 @@ def processor() -> Iterator[Finding]:
 
 def _instructions(features: dict[str, bool]) -> Finding:
     vectors = [name for name in VECTORS if features.get(name)]
-    bf16 = [name for name in BF16 if features.get(name)]
+    bf16 = bf16_instructions()
     text = f"vectors: {', '.join(vectors) or 'none'}; bf16: {', '.join(bf16) or 'none'}"
     if not vectors:
         return Finding("instructions", "note", text, "everything works, but several times slower")

@@ -1,18 +1,22 @@
 """The model of any checkpoint, ours or a released one, without Lightning, which takes seconds."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.encoder import Encoder
+from mvsplat.machine import bf16_is_faster
 from mvsplat.weights import read_weights
 
 # Of released checkpoints, and of ours that do not say.
 _USUAL_SHAPE, _USUAL_NEAR, _USUAL_FAR = (256, 256), 1.0, 100.0
+
+Precision = Literal["auto", "32", "bf16"]
 
 
 @dataclass
@@ -27,6 +31,7 @@ class TrainedModel:
         far: Their far bound.
         name: What to call it.
         good_for: What it was trained on, in a phrase, as far as it is known.
+        precision: "32", or "bf16" to compute convolutions and matrix products in it.
     """
 
     encoder: Encoder
@@ -36,6 +41,16 @@ class TrainedModel:
     far: float = _USUAL_FAR
     name: str = ""
     good_for: str = ""
+    precision: Literal["32", "bf16"] = "32"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder computes."""
+        return next(self.encoder.parameters()).device
+
+    def in_precision(self) -> AbstractContextManager[Any]:
+        """A new context in which the encoder computes as ``precision`` says."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 
 def load_trained(checkpoint: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
@@ -74,6 +89,13 @@ def device_named(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
         raise ValueError(f"device {name!r} cannot be used: {first}") from error
+
+
+def precision_named(name: Precision, device: torch.device) -> Literal["32", "bf16"]:
+    """The precision that a user names; "auto" is bf16 on processors that are faster in it."""
+    if name == "auto":
+        return "bf16" if device.type == "cpu" and bf16_is_faster() else "32"
+    return name
 
 
 def _views(settings: dict[str, Any]) -> tuple[tuple[int, int], float, float]:

@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from mvsplat.data.transforms import Shape
-from mvsplat.reconstruction.checkpoint import TrainedModel, device_named, load_trained
+from mvsplat.reconstruction.checkpoint import (
+    Precision,
+    TrainedModel,
+    device_named,
+    load_trained,
+    precision_named,
+)
 from mvsplat.reconstruction.choosing import ChosenPhotos, HeldOut, WantedDepth, choose_readable
 from mvsplat.reconstruction.frames import UsedPhoto
 from mvsplat.reconstruction.inputs import open_input
@@ -39,6 +45,7 @@ def reconstruct(
     refine_poses: bool = True,
     refine_exposures: bool = True,
     device: str = "auto",
+    precision: Precision = "auto",
     seed: int = 0,
     format: str = "auto",
     stages: Stages | None = None,
@@ -78,6 +85,8 @@ def reconstruct(
         refine_poses: Correct the cameras while optimising.
         refine_exposures: Allow for each photo's exposure while optimising.
         device: Where to compute: cpu, cuda, or auto.
+        precision: How the network computes: in float32 (32), in bf16, or auto, which is bf16 on
+            processors that are faster in it (a trial of some milliseconds tells), else float32.
         seed: Of everything random; the same seed gives the same scene, unless refine is a time.
         format: What the input is: a reader's name (chunks, transforms, colmap, dtu ...), the
             import path of your own, or photos, which estimates cameras even where there are some;
@@ -105,6 +114,7 @@ def reconstruct(
     )
     with stages.stage("Loading the model"):
         model = load_trained(checkpoint, device_named(device))
+        model.precision = precision_named(precision, model.device)
     most = model.encoder.maximum_views
     if views is not None and most is not None and views > most:
         raise ValueError(f"views is {views}, but this model takes {most} at most")
@@ -154,7 +164,7 @@ def _predicted(
         found.gaussians,
         model.decoder,
         NETWORK,
-        f"{model.name}: {model.good_for}" if model.good_for else model.name,
+        _in_words(model),
         shape,
         found.pixel,
         found.photograph,
@@ -162,6 +172,11 @@ def _predicted(
         found.views,
         (len(found.groups), max(len(group.members) for group in found.groups)),
     )
+
+
+def _in_words(model: TrainedModel) -> str:
+    text = f"{model.name}: {model.good_for}" if model.good_for else model.name
+    return text if model.precision == "32" else f"{text}, computed in {model.precision}"
 
 
 def _given_shape(size: int | tuple[int, int], model: TrainedModel) -> Shape:

@@ -118,8 +118,9 @@ def predict(model: TrainedModel, frames: list[CroppedFrame], bounds: Bounds) -> 
         near=views.near * scaling.factor,
         far=views.far * scaling.factor,
     )
-    device = next(model.encoder.parameters()).device
-    return scaling.undo(model.encoder(scaled.to(device)))
+    with model.in_precision():
+        gaussians = model.encoder(scaled.to(model.device))
+    return scaling.undo(gaussians)
 
 
 class _Collected:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 
 from mvsplat.__main__ import main
-from mvsplat.cli import config_files
+from mvsplat.cli import config_files, trainer_commands
 
 
 def printed_config(program, *arguments):
@@ -181,6 +182,22 @@ def test_stages_and_resuming_share_one_folder(program):
     assert program("fit", *resumed, config=False) == 0, program.err
     assert torch.load(program.checkpoint(), weights_only=True)["global_step"] == 3
     assert not (run / "earlier-1").exists()
+
+
+def test_predict_alone_chooses_its_precision_and_only_where_none_was_given(
+    program, monkeypatch, caplog
+):
+    monkeypatch.setattr(trainer_commands, "bf16_is_faster", lambda: True)
+    chosen = []
+    monkeypatch.setattr(Trainer, "predict", lambda self, *_, **__: chosen.append(self.precision))
+    monkeypatch.setattr(Trainer, "test", lambda self, *_, **__: chosen.append(self.precision))
+    given = ["--model.weights=small", f"--run_dir={program.run_dir}", "--trainer.accelerator=cpu"]
+    exact = "--trainer.precision=32-true"
+    assert program("predict", *given, config=False) == 0, program.err
+    assert "for float32: --trainer.precision 32-true" in caplog.text
+    assert program("predict", *given, exact, config=False) == 0, program.err
+    assert program("test", *given, config=False) == 0, program.err
+    assert chosen == ["bf16-mixed", "32-true", "32-true"]
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])

@@ -6,6 +6,7 @@ import torch
 from mvsplat import Encoder, Gaussians, SplattingDecoder
 from mvsplat.data.bounds import Bounds
 from mvsplat.geometry.projection import camera_rays, pixel_centers
+from mvsplat.reconstruction import checkpoint, scaling
 from mvsplat.reconstruction.checkpoint import TrainedModel
 from mvsplat.reconstruction.frames import CroppedFrame
 from mvsplat.reconstruction.starting import predict_all, whole_shape
@@ -25,8 +26,10 @@ class WallEncoder(Encoder):
         self.each, self.estimates = each, estimates
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.seen: list[list[int]] = []
+        self.in_bf16: set[bool] = set()
 
     def forward(self, views):
+        self.in_bf16.add(torch.is_autocast_enabled("cpu"))
         self.seen.append(views.index[0].tolist())
         v = views.image.shape[1]
         depth = WALL * views.near / BOUNDS.near  # cameras stand at z = 0
@@ -99,6 +102,22 @@ def test_every_photograph_is_predicted_and_nothing_twice(each, views):
         place = ((offset[:, :2] / WALL + 0.5) * SIZE).long()
         pixels = frame.pixels[:, place[:, 1], place[:, 0]].T / 255
         assert torch.allclose(scene.gaussians.harmonics[0, mine, :, 0], pixels, atol=1e-6)
+
+
+@pytest.mark.parametrize("faster", [False, True])
+@pytest.mark.parametrize("precision", ["auto", "32", "bf16"])
+def test_the_network_computes_in_the_precision_that_is_asked_for(precision, faster, monkeypatch):
+    """And by itself in bf16 where the processor is faster in it; never what is made of it."""
+    monkeypatch.setattr(checkpoint, "bf16_is_faster", lambda: faster)
+    asked = model()
+    asked.precision = checkpoint.precision_named(precision, asked.device)
+    undone = []
+    monkeypatch.setattr(
+        scaling.Scaling, "undo", lambda _, x: undone.append(torch.is_autocast_enabled("cpu")) or x
+    )
+    predict_all(asked, ROW[:2], BOUNDS)
+    assert asked.encoder.in_bf16 == {precision == "bf16" or (precision == "auto" and faster)}
+    assert not any(undone) and undone
 
 
 def test_the_work_grows_with_the_photographs_and_no_faster(monkeypatch):

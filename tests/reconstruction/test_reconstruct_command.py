@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from mvsplat.cli.commands import reconstruct as command
 from mvsplat.export import load_cameras, load_ply, save_video
 
 
@@ -85,6 +86,7 @@ def test_the_output_is_not_the_input(reconstruct, two_posed, program):
         (["--refine", "on"], "refine"),
         (["--photos", "3"], "photos is 3, but only 2 have cameras"),
         (["--size", "50"], "multiples of"),
+        (["--precision", "fp8"], "precision: Expected"),
     ],
 )
 def test_bad_options_are_short_errors(reconstruct, two_posed, program, options, message):
@@ -158,6 +160,12 @@ def test_open_shows_it_without_asking(reconstruct, two_posed, monkeypatch):
     calls = []
     monkeypatch.setattr("mvsplat.cli.commands.view.main", calls.append)
     assert reconstruct(two_posed, "--open") == 0 and len(calls) == 1
+
+
+@pytest.mark.parametrize("precision", ["auto", "32", "bf16"])
+def test_precisions_are_named_as_they_are_written(precision):
+    arguments = ["photos", "--output", "scene", "--precision", precision]
+    assert command._parser().parse_args(arguments).precision == precision
 
 
 def test_help_explains_the_options(program):
