@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.rank_zero import rank_zero_module
-from lightning.pytorch import Trainer
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mvsplat.cli import config_files
@@ -31,6 +31,7 @@ from mvsplat.training.checkpoints import BestCheckpoint, LatestCheckpoint
 from mvsplat.training.earlier_run import EarlierRun
 from mvsplat.training.end_together import EndTogether
 from mvsplat.training.finite_steps import FiniteSteps
+from mvsplat.training.folder_lock import only_training_run
 from mvsplat.training.image_logger import ImageLogger
 from mvsplat.training.monitor import TrainingMonitor
 from mvsplat.training.preemption import Preemption
@@ -141,14 +142,18 @@ class TrainerCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Lightning would let a checkpoint's hyperparameters override YAML and flags.
 
-        Here ``last`` and ``best`` become files of the run folder, and a missing one an error.
+        Here ``last`` and ``best`` become files of the run folder, and a missing one an error;
+        ``auto`` becomes the last one, if there is one.
         """
         config = self.config[self.command]
         by_old_name = take_old_name(config)
         if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             self._find_weights_again()  # the first process may have set the earlier run aside
         which, weights = config.get("ckpt_path"), config["model"]["weights"]
-        if which is not None:
+        self.automatic = which == "auto"
+        if self.automatic:
+            self._find_automatically()
+        elif which is not None:
             config["ckpt_path"] = str(
                 find_checkpoint(Path(config["run_dir"]), which, config["best_checkpoint"]["mode"])
             )
@@ -158,10 +163,44 @@ class TrainerCLI(LightningCLI):
                 "--model.weights with a file, an address or a name (mvsplat weights lists them)"
             )
         if weights is not None:
-            # The old option replaced the encoder, whatever was configured.
-            self.config = follow_weights(
-                self.parser, self.arguments, self.config, FOLLOWING.values(), by_old_name
+            self._follow_weights(by_old_name)
+
+    def _find_automatically(self) -> None:
+        """``--ckpt_path auto``: the last checkpoint, or none."""
+        config = self.config[self.command]
+        if self.command != "fit":
+            raise ValueError(
+                f"--ckpt_path auto is for fit, which starts where there is no checkpoint; "
+                f"{self.command} needs one: last, best or a file"
             )
+        config["ckpt_path"] = None
+        try:
+            config["ckpt_path"] = str(find_checkpoint(Path(config["run_dir"]), "last"))
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            rank_zero_warn(f"{error}; the run starts anew")
+
+    def _start_anew(self, reason: ValueError) -> None:
+        """What ``--ckpt_path auto`` has found is another configuration's.
+
+        Raises:
+            ValueError: A checkpoint was asked for otherwise.
+        """
+        path = self.config[self.command].get("ckpt_path")
+        if not self.automatic or path is None:
+            raise reason
+        rank_zero_info(f"{path} is not gone on from: {reason}")
+        self.config[self.command]["ckpt_path"] = None
+
+    def _follow_weights(self, by_old_name: bool) -> None:
+        # The old option replaced the encoder, whatever was configured.
+        rest = (FOLLOWING.values(), by_old_name)
+        try:
+            self.config = follow_weights(self.parser, self.arguments, self.config, *rest)
+        except ValueError as error:
+            self._start_anew(error)
+            self.config = follow_weights(self.parser, self.arguments, self.config, *rest)
 
     def _find_weights_again(self) -> None:
         """Follow weights out of a run folder that this run takes over."""
@@ -170,6 +209,23 @@ class TrainerCLI(LightningCLI):
             model["weights"] = str(after_setting_aside(Path(model["weights"]), run))
 
     def instantiate_classes(self) -> None:
+        """Refuse a wrong checkpoint here: data may take minutes to generate."""
+        self._instantiate()
+        path, fitting = self.config[self.command].get("ckpt_path"), self.command == "fit"
+        if path is not None:
+            # Mapped, only what is looked at is read.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            try:
+                self.model.check_checkpoint(content, training=fitting)
+                return
+            except ValueError as error:
+                self._start_anew(error)
+            seed_everything(self.config[self.command]["seed_everything"], verbose=False)
+            self._instantiate()
+        if fitting:
+            self.model.check_start()
+
+    def _instantiate(self) -> None:
         """A checkpoint has its own weights: those that the run started from are not read again."""
         config = self.config[self.command]
         resumed, weights = config.get("ckpt_path") is not None, config["model"]["weights"]
@@ -177,17 +233,6 @@ class TrainerCLI(LightningCLI):
             config["model"]["weights"] = None
         super().instantiate_classes()
         config["model"]["weights"] = weights  # for config.yaml
-
-    def after_instantiate_classes(self) -> None:
-        """Refuse a wrong checkpoint now: data may take minutes to generate."""
-        path = self.config[self.command].get("ckpt_path")
-        fitting = self.command == "fit"
-        if path is not None:
-            # Mapped, only what is looked at is read.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            self.model.check_checkpoint(content, training=fitting)
-        elif fitting:
-            self.model.check_start()
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.command]
@@ -203,9 +248,16 @@ class TrainerCLI(LightningCLI):
 
     def fit(self, model: MVSplat, **kwargs: Any) -> None:
         """Train; a new run sets an earlier one in its folder aside, unless it fails to start."""
-        fresh = kwargs.get("ckpt_path") is None and not self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        trying = self.trainer.fast_dev_run  # type: ignore[attr-defined]
+        if trying or not self.trainer.is_global_zero:
+            self._fit(model, fresh=False, **kwargs)
+            return
+        with only_training_run(Path(self.trainer.default_root_dir)):
+            self._fit(model, fresh=kwargs.get("ckpt_path") is None, **kwargs)
+
+    def _fit(self, model: MVSplat, fresh: bool, **kwargs: Any) -> None:
         earlier = EarlierRun(Path(self.trainer.default_root_dir))
-        if fresh and self.trainer.is_global_zero:
+        if fresh:
             earlier.set_aside()
             self._find_weights_again()
         try:

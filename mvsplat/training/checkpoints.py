@@ -25,8 +25,11 @@ from mvsplat.training.end_together import saves_alone
 from mvsplat.training.run_folder import (
     CHECKPOINTS,
     LAST,
+    NUMBER,
     best_checkpoints,
     latest_checkpoints,
+    next_number,
+    number_of,
     score_of,
     step_of,
 )
@@ -60,6 +63,12 @@ class _RunCheckpoints(Checkpoint):
         if trainer.is_global_zero:
             for unfinished in self.folder.glob(".*.tmp.ckpt"):  # of a run that was killed
                 unfinished.unlink(missing_ok=True)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.is_global_zero and NUMBER not in checkpoint:
+            checkpoint[NUMBER] = next_number(self.folder)
 
     def write(self, trainer: Trainer, name: str) -> str | None:
         """Save ``name``; returns what went wrong, in every process the same."""
@@ -117,6 +126,7 @@ class LatestCheckpoint(_RunCheckpoints):
         return next(map(str, reversed(latest_checkpoints(self.folder))), "")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        _check_agreement(trainer)
         if trainer.ckpt_path is not None and trainer.is_global_zero:
             path = Path(trainer.ckpt_path).absolute()
             # A run that was killed before the newest one could become the last.
@@ -202,7 +212,7 @@ class LatestCheckpoint(_RunCheckpoints):
         _log.warning("step %d is saved: --ckpt_path last goes on from there", self._saved)
 
     def _remove_old(self) -> None:
-        latest = latest_checkpoints(self.folder)
+        latest = [p for p in latest_checkpoints(self.folder) if number_of(p) is not None]
         for old in latest[: max(len(latest) - self.keep, 0)] if self.keep >= 0 else ():
             _remove(old)
 
@@ -264,6 +274,20 @@ class BestCheckpoint(_RunCheckpoints):
         worst = score_of(saved[-self.keep])
         assert worst is not None
         return score > worst if self.mode == "max" else score < worst
+
+
+def _check_agreement(trainer: Trainer) -> None:
+    """Refuse to train where a process goes on from another checkpoint than the first one does.
+
+    Raises:
+        RuntimeError: They see different folders, say.
+    """
+    mine, firsts = trainer.ckpt_path, trainer.strategy.broadcast(trainer.ckpt_path)
+    if str(mine) != str(firsts):
+        raise RuntimeError(
+            f"process {trainer.global_rank} goes on from {mine or 'no checkpoint'}, the first one "
+            f"from {firsts or 'none'}: all need the same run folder, on a disk that they share"
+        )
 
 
 def _name(step: int) -> str:

@@ -1,7 +1,12 @@
-"""A run's folder: which checkpoint in it is meant."""
+"""A run's folder: which checkpoint in it is meant.
+
+Checkpoints are numbered inside, in the order in which a folder got them: clocks are set back, and
+copies have the time of copying. Those of earlier versions have no number and are ordered by time.
+"""
 
 import re
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -11,6 +16,9 @@ CHECKPOINTS = "checkpoints"
 """Name of the checkpoints' folder in a run folder."""
 
 LAST = "last.ckpt"
+
+NUMBER = "number_in_folder"
+"""Where a checkpoint keeps how many its folder had got with it."""
 
 
 def step_of(path: Path) -> int:
@@ -25,8 +33,29 @@ def score_of(path: Path) -> float | None:
     return float(match[1]) if match else None
 
 
+def number_of(path: Path) -> int | None:
+    """The number in a checkpoint; 0 if it is of an earlier version, None if it cannot be read."""
+    status = path.stat()
+    return _number(path, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _number(path: Path, *version: int) -> int | None:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # as many kinds as in check_checkpoint
+        return None
+    number = content.get(NUMBER, 0) if isinstance(content, dict) else 0
+    return number if isinstance(number, int) else 0
+
+
+def next_number(folder: Path) -> int:
+    """The number of the checkpoint that a folder gets next."""
+    return 1 + max((number_of(path) or 0 for path in folder.glob("[!.]*.ckpt")), default=0)
+
+
 def latest_checkpoints(folder: Path) -> list[Path]:
-    """``step-*.ckpt``, the oldest first: by time, because a run may go on from an earlier step."""
+    """``step-*.ckpt``, the oldest first: a run may have gone on from an earlier step."""
     return sorted(folder.glob("step-*.ckpt"), key=_age)
 
 
@@ -38,8 +67,8 @@ def best_checkpoints(folder: Path, mode: str) -> list[Path]:
     return [path for *_, path in sorted(ranked)]
 
 
-def _age(path: Path) -> tuple[int, int]:
-    return path.stat().st_mtime_ns, step_of(path)
+def _age(path: Path) -> tuple[int, int, int]:
+    return number_of(path) or 0, path.stat().st_mtime_ns, step_of(path)
 
 
 def find_checkpoint(run: Path, which: str, mode: str = "max") -> Path:
@@ -91,19 +120,20 @@ def _newest_complete(folder: Path) -> Path:
 
 
 def _candidates(folder: Path) -> list[Path]:
-    """What ``last`` may be, the newest first."""
+    """What ``last`` may be, the newest first; before them what cannot be read."""
     latest = latest_checkpoints(folder)[::-1]
     last = folder / LAST
     # Usually last.ckpt is another name of the newest step-*.ckpt.
-    if last.is_file() and (not latest or last.stat().st_mtime_ns >= latest[0].stat().st_mtime_ns):
-        latest.insert(0, last)
-    elif last.is_file():
-        latest.append(last)
+    if last.is_file():
+        is_newest = not latest or _age(last)[:2] >= _age(latest[0])[:2]
+        latest.insert(0 if is_newest else len(latest), last)
     # A best one is only of use where validations came later than all others.
-    reached = max(map(step_of, latest), default=-1)
+    newest = max((number_of(path) or 0 for path in latest), default=0)
+    reached = max((step_of(p) for p in latest if (number_of(p) or 0) == newest), default=-1)
     best = sorted(folder.glob("best-*.ckpt"), key=_age, reverse=True)
-    newer = [path for path in best if step_of(path) > reached]
-    return newer + latest + [path for path in best if path not in newer]
+    newer = [p for p in best if (number_of(p) or 0) >= newest and step_of(p) > reached]
+    ordered = newer + latest + [path for path in best if path not in newer]
+    return sorted(ordered, key=lambda path: number_of(path) is not None)
 
 
 def _there(folder: Path) -> str:

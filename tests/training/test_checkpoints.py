@@ -6,13 +6,15 @@ import logging
 import os
 import signal
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from mvsplat.training import checkpoint_io, run_folder
+from mvsplat.training import checkpoint_io, folder_lock, run_folder
 from mvsplat.training.checkpoint_io import AtomicCheckpointIO
+from mvsplat.training.checkpoints import LatestCheckpoint
 from mvsplat.training.resuming import rewind_to_step
 from mvsplat.training.run_folder import best_checkpoints, find_checkpoint, latest_checkpoints
 
@@ -21,10 +23,10 @@ def content(step, **more):
     return {"state_dict": {"w": torch.full((100,), float(step))}, "loops": {}, **more}
 
 
-def save(folder, name, step=0, age=0):
+def save(folder, name, step=0, age=0, **more):
     """A checkpoint that is ``age`` seconds old."""
     path = folder / "checkpoints" / name
-    AtomicCheckpointIO().save_checkpoint(content(step), path)
+    AtomicCheckpointIO().save_checkpoint(content(step, **more), path)
     time = 1_700_000_000 - age
     os.utime(path, (time, time))
     return path
@@ -59,6 +61,51 @@ def test_last_is_the_newest_whatever_its_name(tmp_path):
     save(tmp_path, "last.ckpt", age=-10)
     (tmp_path / "checkpoints/best-22-step-0000005.ckpt").unlink()
     assert found(tmp_path)[0] == "last.ckpt"
+
+
+def test_last_is_the_newest_whatever_the_clock_says(tmp_path):
+    """As after a clock that was set back, or copying: the newer a file, the earlier its time."""
+
+    def numbered(name, number):
+        return save(tmp_path, name, age=100 * number, **{run_folder.NUMBER: number})
+
+    numbered("step-0000010.ckpt", 2)
+    assert found(tmp_path)[0] == "step-0000010.ckpt"
+    numbered("best-20-step-0000012.ckpt", 3)
+    assert found(tmp_path)[0] == "best-20-step-0000012.ckpt"
+    numbered("step-0000020.ckpt", 4)
+    numbered("last.ckpt", 4)
+    assert found(tmp_path)[0] == "last.ckpt"
+    numbered("step-0000030.ckpt", 5)  # and then the run was killed
+    assert found(tmp_path)[0] == "step-0000030.ckpt"
+    # Gone on from step 10, with a later best one of before, and a newer one of the same step.
+    (tmp_path / "checkpoints/best-20-step-0000012.ckpt").unlink()
+    numbered("best-20-step-0000028.ckpt", 3)
+    numbered("step-0000011.ckpt", 6)
+    numbered("best-19-step-0000011.ckpt", 7)
+    assert found(tmp_path) == ("step-0000011.ckpt", "")
+    names = [path.name[:12] for path in latest_checkpoints(tmp_path / "checkpoints")]
+    assert names == [f"step-00000{step}" for step in (10, 20, 30, 11)]
+    assert run_folder.next_number(tmp_path / "checkpoints") == 8
+    # One that cannot be read may be the newest: it is told of.
+    truncate(numbered("step-0000012.ckpt", 8))
+    name, said = found(tmp_path)
+    assert name == "step-0000011.ckpt" and "step-0000012.ckpt is damaged" in said
+
+
+def test_a_run_goes_on_and_removes_the_oldest_with_the_clock_an_hour_back(program):
+    arguments = ["--checkpoint.keep=2", "--trainer.limit_val_batches=0", "--trainer.logger=false"]
+    assert program("fit", *arguments, "--trainer.max_steps=3") == 0, program.err
+    folder = program.run_dir / "checkpoints"
+    time = (folder / "step-0000002.ckpt").stat().st_mtime - 3600
+    os.utime(folder / "step-0000003.ckpt", (time, time))
+    for which, step in (("auto", 4), ("last", 5)):
+        resume = [f"--ckpt_path={which}", f"--trainer.max_steps={step}"]
+        assert program("fit", *arguments, *resume) == 0, program.err
+        steps = [run_folder.step_of(path) for path in latest_checkpoints(folder)]
+        assert steps == [step - 1, step]
+        os.utime(folder / f"step-000000{step}.ckpt", (time - step, time - step))
+    assert not (program.run_dir / "earlier-1").exists()
 
 
 def truncate(path):
@@ -203,6 +250,57 @@ def test_the_best_few_are_kept(program):
 
 
 # Resuming
+
+
+def test_auto_goes_on_where_it_can_and_starts_anew_otherwise(program, caplog):
+    few = ["--trainer.limit_val_batches=0", "--trainer.logger=false", "--ckpt_path=auto"]
+    folder = program.run_dir / "checkpoints"
+
+    def steps():
+        return [run_folder.step_of(path) for path in latest_checkpoints(folder)]
+
+    assert program("fit", *few, "--trainer.max_steps=1") == 0, program.err
+    first = weights(program)
+    assert program("fit", *few, "--trainer.max_steps=2") == 0, program.err
+    assert steps() == [1, 2]
+    # Of another configuration: what is there is kept, and the start is as good as any.
+    other = "--model.encoder.d_feature=8"
+    assert program("fit", *few, "--trainer.max_steps=1", other) == 0, program.err
+    assert "is not gone on from: the checkpoint is of another model" in caplog.text
+    assert steps() == [1] and len(list((program.run_dir / "earlier-1/checkpoints").iterdir())) == 3
+    assert program("fit", *few, "--trainer.max_steps=1") == 0, program.err
+    assert_equal(first, weights(program))
+    # None that is complete.
+    for path in folder.iterdir():
+        truncate(path)
+    assert program("fit", *few, "--trainer.max_steps=1") == 0, program.err
+    assert_equal(first, weights(program))
+    assert len(list((program.run_dir / "earlier-3/checkpoints").iterdir())) == 2
+
+    assert program("test", "--ckpt_path=auto") == 2
+    assert "--ckpt_path auto is for fit" in program.err
+
+
+def test_a_second_run_in_a_folder_is_refused(program, monkeypatch):
+    monkeypatch.setattr(folder_lock, "_PATIENCE", 0.0)
+    with folder_lock.only_training_run(program.run_dir):
+        assert program("fit") == 2
+        assert f"another run is being trained in {program.run_dir}" in program.err
+        assert [path.name for path in program.run_dir.iterdir()] == [".training.lock"]
+    assert program("fit", "--trainer.fast_dev_run=true", "--trainer.logger=false") == 0
+
+
+def test_processes_that_would_go_on_from_different_checkpoints_are_refused():
+    """The run folder of one may be on a disk of its own."""
+
+    def start(mine):
+        strategy = SimpleNamespace(broadcast=lambda _: "runs/a/last.ckpt")
+        trainer = SimpleNamespace(ckpt_path=mine, strategy=strategy, global_rank=1)
+        LatestCheckpoint().on_fit_start(trainer, None)
+
+    for mine, said in (("runs/a/step-0000001.ckpt", "runs/a/step"), (None, "no checkpoint")):
+        with pytest.raises(RuntimeError, match=f"process 1 goes on from {said}.*, the first one"):
+            start(mine)
 
 
 def weights(program, name="last"):
