@@ -35,6 +35,7 @@ from mvsplat.training.resuming import (
     check_optimizer,
     rewind_to_step,
     take_optimizer_settings,
+    take_trained_weights,
 )
 from mvsplat.types import Batch, Gaussians, Rendering, Views
 from mvsplat.weights import Weights, read_weights
@@ -267,6 +268,7 @@ class MVSplat(LightningModule):
         """Refuse another model's checkpoint; what fits goes on from its last complete step."""
         self.check_checkpoint(checkpoint)
         if self.trainer.state.fn == TrainerFn.FITTING:
+            take_trained_weights(checkpoint)
             rewind_to_step(checkpoint, self.trainer.accumulate_grad_batches)
             take_optimizer_settings(checkpoint, self._optimizer())
 

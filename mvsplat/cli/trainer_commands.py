@@ -27,6 +27,7 @@ from mvsplat.evaluation.test_results import TestResults
 from mvsplat.machine import bf16_is_faster
 from mvsplat.model import MVSplat
 from mvsplat.progress import in_terminal
+from mvsplat.training.averaging import WeightAveraging
 from mvsplat.training.checkpoints import BestCheckpoint, LatestCheckpoint
 from mvsplat.training.earlier_run import EarlierRun
 from mvsplat.training.end_together import EndTogether
@@ -116,6 +117,7 @@ class TrainerCLI(LightningCLI):
             # It shows the gradient as it is, before a step that is not finite is taken back.
             (TrainingMonitor, "monitor"),
             (FiniteSteps, "finite_steps"),
+            (WeightAveraging, "averaging"),
             (ImageLogger, "images"),
             (TestResults, "results"),
             (PredictionWriter, "predictions"),

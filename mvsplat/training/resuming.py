@@ -14,6 +14,20 @@ from torch.optim import Optimizer
 ACCUMULATED = "accumulate_grad_batches"
 """Where a checkpoint keeps the batches a step of the run that saved it."""
 
+TRAINED = "trained_weights"
+"""Where it keeps the weights that training goes on from, if its ``state_dict`` has averages."""
+
+AVERAGED = "averaged_weights"
+"""Where those averages are while it is read for training."""
+
+
+def take_trained_weights(checkpoint: dict[str, Any]) -> None:
+    """Let training go on from the weights that the averages in a checkpoint are of."""
+    if TRAINED in checkpoint:
+        averaged = checkpoint["state_dict"]
+        checkpoint[AVERAGED] = {name: averaged[name] for name in checkpoint[TRAINED]}
+        checkpoint["state_dict"] = averaged | checkpoint[TRAINED]
+
 
 def rewind_to_step(checkpoint: dict[str, Any], accumulate: int) -> None:
     """Change a checkpoint's counts of batches to whole steps of ``accumulate`` batches each."""
