@@ -13,6 +13,7 @@ from .generated.generated_scenes import GeneratedScenes
 from .generated.varied_scenes import VariedScenes
 from .loading.augmentation import Augmentation
 from .loading.loaders import LoaderSettings
+from .loading.mixture import MixedSource
 from .loading.view_samplers import (
     AllViewSampler,
     ArbitraryViewSampler,
@@ -46,6 +47,7 @@ __all__ = [
     "Lens",
     "LoaderSettings",
     "MiddleViewSampler",
+    "MixedSource",
     "NearestViews",
     "OverlapTiers",
     "Photo",

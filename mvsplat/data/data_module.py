@@ -17,6 +17,7 @@ from mvsplat.data.loading.loaders import (
     ExampleBatches,
     LoaderSettings,
 )
+from mvsplat.data.loading.mixture import MixedExamples, MixedSource, Mixture
 from mvsplat.data.loading.shapes import StepShapes
 from mvsplat.data.loading.skips import SkippedScene, SkipReport
 from mvsplat.data.loading.stream_position import StreamPosition
@@ -56,6 +57,9 @@ class SceneDataModule(LightningDataModule):
 
     Args:
         source: Where the scenes come from; null generates some.
+        mixture: Several data sets in place of source, by names of yours. Each optimizer step draws
+            one of them, each validation sample, too; test and prediction take all scenes of all,
+            whose names then begin with the data set's.
         image_shape: Height and width of the views; frames are resized to cover it and cropped.
         near: Nearest depth to consider; auto takes each scene's own or, where it has none,
             estimates it: from the scene's sparse points, else from its pictures, and if these do
@@ -122,6 +126,7 @@ class SceneDataModule(LightningDataModule):
         val_dataset: Dataset | None = None,
         test_dataset: Dataset | None = None,
         predict_dataset: Dataset | None = None,
+        mixture: dict[str, MixedSource] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= flip_probability <= 1:
@@ -131,7 +136,10 @@ class SceneDataModule(LightningDataModule):
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         if seed < 0:
             raise ValueError(f"seed is {seed}; it must not be negative")
-        self.source = source if source is not None else _generated_scenes()
+        if overfit is not None and mixture is not None:
+            raise ValueError("overfit is for one source; set mixture to null and give that source")
+        self.source = source if source is not None or mixture else _generated_scenes()
+        self.mixture = None if mixture is None else Mixture(mixture, combined_seed(seed, 4))
         self.settings = ExampleSettings(
             image_shape=(image_shape[0], image_shape[1]),
             near=near,
@@ -178,13 +186,22 @@ class SceneDataModule(LightningDataModule):
         loader = self._loaders_in_use.get(stage)
         return [] if loader is None else list(loader.report.skipped.values())
 
+    def view_notes(self, stage: Stage, name: str) -> dict[str, float | str]:
+        """What the stage's view sampler knows of a sample; see :meth:`ViewSampler.notes`."""
+        own = None if self.mixture is None else self.mixture.find(name)
+        if own is None:
+            return self.views[stage].notes(name)
+        part, name = own
+        return (part.views(stage) or self.views[stage]).notes(name)
+
     def prepare_data(self) -> None:
-        if self._stages_from_source():
-            self.source.prepare()
+        for source in self._sources() if self._stages_from_source() else ():
+            source.prepare()
 
     def setup(self, stage: str) -> None:
         for name in self._stages_from_source():
-            self.source.keys(self._split(name))  # raises early where the data is missing
+            for source in self._sources():
+                source.keys(self._split(name))  # raises early where the data is missing
 
     def train_dataloader(self) -> BatchLoader:
         if getattr(self.trainer, "overfit_batches", 0):
@@ -217,10 +234,17 @@ class SceneDataModule(LightningDataModule):
         Batches that were only loaded ahead do not count, nor those of a step that is not complete:
         their gradients are in no checkpoint.
         """
-        return {"position": self._stream.after_whole_steps(self.trainer), "seed": self.seed}
+        state = {"position": self._stream.after_whole_steps(self.trainer), "seed": self.seed}
+        if self.mixture is not None:
+            world = self.trainer.world_size if self.trainer is not None else 1
+            batch = self.loaders["train"].batch_size * world
+            state |= self.mixture.state(self._step(), batch * self._accumulate())
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._stream.resume_at(state_dict["position"])
+        if self.mixture is not None:
+            self.mixture.resume(state_dict)
         if state_dict["seed"] != self.seed:
             _log.warning(
                 "the checkpoint was trained with data seed %s, this run goes on with seed %s: "
@@ -246,25 +270,30 @@ class SceneDataModule(LightningDataModule):
         if not isinstance(examples, Examples):
             repeated = IterableBatches(examples, seed, shuffle=stage == "train", repeat=fitting)
             return BatchLoader(self._plan(stage, share, None), repeated, settings, report)
-        if isinstance(examples, SceneExamples):
+        if isinstance(examples, (SceneExamples, MixedExamples)):
             report.add_choice(examples.choice, is_first_process=rank == 0)
-        order: SampleOrder = InOrder(len(examples))
-        if fitting:
-            order = ShuffledOrder(examples.groups(), self.shuffle_groups, seed)
+        order = self._shuffled(examples, seed) if fitting else InOrder(len(examples))
         batches = ExampleBatches(examples, order, seed, replace_skipped=replace)
         plan = self._plan(stage, share, len(examples))
         return BatchLoader(plan, batches, settings, report, require_some=world == 1)
 
+    def _shuffled(self, examples: Examples, seed: int) -> SampleOrder:
+        if isinstance(examples, MixedExamples):
+            return examples.shuffled(self.shuffle_groups, seed)
+        return ShuffledOrder(examples.groups(), self.shuffle_groups, seed)
+
     def _plan(self, stage: Stage, share: RankShare, size: int | None) -> BatchPlan:
         """Which batches of the stage this process takes; ``size`` is the number of samples."""
+        mixture = self.mixture if self.datasets[stage] is None else None
         if stage == "train":
-            accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
-            return EndlessPlan(share, accumulate, lambda: self._stream.start(self.trainer))
+            plan = EndlessPlan(share, self._accumulate(), lambda: self._stream.start(self.trainer))
+            return plan if mixture is None else mixture.train_plan(plan)
         if stage == "val":
             count = self.val_scenes if size is None else min(self.val_scenes, size)
-            return FixedPlan(
+            fixed = FixedPlan(
                 share, count, lambda: 0 if self.val_same_scenes else self._step() * count
             )
+            return fixed if mixture is None else mixture.val_plan(fixed)
         return ExactlyOncePlan(share, size)
 
     def _examples(self, stage: Stage) -> Examples | Dataset:
@@ -272,18 +301,42 @@ class SceneDataModule(LightningDataModule):
         dataset = self.datasets[stage]
         if dataset is not None:
             return dataset if isinstance(dataset, IterableDataset) else MapExamples(dataset)
+        if self.mixture is None:
+            assert self.source is not None
+            return self._scene_examples(stage, self.source, self.settings)
+        return MixedExamples(
+            {
+                name: self._scene_examples(stage, part.source, part.settings(self.settings), part)
+                for name, part in self.mixture.parts.items()
+            }
+        )
+
+    def _scene_examples(
+        self,
+        stage: Stage,
+        source: SceneSource,
+        settings: ExampleSettings,
+        part: MixedSource | None = None,
+    ) -> SceneExamples:
         fitting, training = stage in _STAGES_OF["fit"], stage == "train"
+        one_shape = part is not None and part.image_shape is not None
         return SceneExamples(
-            self.source,
+            source,
             self._split(stage),
-            self.views[stage],
-            self.settings,
+            (part and part.views(stage)) or self.views[stage],
+            settings,
             flip_probability=self.flip_probability if training else 0.0,
-            shapes=self.train_shapes if training else None,
+            shapes=self.train_shapes if training and not one_shape else None,
             augmentation=self.augmentation if training else None,
             only=self.overfit if fitting else None,
             seed=combined_seed(self.seed, _STAGES.index(stage)),
         )
+
+    def _sources(self) -> list[SceneSource]:
+        if self.mixture is not None:
+            return [part.source for part in self.mixture.parts.values()]
+        assert self.source is not None
+        return [self.source]
 
     def _only_validates(self) -> bool:
         """Whether it is not training that validates: there, all need the same number of batches."""
@@ -298,6 +351,9 @@ class SceneDataModule(LightningDataModule):
         function = self.trainer.state.fn if self.trainer is not None else None
         needed = _STAGES if function is None else _STAGES_OF.get(function.value, (function.value,))
         return [stage for stage in _STAGES if stage in needed and self.datasets[stage] is None]
+
+    def _accumulate(self) -> int:
+        return self.trainer.accumulate_grad_batches if self.trainer is not None else 1
 
     def _step(self) -> int:
         return self.trainer.global_step if self.trainer is not None else 0

@@ -16,7 +16,6 @@ from torch import distributed
 
 from mvsplat import __version__
 from mvsplat.data.data_module import SceneDataModule
-from mvsplat.data.loading.view_samplers import ViewSampler
 from mvsplat.evaluation import Result, Results, merge, print_results, save_results, scoring
 from mvsplat.evaluation.benchmark import Benchmark
 from mvsplat.evaluation.journal import Journal, read_journals, remove_journals
@@ -235,8 +234,8 @@ class TestResults(Callback):
 
 def _view_choice(trainer: Trainer, scene: str) -> dict[str, Any]:
     """What the view sampler knows of a scene's views, from an index, say: overlap and tier."""
-    views = getattr(getattr(trainer, "datamodule", None), "views", {}).get("test")
-    return views.notes(scene) if isinstance(views, ViewSampler) else {}
+    data: Any = getattr(trainer, "datamodule", None)
+    return data.view_notes("test", scene) if isinstance(data, SceneDataModule) else {}
 
 
 def _learned_distance(net: Literal["vgg", "alex"], weights: str | None) -> tuple[Metric, ...]:
