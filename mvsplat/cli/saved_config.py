@@ -1,11 +1,14 @@
 """The resolved configuration of a command, in its run folder."""
 
+import inspect
 from pathlib import Path
-from typing import Any
+from pydoc import locate
+from typing import Any, cast
 
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
 
 
 class SaveConfig(SaveConfigCallback):
@@ -27,9 +30,9 @@ class SaveConfig(SaveConfigCallback):
         config = self.config.clone()
         for key in self.ONE_COMMAND_ONLY:
             config.pop(key, None)
-        for arguments in loggers_with_save_dir(config):
-            if arguments["save_dir"] == config["run_dir"]:
-                arguments["save_dir"] = ""  # it moves with the run folder
+        for logger in loggers_with_save_dir(config):
+            if logger["init_args"]["save_dir"] == folder_in_run(logger, config["run_dir"]):
+                logger["init_args"]["save_dir"] = ""  # it moves with the run folder
         text = self.parser.dump(config, skip_none=False)
         temporary = folder / (self.config_filename + ".part")
         temporary.write_text(text)
@@ -37,8 +40,32 @@ class SaveConfig(SaveConfigCallback):
 
 
 def loggers_with_save_dir(config: Namespace) -> list[Namespace]:
-    """The arguments of those loggers that take a ``save_dir``."""
+    """Those loggers that take a ``save_dir``, each with ``class_path`` and ``init_args``."""
     loggers = config["trainer"]["logger"]
     loggers = loggers if isinstance(loggers, list) else [loggers]
-    arguments = [logger.get("init_args") for logger in loggers if isinstance(logger, Namespace)]
-    return [each for each in arguments if each is not None and "save_dir" in each]
+    given = [logger for logger in loggers if isinstance(logger, Namespace)]
+    return [logger for logger in given if "save_dir" in (logger.get("init_args") or ())]
+
+
+def folder_in_run(logger: Namespace, run_dir: str) -> str:
+    """What is a logger's ``save_dir`` in the working directory, in a run folder instead."""
+    parameters = inspect.signature(_class_of(logger)).parameters
+    default = parameters["save_dir"].default if "save_dir" in parameters else ""
+    return str(Path(run_dir, default if isinstance(default, str) else ""))
+
+
+def _class_of(logger: Namespace) -> type:
+    return cast(type, locate(logger["class_path"]))
+
+
+def place_in_run(logger: Namespace, run_dir: str) -> None:
+    """Let a logger write to the run folder, unless its ``save_dir`` is somebody's choice.
+
+    What an earlier command has written there stays: a CSVLogger begins a new table every time.
+    """
+    folder = folder_in_run(logger, run_dir)
+    arguments = logger["init_args"]
+    if not arguments["save_dir"] or folder == str(Path(run_dir, arguments["save_dir"])):
+        arguments["save_dir"] = folder
+    if arguments.get("version") == "" and issubclass(_class_of(logger), CSVLogger):
+        arguments["version"] = None  # Lightning's deletes the table where there is one

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from mvsplat.cli import config_files
 from mvsplat.cli.errors import ShortErrors
 from mvsplat.cli.overlays import FOLLOWING, LOSSES, ConfigFile
-from mvsplat.cli.saved_config import SaveConfig, loggers_with_save_dir
+from mvsplat.cli.saved_config import SaveConfig, loggers_with_save_dir, place_in_run
 from mvsplat.cli.weights_option import add_old_name, follow_weights, take_old_name
 from mvsplat.data.data_module import SceneDataModule
 from mvsplat.evaluation.depth_bounds_warning import DepthBoundsWarning
@@ -238,8 +238,8 @@ class TrainerCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.command]
-        for arguments in loggers_with_save_dir(config):
-            arguments["save_dir"] = arguments["save_dir"] or config["run_dir"]
+        for logger in loggers_with_save_dir(config):
+            place_in_run(logger, config["run_dir"])
         trainer = config["trainer"]
         if self.command == "predict" and trainer["precision"] is None and _faster_in_bf16(trainer):
             trainer["precision"] = "bf16-mixed"

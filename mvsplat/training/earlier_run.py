@@ -21,6 +21,8 @@ CONFIG = "config.yaml"
 _STAGES = ("validate", "test", "predict")
 _CHECKPOINTS = ("step-*.ckpt", "best-*.ckpt", LAST, ".*.tmp.ckpt")
 _LOGS = ("events.out.tfevents.*", "metrics.csv", "hparams.yaml", "checkpoints/*.ckpt")
+_OF_WANDB = ("run-*", "offline-run-*")
+_OF_MLFLOW = ("*/meta.yaml",)
 _FRAME = "*/" + 6 * "[0-9]" + "*."
 _RESULTS = (
     "scores.json",
@@ -107,6 +109,10 @@ def _of_a_run(run: Path) -> list[Path]:
     for folder in {run / "logs", run / "lightning_logs", *_log_folders(run, settings)}:
         below = () if folder == run else tuple(f"**/{pattern}" for pattern in _LOGS)
         found.update(_matching(folder, _LOGS + below))
+    for folder in {run, *_save_dirs(run, settings)}:
+        found.update(_matching(folder / "wandb", _OF_WANDB, whole=True))
+        stores = {folder, folder / "mlruns"} - {run}
+        found.update(path for s in stores for path in _matching(s, _OF_MLFLOW, whole=True))
     tops = {_link_above(path, run) or path for path in found}
     return sorted(path for path in tops if not tops & {*path.parents})
 
@@ -162,16 +168,28 @@ def _is_a_run(folder: Path) -> bool:
 
 def _log_folders(run: Path, settings: list[dict[str, Any]]) -> Iterator[Path]:
     """Where loggers wrote, below their configured folders."""
+    for arguments in _loggers(settings):
+        path = Path(str(arguments.get("save_dir") or run), str(arguments.get("name") or ""))
+        if (folder := _inside(run, path)) is not None:
+            yield folder
+
+
+def _save_dirs(run: Path, settings: list[dict[str, Any]]) -> Iterator[Path]:
+    """The configured folders of loggers, in which those make folders of their own."""
+    for arguments in _loggers(settings):
+        if (folder := _inside(run, Path(str(arguments.get("save_dir") or run)))) is not None:
+            yield folder
+
+
+def _loggers(settings: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The arguments of the configured loggers."""
     for each in settings:
         trainer = each.get("trainer")
         loggers = trainer.get("logger") if isinstance(trainer, dict) else None
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             arguments = logger.get("init_args") if isinstance(logger, dict) else None
-            if not isinstance(arguments, dict):
-                continue
-            path = Path(str(arguments.get("save_dir") or run), str(arguments.get("name") or ""))
-            if (folder := _inside(run, path)) is not None:
-                yield folder
+            if isinstance(arguments, dict):
+                yield arguments
 
 
 def _inside(run: Path, path: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Pictures of training and validation, in TensorBoard and in the run folder."""
+"""Pictures of training and validation, in the loggers that take some and in the run folder."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from torch import Tensor
@@ -23,9 +24,9 @@ class ImageLogger(Callback):
     """Shows what the model makes of some scenes while it is trained.
 
     Side by side: context views, target view, its rendering, error and depth, the first view's
-    estimated depth and confidence, Gaussians and cameras from above. Pictures and histograms go to
-    TensorBoard, if it is the logger; pictures of validations also become
-    ``images/validation_step_*.png`` in the run folder.
+    estimated depth and confidence, Gaussians and cameras from above. Pictures go to TensorBoard,
+    Weights & Biases and MLflow, histograms to TensorBoard, as far as these are among the loggers;
+    pictures of validations also become ``images/validation_step_*.png`` in the run folder.
 
     Args:
         every_n_steps: Optimizer steps between two pictures of training; 0 turns them off.
@@ -54,7 +55,7 @@ class ImageLogger(Callback):
         if not self.every_n_steps or step % self.every_n_steps or step == self._last_step:
             return
         self._last_step = step
-        if trainer.is_global_zero and self.scenes and _image_writers(trainer):
+        if trainer.is_global_zero and self.scenes and any(map(_takes_pictures, trainer.loggers)):
             rows, values = self._look(outputs, batch, self.scenes)
             self._log(trainer, "train", rows, values)
 
@@ -95,12 +96,13 @@ class ImageLogger(Callback):
         self, trainer: Trainer, stage: str, rows: list[Row], values: list[dict[str, Tensor]]
     ) -> Image.Image:
         picture, step = sheet(rows), trainer.global_step
-        for writer in _image_writers(trainer):
-            writer.add_image(f"{stage}/pictures", np.asarray(picture), step, dataformats="HWC")
-            for name in values[0] if self.histograms else ():
+        loggers: list[Any] = [logger for logger in trainer.loggers if _takes_pictures(logger)]
+        for logger in loggers:
+            _show(logger, f"{stage}/pictures", picture, step)
+            for name in values[0] if self.histograms and _is_tensorboard(logger) else ():
                 joined = torch.cat([of_scene[name] for of_scene in values])
                 if len(joined):
-                    writer.add_histogram(f"{stage}/{name}", joined.numpy(), step)
+                    logger.experiment.add_histogram(f"{stage}/{name}", joined.numpy(), step)
         return picture
 
 
@@ -115,7 +117,21 @@ def _distributions(gaussians: Gaussians, rendering: Rendering, scene: int) -> di
     return {name: value[value.isfinite()] for name, value in flat.items()}
 
 
-def _image_writers(trainer: Trainer) -> list[Any]:
-    """TensorBoard's writers among the loggers."""
-    experiments = (getattr(logger, "experiment", None) for logger in trainer.loggers)
-    return [experiment for experiment in experiments if hasattr(experiment, "add_image")]
+def _takes_pictures(logger: Any) -> bool:
+    is_known = isinstance(logger, MLFlowLogger) or hasattr(logger, "log_image")
+    return is_known or _is_tensorboard(logger)
+
+
+def _is_tensorboard(logger: Any) -> bool:
+    """Whether a logger has a writer like TensorBoard's."""
+    return hasattr(getattr(logger, "experiment", None), "add_image")
+
+
+def _show(logger: Any, name: str, picture: Image.Image, step: int) -> None:
+    if isinstance(logger, MLFlowLogger):
+        logger.experiment.log_image(logger.run_id, picture, f"{name}_{step:07d}.png")
+    elif hasattr(logger, "log_image"):  # as WandbLogger has it
+        logger.log_image(name, [picture], step=step)
+    else:
+        array = np.asarray(picture)
+        logger.experiment.add_image(name, array, step, dataformats="HWC")
