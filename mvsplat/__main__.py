@@ -38,6 +38,9 @@ REMOVED = {
 }
 
 
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)")
+
+
 def usage() -> str:
     """The text of ``--help``: every command in a line."""
     rows = [f"  {name:<19}{text}" for name, text in (TRAINER_COMMANDS | COMMANDS).items()]
@@ -117,6 +120,12 @@ def _for_the_user(error: BaseException) -> str | None:
     sources = [
         (frame.filename, frame.line or "") for frame in traceback.extract_tb(error.__traceback__)
     ]
+    if _LOST_WORKER.match(message):  # torch says so wherever this process is just then
+        return (
+            f"{message.strip(' .')}: the system does that when memory runs out. Fewer workers "
+            "(--data.train_loader.num_workers and so on) need less. --ckpt_path last goes on with "
+            "a training"
+        )
     if "in DataLoader worker process" in message:
         # torch raises a worker's error again, with the worker's traceback as text before it.
         sources = re.findall(r'^  File "([^"]+)", .*\n +(.*)', message, flags=re.MULTILINE)

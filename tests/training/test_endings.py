@@ -1,6 +1,7 @@
 """Whatever ends a run, its last complete optimizer step is saved, and it goes on from there."""
 
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
@@ -199,6 +200,27 @@ def test_a_broken_loader_costs_nothing(program, whole, monkeypatch, workers):
     assert 1 <= state(program)["global_step"] <= 3
     assert program("fit", *common, "--ckpt_path=last") == 0, program.err
     assert_same_run(state(program), whole(*plain))  # whatever the workers
+
+
+class KillsWorkers(Callback):
+    """What the kernel does where memory runs out."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 2:
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid, signal.SIGKILL)
+                worker.join()
+
+
+def test_a_killed_worker_costs_nothing_and_is_named(program, whole):
+    plain = [*LONG, "--trainer.max_steps=4"]
+    common = [*plain, "--data.train_loader.num_workers=1"]
+    assert program("fit", *common, f"--trainer.callbacks={__name__}.KillsWorkers") == 2
+    assert "error: DataLoader worker (pid" in program.err and "memory runs out" in program.err
+    assert len(program.err.strip().splitlines()[-1]) < 400
+    assert 2 <= state(program)["global_step"] <= 3  # a batch may have been ready
+    assert program("fit", *common, "--ckpt_path=last") == 0, program.err
+    assert_same_run(state(program), whole(*plain))
 
 
 def test_skipped_steps_are_saved_like_others(program):
