@@ -3,7 +3,9 @@
 A map-style dataset (``__len__`` and ``__getitem__``) or an IterableDataset yields batches of one
 scene (:class:`mvsplat.types.Batch`); ``__getitem__`` may raise UnsuitableScene. Shuffling,
 splitting over ranks and workers, endless training and exactly-once testing are done here, so an
-iterable dataset yields all of its samples in every process, in the same order every time.
+iterable dataset yields all of its samples in every process, in the same order every time. Samples
+with NaN or infinite values are skipped: of a map-style dataset another one comes in their place, in
+batches of an iterable one they are missing.
 """
 
 import random
@@ -15,13 +17,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from mvsplat.data.faults import UnsuitableScene
 from mvsplat.data.loading.collation import collate
 from mvsplat.data.loading.examples import Examples
 from mvsplat.data.loading.loaders import LoadedBatch
+from mvsplat.data.loading.skips import SkippedScene
 from mvsplat.data.loading.streams import SampleRequest, make_generator
 from mvsplat.types import Batch
 
 _SHUFFLE_BUFFER = 32
+_NOT_FINITE = "values that are not finite"
 
 
 class MapExamples(Examples):
@@ -45,7 +50,10 @@ class MapExamples(Examples):
     def sample(self, index: int, step: int, generator: torch.Generator) -> Batch:
         with _seeded(generator):
             item = self.dataset[index]
-        return _checked(item, self.dataset)
+        checked = _checked(item, self.dataset)
+        if problem := _not_finite(checked):
+            raise UnsuitableScene(_NOT_FINITE) from ValueError(problem)
+        return checked
 
 
 class IterableBatches(Dataset):
@@ -75,7 +83,15 @@ class IterableBatches(Dataset):
     def __getitem__(self, requests: list[SampleRequest]) -> LoadedBatch:
         samples = [self._at(request.position) for request in requests]
         found = [sample for sample in samples if sample is not None]
-        return LoadedBatch(collate(found) if found else None, ended=len(found) < len(samples))
+        problems = [_not_finite(sample) for sample in found]
+        skipped = [
+            SkippedScene(_NOT_FINITE, sample.scene[0], problem)
+            for sample, problem in zip(found, problems, strict=True)
+            if problem
+        ]
+        good = [sample for sample, bad in zip(found, problems, strict=True) if not bad]
+        ended = len(found) < len(samples)
+        return LoadedBatch(collate(good) if good else None, skipped, ended)
 
     def _at(self, position: int) -> Batch | None:
         if self._items is None or position < self._next:
@@ -138,6 +154,17 @@ def _checked(item: Any, dataset: Dataset) -> Batch:
             f"{type(dataset).__name__} yields {found}; expected mvsplat.types.Batch of one scene"
         )
     return item
+
+
+def _not_finite(sample: Batch) -> str:
+    """Which of its tensors have NaN or infinite values; "" if all is well."""
+    wrong = [
+        f"{kind}.{name}"
+        for kind, views in (("context", sample.context), ("target", sample.target))
+        for name in ("image", "extrinsics", "intrinsics", "near", "far")
+        if not bool(getattr(views, name).isfinite().all())
+    ]
+    return f"NaN or infinite values in {', '.join(wrong)}" if wrong else ""
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A user's own datasets get the guarantees of ours."""
 
 import random
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -146,6 +147,38 @@ def test_testing_has_every_sample_once(kind, workers):
         loader.close()
     if kind is Mapped:
         assert data.skipped["test"] == {"three": 1}
+
+
+class Spoiled(Mapped):
+    """NaN in a picture of number 5, and an infinite camera of number 7."""
+
+    def __getitem__(self, index):
+        made = sample(index)
+        if index == 5:
+            image = made.target.image.clone()
+            image[0, 0, 1, 0, 1] = torch.nan
+            made.target = replace(made.target, image=image)
+        if index == 7:
+            cameras = torch.full((1, 1, 4, 4), torch.inf)
+            made.context = replace(made.context, extrinsics=cameras)
+        return made
+
+
+class SpoiledStream(IterableDataset):
+    def __iter__(self):
+        return (Spoiled()[number] for number in range(10))
+
+
+@pytest.mark.parametrize("kind", [Spoiled, SpoiledStream])
+def test_samples_with_nan_are_left_out_and_named(kind, caplog):
+    good = {str(number) for number in range(10)} - {"5", "7"}
+    data = module(train_dataset=kind(), test_dataset=kind())
+    assert set(scenes(take(data.train_dataloader(), 15))) == good
+    assert scenes(data.test_dataloader()) == sorted(good)
+    details = {skip.detail for skip in data.left_out("test")}
+    assert "NaN or infinite values in target.image" in details
+    assert any("context.extrinsics" in detail for detail in details)
+    assert "values that are not finite" in caplog.text
 
 
 def test_wrong_items_are_refused():
