@@ -7,6 +7,7 @@ about ten away. Cameras are OpenCV cameras in both, so only positions and sizes 
 import math
 from dataclasses import replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,14 +30,23 @@ _DEFAULT_FOV = math.radians(60)
 _PATH_FRAMES = 1000
 
 
+class PageFrame(NamedTuple):
+    """Where in the world a page's origin is, and how many of its units one of the world's is."""
+
+    center: tuple[float, float, float]
+    unit: float
+
+
 class ViewedScene:
     """A splat and its cameras, in the world and in the page.
 
     Args:
         gaussians: One scene.
         cameras: Cameras to show and jump to, in the scene's frame and unit.
+        frame: The page's, where it is to stay as it is; None takes one that suits the scene.
 
     Attributes:
+        frame: The page's.
         gaussians: In the page's frame.
         frames: The cameras, their extrinsics in the page's frame.
         up: Unit vector that points upwards.
@@ -44,14 +54,15 @@ class ViewedScene:
         dilated: Whether :meth:`adjusted` has nothing to add to fill gaps.
     """
 
-    def __init__(self, gaussians: Gaussians, cameras: Cameras | None = None):
-        means = gaussians.means[0]
+    def __init__(
+        self,
+        gaussians: Gaussians,
+        cameras: Cameras | None = None,
+        frame: PageFrame | None = None,
+    ):
         frames = [] if cameras is None else cameras.frames
-        self._center = means.median(dim=0).values if len(means) else torch.zeros(3)
-        viewpoints = torch.stack([f.extrinsics[:3, 3].float() for f in frames] or [self._center])
-        distances = (means - viewpoints.mean(dim=0)).norm(dim=-1)
-        typical = float(distances.median()) if len(means) else 1.0
-        self._unit = DISTANCE / typical if typical > 0 else 1.0
+        self.frame = _suiting(gaussians.means[0], frames) if frame is None else frame
+        self._center, self._unit = torch.tensor(self.frame.center), self.frame.unit
         self.gaussians = replace(
             gaussians,
             means=(gaussians.means - self._center) * self._unit,
@@ -156,6 +167,16 @@ class ViewedScene:
         near = torch.full((1, 1), self.near)
         cameras = (pose[None, None], lens[None, None], near, 100 * near)
         return self._decoder(gaussians, *cameras, (height, width))
+
+
+def _suiting(means: Float[Tensor, "g 3"], frames: list[Frame]) -> PageFrame:
+    """Where the Gaussians are, in the middle of the cameras' views."""
+    center = means.median(dim=0).values if len(means) else torch.zeros(3)
+    viewpoints = torch.stack([f.extrinsics[:3, 3].float() for f in frames] or [center])
+    distances = (means - viewpoints.mean(dim=0)).norm(dim=-1)
+    typical = float(distances.median()) if len(means) else 1.0
+    x, y, z = center.tolist()
+    return PageFrame((x, y, z), DISTANCE / typical if typical > 0 else 1.0)
 
 
 def quaternion_of(pose: Float[Tensor, "4 4"]) -> Float[np.ndarray, "4"]:

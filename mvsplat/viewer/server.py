@@ -11,8 +11,9 @@ from typing import Any
 
 from mvsplat.export.cameras import load_cameras
 from mvsplat.export.splats import load_splat
+from mvsplat.viewer.following import Version, version_of
 from mvsplat.viewer.library import Item, find_items
-from mvsplat.viewer.scene import ViewedScene
+from mvsplat.viewer.scene import PageFrame, ViewedScene
 from mvsplat.viewer.session import Session
 
 DEFAULT_PORT = 8080
@@ -21,6 +22,8 @@ _log = logging.getLogger("mvsplat.viewer")
 
 class Viewer:
     """A page in the browser to look at splats; everything is served from this machine.
+
+    Files that are replaced meanwhile, as ``refine`` does, are shown anew; the camera stays.
 
     >>> with Viewer(["scene.ply"], port=0) as viewer:  # doctest: +SKIP
     ...     print(viewer.url)
@@ -74,7 +77,7 @@ class Viewer:
         """
         for number, item in enumerate(items):
             try:
-                self._load(item)
+                self._load(item, version_of(item), None)
                 return items[number:]
             except (ValueError, OSError) as error:
                 if number + 1 == len(items):
@@ -82,8 +85,8 @@ class Viewer:
                 _log.warning("left out: %s", error)
         return []
 
-    def _load(self, item: Item) -> ViewedScene:
-        return _read(item.ply, item.cameras, self._activated)
+    def _load(self, item: Item, version: Version, frame: PageFrame | None) -> ViewedScene:
+        return _read(item.ply, version, self._activated, frame)
 
     def wait(self) -> None:
         """Serve until the program is interrupted."""
@@ -105,15 +108,19 @@ class Viewer:
 
 
 @lru_cache(maxsize=4)
-def _read(ply: Path, cameras: Path | None, activated: bool | None) -> ViewedScene:
+def _read(
+    ply: Path, version: Version, activated: bool | None, frame: PageFrame | None
+) -> ViewedScene:
     gaussians = load_splat(ply, activated)
     if gaussians.means.shape[1] == 0:
         raise ValueError(f"{ply} has no Gaussians to show: it holds 0")
-    try:
-        return ViewedScene(gaussians, None if cameras is None else load_cameras(cameras))
-    except (ValueError, OSError) as error:
-        _log.warning("%s is shown without cameras: %s", ply, error)
-        return ViewedScene(gaussians, None)
+    cameras = None
+    if version.cameras_file is not None:
+        try:
+            cameras = load_cameras(version.cameras_file)
+        except (ValueError, OSError) as error:
+            _log.warning("%s is shown without cameras: %s", ply, error)
+    return ViewedScene(gaussians, cameras, frame)
 
 
 def _quiet_server(host: str, port: int) -> Any:

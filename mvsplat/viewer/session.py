@@ -5,11 +5,8 @@ order in which it was asked for: a page that cannot keep up is sent less, and no
 """
 
 import io
-import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
@@ -24,9 +21,18 @@ from mvsplat.export.images import color_depth, to_pil
 from mvsplat.files import file_name
 from mvsplat.types import Gaussians
 from mvsplat.viewer.controls import Actions, Controls
+from mvsplat.viewer.following import Follower, Version, version_of
 from mvsplat.viewer.frusta import Frusta
 from mvsplat.viewer.library import Item
-from mvsplat.viewer.scene import DISTANCE, ViewedScene, fitting_tangent, pose_of, quaternion_of
+from mvsplat.viewer.notes import Notes
+from mvsplat.viewer.scene import (
+    DISTANCE,
+    PageFrame,
+    ViewedScene,
+    fitting_tangent,
+    pose_of,
+    quaternion_of,
+)
 from mvsplat.viewer.splats import buffers
 
 _REST = 0.25
@@ -37,6 +43,11 @@ _LARGE = 20_000_000
 """Bytes of a file that takes a while to read."""
 _FRAME = 1 / 30
 """Seconds between two positions on the camera path."""
+_LOOK = 1.0
+"""Seconds between two looks at whether the shown files are still the same."""
+
+
+Load = Callable[[Item, Version, PageFrame | None], ViewedScene]
 
 
 class Session(Actions):
@@ -45,14 +56,17 @@ class Session(Actions):
     Args:
         client: viser's handle of the page.
         items: All there is to look at.
-        load: Reads an item's scene.
+        load: Reads an item's scene, in a given frame of the page or in its own.
     """
 
-    def __init__(self, client: Any, items: list[Item], load: Callable[[Item], ViewedScene]):
-        self._client, self._load = client, load
+    def __init__(self, client: Any, items: list[Item], load: Load):
+        self._client, self._load, self._notes = client, load, Notes(client)
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._item: Item | None = None
         self._scene: ViewedScene | None = None
+        self._follower: Follower | None = None
+        self._cameras_shown: tuple[Any, ...] = ()
+        self._looked_at = time.monotonic()
         self._splats: Any = None
         self._frusta = Frusta(client.scene, [], self.go_to)
         self._moved_at: float | None = None
@@ -110,15 +124,18 @@ class Session(Actions):
                 job()
             except Exception as error:
                 if not self._closed:
-                    self._complain(error)
+                    self._notes.complain(error)
 
-    def _until_next_tick(self) -> float | None:
+    def _until_next_tick(self) -> float:
         if self._playing_since is not None:
             return _FRAME
-        return None if self._moved_at is None else _REST / 5
+        return _LOOK if self._moved_at is None else _REST / 5
 
     def _tick(self) -> None:
         now = time.monotonic()
+        if now - self._looked_at >= _LOOK:
+            self._looked_at = now
+            self._follow()
         if self._playing_since is not None:
             self._advance(now)
         if self._moved_at is None:
@@ -128,32 +145,15 @@ class Session(Actions):
         elif now - self._drawn_at > max(_PATIENCE, 10 * self._cost):
             self._send_splats()
 
-    def _complain(self, error: Exception) -> None:
-        """Errors of our own say what to do; anything else is a bug, and its traceback is shown."""
-        if not isinstance(error, (ValueError, OSError)):
-            traceback.print_exception(error, file=sys.stderr)
-        self._client.add_notification(
-            "This did not work", str(error) or type(error).__name__, color="red"
-        )
-
-    @contextmanager
-    def _busy(self, what: str, worth_saying: bool) -> Iterator[None]:
-        """Say on the page what it is waiting for, if that takes long."""
-        if not worth_saying:
-            yield
-            return
-        note = self._client.add_notification(what, "", loading=True, with_close_button=False)
-        try:
-            yield
-        finally:
-            note.remove()
-
     # Scenes.
 
     def _show(self, item: Item) -> None:
-        with self._busy(f"Reading {item.ply.name}", item.ply.stat().st_size > _LARGE):
-            scene = self._load(item)
+        with self._notes.busy(f"Reading {item.ply.name}", item.ply.stat().st_size > _LARGE):
+            version = version_of(item)
+            scene = self._load(item, version, None)
         before, previous = self._scene, self._item
+        self._follower, self._cameras_shown = Follower(item, version), version[1:]
+        self._notes.forget()
         self._play(False)
         self._item, self._scene = item, scene
         self._controls.describe(item, scene)
@@ -164,9 +164,34 @@ class Session(Actions):
             self._place(scene.to_page(before.to_world(pose)), tangent)
         else:
             self._go_to_start()
+        self._replace_frusta(scene)
+        self._draw()
+
+    def _follow(self) -> None:
+        """Show what has taken the place of the files shown, in the same frame of the page."""
+        if self._follower is None or self._item is None or self._scene is None:
+            return
+        version = self._follower.look()
+        if version is None:
+            return
+        self._notes.forget()
+        try:
+            scene = self._load(self._item, version, self._scene.frame)
+        except (ValueError, OSError) as error:
+            self._notes.say_for_now(
+                f"{self._item.ply.name} has changed", f"What was there is still shown: {error}"
+            )
+            return
+        self._scene = scene
+        self._controls.describe(self._item, scene)
+        if version[1:] != self._cameras_shown:
+            self._replace_frusta(scene)
+            self._cameras_shown = version[1:]
+        self._draw()
+
+    def _replace_frusta(self, scene: ViewedScene) -> None:
         self._frusta.remove()
         self._frusta = Frusta(self._client.scene, scene.frames, self.go_to)
-        self._draw()
 
     def _declutter(self) -> None:
         shown = self._controls.show_cameras.value and self._playing_since is None
@@ -286,7 +311,7 @@ class Session(Actions):
         if self._scene is None:
             raise ValueError("there is no scene to make a picture of")
         gaussians = self._adjusted(self._scene)
-        with self._busy("Preparing the renderer", not self._rendered):
+        with self._notes.busy("Preparing the renderer", not self._rendered):
             rendering = self._scene.render(gaussians, *self._view(), height, width)
         self._rendered = True
         if self._controls.still.value == "depth":

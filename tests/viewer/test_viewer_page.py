@@ -1,6 +1,7 @@
 """The viewer's page in a real Chromium, without a display and rendered by software."""
 
 import io
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -17,7 +18,8 @@ if CHROMIUM is None:
 sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright
 pytest.importorskip("viser")
 
-from mvsplat.viewer import Viewer  # noqa: E402
+from mvsplat.export import save_ply  # noqa: E402
+from mvsplat.viewer import Viewer, session  # noqa: E402
 from mvsplat.viewer.scene import pose_of  # noqa: E402
 
 WIDTH, HEIGHT = 800, 360
@@ -122,7 +124,8 @@ def page(browser, tmp_path_factory):
     ]
     predictions = runs[0] / "predictions"
     shutil.copy(predictions / "one.ply", predictions / "three.ply")
-    with Viewer(runs, port=0) as viewer:
+    with Viewer(runs, port=0) as viewer, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "_LOOK", 0.1)
         # What was damaged before would not be listed.
         (predictions / "three.ply").write_bytes(b"ply\nnothing else")
         yield Page(browser, viewer)
@@ -206,6 +209,32 @@ def test_a_damaged_scene_is_explained_in_the_page(page):
     page.page.get_by_text("three.ply is damaged, or no PLY file").wait_for()
     page.choose("Scene", "one")
     page.wait_until_alike(render(make_gaussians(1), make_poses()[0], HEIGHT, WIDTH))
+
+
+def test_a_file_that_is_replaced_is_followed_by_the_same_camera(page):
+    page.click("Next")
+    page.wait_until_alike(render(make_gaussians(1), make_poses()[1], HEIGHT, WIDTH))
+    path, before = page.viewer._items[0].ply, page.pose()
+    save_ply(make_gaussians(5), path)
+    page.wait_until_alike(render(make_gaussians(5), before, HEIGHT, WIDTH))
+    torch.testing.assert_close(page.pose(), before, atol=1e-5, rtol=0)
+    assert page.page.get_by_text("has changed").count() == 0
+
+
+def test_half_a_file_and_none_leave_what_was_shown(page):
+    path, pose = page.viewer._items[0].ply, page.pose()
+    whole, shown = path.read_bytes(), render(make_gaussians(5), page.pose(), HEIGHT, WIDTH)
+    path.write_bytes(whole[: len(whole) // 2])
+    page.page.get_by_text(
+        re.compile("What was there is still shown: .*one.ply is damaged")
+    ).wait_for()
+    path.unlink()
+    page.page.get_by_text("What was there is still shown: no splat at").wait_for()
+    eventually(lambda: page.page.get_by_text("one.ply has changed").count() == 1)
+    page.wait_until_alike(shown)
+    save_ply(make_gaussians(6), path)
+    page.wait_until_alike(render(make_gaussians(6), pose, HEIGHT, WIDTH))
+    torch.testing.assert_close(page.pose(), pose, atol=1e-5, rtol=0)
 
 
 def test_nothing_was_asked_of_another_machine_and_nothing_went_wrong(page):
