@@ -1,6 +1,7 @@
 """Files of splats and other 3-D data that are not read: named, with the way to plain PLY."""
 
 import gzip
+import zipfile
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -28,18 +29,42 @@ SUFFIXES = frozenset((".lcc", ".rad", ".splatv"))
 """Of splats that are not read, in lower case."""
 
 
-def foreign_format(path: Path) -> str | None:
-    """What a file is that is not read by its name, and the way out; None: nothing that is known."""
+def foreign_format(path: Path, taken_for: str = "") -> str | None:
+    """What a file is that is not read by its name, and the way out; None: nothing that is known.
+
+    Args:
+        path: The file.
+        taken_for: The suffix of the format that it was taken for, if there is one.
+    """
     suffix = path.suffix.lower()
+    return misnamed(path, taken_for) or (_told(path, *_KNOWN[suffix]) if suffix in _KNOWN else None)
+
+
+def misnamed(path: Path, taken_for: str) -> str | None:
+    """What a file is by its content that its suffix does not say, and the way out.
+
+    Of formats without such a mark (.splat, .ksplat, JSON) nothing is known.
+
+    Args:
+        path: The file.
+        taken_for: The suffix of the format that it is taken for.
+    """
     with path.open("rb") as file:
-        head = file.read(64)
-    if head[:4] == b"glTF":
-        return _misnamed(path, "a glTF file", ".glb")
-    if head[:2] == b"\x1f\x8b" and _unpacked(path)[:4] == b"NGSP" or head[:4] == b"NGSP":
-        return _misnamed(path, "an .spz file", ".spz")
-    if suffix in _KNOWN:
-        return _told(path, *_KNOWN[suffix])
-    return None
+        head = file.read(4)
+    suffixes: tuple[str, ...]
+    if head in (b"ply\n", b"ply\r"):
+        what, suffixes = "a PLY file", (".ply", ".compressed.ply")
+    elif head == b"glTF":
+        what, suffixes = "a glTF file", (".glb", ".gltf")
+    elif head == b"NGSP" or (head[:2] == b"\x1f\x8b" and _unpacked(path) == b"NGSP"):
+        what, suffixes = "an .spz file", (".spz",)
+    elif head == b"PK\3\4" and _is_sog(path):
+        what, suffixes = "an .sog file", (".sog",)
+    else:
+        return None
+    if taken_for in suffixes:
+        return None
+    return f"{what} of another name: rename it to {path.with_suffix(suffixes[0]).name}"
 
 
 def foreign_ply(path: Path, counts: dict[str, int], properties: Collection[str]) -> str | None:
@@ -57,10 +82,6 @@ def foreign_ply(path: Path, counts: dict[str, int], properties: Collection[str])
     return None
 
 
-def _misnamed(path: Path, what: str, suffix: str) -> str:
-    return f"{what} of another name: rename it to {path.with_suffix(suffix).name}"
-
-
 def _told(path: Path, what: str, way_out: str) -> str:
     return f"{what}, which is not read: {way_out.format(name=path.name)}"
 
@@ -69,3 +90,10 @@ def _unpacked(path: Path) -> bytes:
     with suppress(OSError, EOFError), gzip.open(path) as file:
         return file.read(4)
     return b""
+
+
+def _is_sog(path: Path) -> bool:
+    with suppress(zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+        with zipfile.ZipFile(path) as archive:
+            return "meta.json" in archive.namelist()
+    return False

@@ -119,7 +119,7 @@ class PlyFormat(SplatFormat):
         save_ply(gaussians, path, recenter=recenter, up_axis=up_axis, up=up)
 
     def read(self, path: Path, *_: Any, activated: bool | None = None) -> Gaussians:
-        return load_ply(path, activated)
+        return read_ply(path, activated)
 
     def check(self, path: Path) -> None:
         check_ply(path)

@@ -20,7 +20,7 @@ def read_elements(path: Path) -> Any:
     try:
         elements = _parsed(path)
     except (PlyParseError, ValueError, MemoryError, OverflowError) as error:
-        if foreign := foreign_format(path):
+        if foreign := foreign_format(path, ".ply"):
             raise ValueError(f"{path} is {foreign}") from error
         raise ValueError(f"{path} is damaged, or no PLY file: {error}") from error
     except OSError as error:

@@ -44,6 +44,8 @@ def finite(gaussians: Gaussians) -> Bool[Tensor, " g"]:
         span = slice(start, start + _AT_A_TIME)
         for value in _tensors(gaussians).values():
             part = value[0, span]
+            if part.sum().isfinite():  # all are, then: it is the rule, and takes a fifth as long
+                continue
             good[span] &= part.reshape(len(part), -1).isfinite().all(-1)
     return good
 

@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from mvsplat.export.foreign_splats import foreign_format
+from mvsplat.export.foreign_splats import foreign_format, misnamed
 from mvsplat.export.splat_format import SplatFormat
 
 GROUP = "mvsplat.splat_formats"
@@ -91,6 +91,8 @@ def reading(path: str | Path) -> NamedFormat:
         raise FileNotFoundError(f"no splat at {path}: there is no such file")
     found = _chosen(path)
     if found is not None and found.format.reads:
+        if found.origin == "mvsplat" and (other := misnamed(path, found.suffix)):
+            raise ValueError(f"{path} is {other}")
         return found
     with path.open("rb") as file:
         head = file.read(4)

@@ -15,7 +15,12 @@ from test_packed_formats import SAMPLES, assert_within, moderate
 from test_ply import cameras_around, colorful, make_gaussians, render
 
 from mvsplat.export import load_ply, load_splat, save_splat
-from mvsplat.export.formats.codebooks import nearest_number, number_codebook, vector_codebook
+from mvsplat.export.formats.codebooks import (
+    _nearest,
+    nearest_number,
+    number_codebook,
+    vector_codebook,
+)
 
 STEPS = {
     "means": 1e-3, "log scales": 0.12, "opacities": 1 / 255, "colors": 0.01,
@@ -100,6 +105,12 @@ def test_codebooks_are_near_the_best():
     codebook = number_codebook(values, 256)
     error = float((codebook[nearest_number(values, codebook)] - values).square().mean())
     assert error < 1.1 * 3**0.5 * np.pi / 2 / 256**2
+    vectors = torch.randn(999, 6, generator=torch.Generator().manual_seed(2))
+    for size in (1, 2, 100, 5000):
+        entries = torch.randn(size, 6, generator=torch.Generator().manual_seed(3))
+        distances = torch.cdist(vectors.double(), entries.double())
+        chosen = distances.gather(1, _nearest(vectors, entries)[:, None])[:, 0]
+        torch.testing.assert_close(chosen, distances.amin(1), rtol=1e-4, atol=0)
     groups = torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(4000) % 50
     entries, found = vector_codebook(groups[labels], 1024)
@@ -146,8 +157,8 @@ def set_file(name: str, content):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (set_meta(version=3), "is of version 3 of SOG, 2 is read"),
-        (lambda meta, files: meta.pop("version"), "is of version 1 of SOG"),
+        (set_meta(version=3), "is of version 3 of SOG; 1 and 2 are read"),
+        (lambda meta, files: meta.pop("version"), "a count of None found"),
         (lambda meta, files: meta.pop("means"), "is no SOG"),
         (set_meta(count=0), "a count of 0 found"),
         (set_meta(count=True), "a count of True found"),
@@ -161,6 +172,7 @@ def set_file(name: str, content):
         (set_part("sh0", files=["../sh0.webp"]), "'../sh0.webp'"),
         (set_part("sh0", files=["/etc/hostname"]), "'/etc/hostname'"),
         (set_part("shN", bands=4), "shN has 4 bands"),
+        (set_part("scales", codebook=[None, None] + [0.0] * 254), "codebook of scales are not"),
         (set_part("shN", bands=2), r"shN_centroids\.webp has 192 x"),
         (set_file("sh0.webp", b"no picture"), r"sh0\.webp is no picture"),
         (set_file("quats.webp", webp(12, 8)), "quats has alpha 0, expected 252 to 255"),
@@ -195,6 +207,105 @@ def test_hostile_scenes_are_refused(tmp_path, edit, message, form):
             )
     with pytest.raises(ValueError, match=rf"scene.*({message})"):
         load_splat(path)
+
+
+def shares(values: np.ndarray, steps: int) -> tuple[np.ndarray, list, list]:
+    """Whole numbers from 0 to steps, from the lowest to the highest of each column."""
+    low, high = values.min(0), values.max(0)
+    whole = np.round((values - low) / (high - low) * steps).astype(np.uint16)
+    return whole, low.tolist(), high.tolist()
+
+
+def write_version_1(folder: Path, gaussians, degree: int) -> None:
+    """A folder as the format's first program, sogs, writes it: 16 x 16 Gaussians, a palette of 64
+    entries, PNG instead of WebP."""
+    folder.mkdir()
+    fields = {
+        name: getattr(gaussians, name)[0].double().numpy()
+        for name in ("means", "scales", "rotations", "harmonics", "opacities")
+    }
+    logs = np.sign(fields["means"]) * np.log1p(np.abs(fields["means"]))
+    means, *means_ends = shares(logs, 65535)
+    scales, *scales_ends = shares(np.log(fields["scales"]), 255)
+    logits = np.log(fields["opacities"] / (1 - fields["opacities"]))
+    colors, *colors_ends = shares(
+        np.concatenate([fields["harmonics"][..., 0], logits[:, None]], -1), 255
+    )
+    quaternions = fields["rotations"]
+    largest = np.abs(quaternions).argmax(-1)
+    signs = np.sign(quaternions[np.arange(256), largest])
+    three = [np.delete(q * s, i) for q, s, i in zip(quaternions, signs, largest, strict=True)]
+    packed = np.round((np.array(three) * 2**0.5 / 2 + 0.5) * 255)
+    pictures = {
+        "means_l.png": means & 255, "means_u.png": means >> 8, "scales.png": scales,
+        "quats.png": np.concatenate([packed, 252 + largest[:, None]], -1), "sh0.png": colors,
+    }  # fmt: skip
+    meta = {
+        "means": {"shape": [256, 3], "dtype": "float32", "files": ["means_l.png", "means_u.png"]},
+        "scales": {"shape": [256, 3], "dtype": "float32", "files": ["scales.png"]},
+        "quats": {
+            "shape": [256, 4], "dtype": "uint8", "encoding": "quaternion_packed",
+            "files": ["quats.png"],
+        },
+        "sh0": {"shape": [256, 1, 4], "dtype": "float32", "files": ["sh0.png"]},
+    }  # fmt: skip
+    ends = {"means": means_ends, "scales": scales_ends, "sh0": colors_ends}
+    for name, (low, high) in ends.items():
+        meta[name] |= {"mins": low, "maxs": high}
+    if degree:
+        rest = fields["harmonics"][:64, :, 1:]  # Gaussian i has those of Gaussian i % 64
+        low, high = float(rest.min()), float(rest.max())
+        entries = np.round((rest - low) / (high - low) * 255).transpose(0, 2, 1)
+        Image.fromarray(entries.reshape(1, -1, 3).astype(np.uint8)).save(folder / "centroids.png")
+        number = np.arange(256) % 64
+        pictures["labels.png"] = np.stack([number, 0 * number, 0 * number], -1)
+        meta["shN"] = {
+            "shape": [256, 3 * rest.shape[-1]], "dtype": "float32", "mins": low, "maxs": high,
+            "quantization": 8, "files": ["centroids.png", "labels.png"],
+        }  # fmt: skip
+    for name, rows in pictures.items():
+        picture = rows.astype(np.uint8).reshape(16, 16, -1)
+        Image.fromarray(picture).save(folder / name)
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_version_1_is_read(tmp_path, degree):
+    gaussians = moderate(degree, count=256)
+    gaussians.harmonics[..., 1:] = gaussians.harmonics[:, torch.arange(256) % 64, :, 1:]
+    write_version_1(tmp_path / "scene", gaussians, degree)
+    found = load_splat(tmp_path / "scene")
+    assert found.harmonics.shape == gaussians.harmonics.shape
+    bounds = {"means": 1e-3, "log scales": 0.02, "opacities": 0.02, "colors": 0.01, "rest": 0.01}
+    assert_within(gaussians, found, bounds | {"shapes": 0.1})
+    meta = json.loads((tmp_path / "scene" / "meta.json").read_text())
+    for part, change, message in (
+        ("quats", {"encoding": "axis_angle"}, "rotations as 'axis_angle'"),
+        ("sh0", {"mins": [0, 0, 0]}, "mins of sh0 are not 4 numbers"),
+        ("scales", {"maxs": None}, "maxs of scales are not 3 numbers"),
+        ("means", {"shape": [10**9, 3]}, "is damaged: 1000000000 Gaussians in"),
+        *((("shN", {"shape": [256, 44]}, "shN has None bands"),) if degree else ()),
+        *((("shN", {"mins": "low"}, "mins of shN are not 1 numbers"),) if degree else ()),
+    ):
+        changed = meta | {part: meta[part] | change}
+        (tmp_path / "scene" / "meta.json").write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match=rf"scene.*{message}"):
+            load_splat(tmp_path / "scene")
+
+
+def test_a_lost_first_entry_of_a_codebook_is_made_up_for(tmp_path):
+    """As PlayCanvas' engine does: by the second and the mean distance of entries."""
+    path = tmp_path / "scene" / "meta.json"
+    save_splat(moderate(0, count=300), path)
+    meta, whole = json.loads(path.read_text()), load_splat(path)
+    codebook = meta["scales"]["codebook"]
+    first = codebook[1] + (codebook[1] - codebook[255]) / 255
+    meta["scales"]["codebook"] = [None, *codebook[1:]]
+    path.write_text(json.dumps(meta))
+    found = load_splat(path).scales.log()
+    expected = whole.scales.log()
+    expected[(expected - codebook[0]).abs() < 1e-5] = first
+    torch.testing.assert_close(found, expected)
 
 
 def test_what_is_no_archive_is_named(tmp_path):

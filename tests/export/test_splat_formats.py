@@ -1,5 +1,7 @@
 """Splat formats, chosen by the suffix: ours, and a user's from a package of its own."""
 
+import gzip
+import json
 import re
 import shutil
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plyfile import PlyData
 from test_ply import FIELDS, assert_same, make_gaussians
 
 from mvsplat.evaluation.prediction_writer import PredictionWriter
@@ -127,6 +130,100 @@ def test_the_viewer_finds_every_format_and_names_what_is_cut_short(tmp_path, nam
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=re.escape(name)):
         find_items([path])
+
+
+@pytest.mark.parametrize("actual", [".ply", ".compressed.ply", ".spz", ".glb", ".sog"])
+def test_a_file_of_another_formats_name_is_named_and_never_read_as_that(tmp_path, actual):
+    """Of 32 bytes a Gaussian, PLY files may well be read as .splat."""
+    whole = tmp_path / f"whole{actual}"
+    save_splat(make_gaussians(count=8, degree=1), whole)
+    content = whole.read_bytes()
+    own = {".ply", ".compressed.ply"} if "ply" in actual else {actual}
+    own |= {".gltf"} if actual == ".glb" else set()
+    for suffix in {".ply", ".splat", ".spz", ".glb", ".gltf", ".sog", ".ksplat"} - own:
+        path = tmp_path / f"scene{suffix}"
+        path.write_bytes(content + bytes(-len(content) % 32) if suffix == ".splat" else content)
+        renamed = "scene.ply" if "ply" in actual else f"scene{actual}"
+        with pytest.raises(ValueError, match=rf"of another name: rename it to {renamed}"):
+            load_splat(path)
+    for suffix in own:
+        path = tmp_path / f"right{suffix}"
+        path.write_bytes(content)
+        assert load_splat(path).means.shape == (1, 8, 3)
+
+
+def damaged_splat(path, value: float) -> None:
+    rows = np.fromfile(path, "<f4").reshape(-1, 8)
+    rows[3, 1] = value
+    rows.tofile(path)
+
+
+def damaged_glb(path, value: float) -> None:
+    content = bytearray(path.read_bytes())
+    start = 20 + int.from_bytes(content[12:16], "little") + 8  # of the positions
+    content[start + 3 * 12 : start + 3 * 12 + 4] = np.float32(value).tobytes()
+    path.write_bytes(content)
+
+
+def damaged_compressed(path, value: float) -> None:
+    data = PlyData.read(str(path), mmap=False)
+    data["chunk"]["max_scale_y"][0] = value
+    data.write(str(path))
+
+
+def damaged_spz(path, value: float) -> None:
+    """Version 1, whose positions are half-precision floats."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    count, positions = 20, np.zeros((20, 3), "<f2")
+    positions[3, 2] = value
+    content[4] = 1
+    rotations = bytes([128] * 3 * count)
+    body = content[16 + 9 * count : -4 * count]
+    path.write_bytes(gzip.compress(content[:16] + positions.tobytes() + body + rotations))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("suffix", "damage", "left"),
+    [
+        (".splat", damaged_splat, 19),
+        (".glb", damaged_glb, 19),
+        (".compressed.ply", damaged_compressed, 256),
+        (".spz", damaged_spz, 19),
+    ],
+)
+def test_values_that_are_not_finite_are_left_out_of_every_format(
+    tmp_path, caplog, suffix, damage, left, value
+):
+    path, count = tmp_path / f"scene{suffix}", 512 if "ply" in suffix else 20
+    save_splat(make_gaussians(count=count, degree=0), path)
+    damage(path, value)
+    found = load_splat(path)
+    assert found.means.shape == (1, left, 3) and found.means.isfinite().all()
+    assert f"scene{suffix}: {count - left} of {count} Gaussians are left out" in caplog.text
+
+
+def test_what_a_decoder_has_to_know_of_a_scene_is_said(tmp_path, caplog):
+    gaussians, spz = make_gaussians(count=3, degree=0), tmp_path / "scene.spz"
+    save_splat(gaussians, spz)
+    load_splat(spz)
+    assert not caplog.records
+    content = bytearray(gzip.decompress(spz.read_bytes()))
+    content[14] = 1  # its flags
+    spz.write_bytes(gzip.compress(content))
+    folder = tmp_path / "scene" / "meta.json"
+    save_splat(gaussians, folder)
+    folder.write_text(json.dumps(json.loads(folder.read_text()) | {"antialias": True}))
+    for path in (spz, folder):
+        caplog.clear()
+        load_splat(path)
+        assert "trained with anti-aliasing" in caplog.text and "antialiased=True" in caplog.text
+    caplog.clear()
+    gltf = tmp_path / "scene.gltf"
+    save_splat(gaussians, gltf)
+    gltf.write_text(gltf.read_text().replace("srgb_rec709_display", "lin_rec709_display"))
+    load_splat(gltf)
+    assert "scene.gltf has linear colours, which are shown as sRGB" in caplog.text
 
 
 def test_a_name_that_is_whole_is_not_a_suffix(tmp_path):

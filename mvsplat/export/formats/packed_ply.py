@@ -28,6 +28,7 @@ from mvsplat.types import Gaussians
 
 _CHUNK = 256
 _CHUNKS_AT_A_TIME = 512
+_ROWS_AT_A_TIME = 1 << 12
 _AXES, _COLORS = ("x", "y", "z"), ("r", "g", "b")
 _BOUNDS = tuple(
     f"{end}_{what}{axis}"
@@ -188,17 +189,17 @@ def _harmonics(elements: Any, count: int) -> Tensor:
     """Harmonics [n, 3, k], all but the constant ones filled in."""
     if "sh" not in elements:
         return torch.empty(count, 3, 1)
-    rows = elements["sh"].data
-    rest = len(rows.dtype.names) // 3
-    harmonics = torch.empty(count, 3, rest + 1)
+    table = elements["sh"].data
+    names = [f"f_rest_{number}" for number in range(len(table.dtype.names))]
+    harmonics = torch.empty(count, 3, len(names) // 3 + 1)
     # The middle of what a byte stands for; the lowest and highest are taken at their word.
     values = (np.arange(256, dtype=np.float32) + 0.5) / 256
     values[0], values[255] = 0, 1
     values = (values - 0.5) * 8
-    for number in range(3 * rest):
-        color, coefficient = divmod(number, rest)
-        column = torch.from_numpy(values[rows[f"f_rest_{number}"]])
-        harmonics[:, color, coefficient + 1] = column
+    for start in range(0, count, _ROWS_AT_A_TIME):
+        span = slice(start, start + _ROWS_AT_A_TIME)
+        rows = np.stack([table[name][span] for name in names], -1)
+        harmonics[span, :, 1:] = torch.from_numpy(values[rows]).unflatten(1, (3, -1))
     return harmonics
 
 

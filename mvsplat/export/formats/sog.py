@@ -6,7 +6,8 @@ sign(p) log(1 + |p|), low and high bytes in two pictures; logarithms of scales a
 harmonics are numbers of a codebook's entries; opacities are bytes; rotations are the three smaller
 components as bytes, and which of w, x, y, z is missing as 252 to 255. The other harmonics are
 those of one of up to 65,536 palette entries, which are rows of 64 in a picture, a pixel for each
-coefficient. Specification: https://developer.playcanvas.com, "The SOG Format".
+coefficient. Written is version 2, of which this is the layout.
+Specification: https://developer.playcanvas.com, "The SOG Format".
 """
 
 import io
