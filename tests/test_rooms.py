@@ -28,9 +28,10 @@ ROOMS = (
 )
 # The same for the rooms and modules of data.
 ROOMS_OF_DATA = (
+    ("faults",),
+    ("storage",),
     (
         "camera_checks",
-        "faults",
         "left_out",
         "picture_formats",
         "scene",

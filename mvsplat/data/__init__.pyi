@@ -30,6 +30,7 @@ from .readers.reader import Reader
 from .readers.realestate10k import RealEstate10KScenes
 from .readers.transforms_json import TransformsScenes
 from .scene import Scene, SceneSource
+from .storage.cache import FileCache
 
 __all__ = [
     "AllViewSampler",
@@ -42,6 +43,7 @@ __all__ = [
     "ContextChoice",
     "DTUScenes",
     "EvaluationViewSampler",
+    "FileCache",
     "FrameGaps",
     "GeneratedScenes",
     "Lens",

@@ -36,6 +36,7 @@ from mvsplat.data.loading.user_datasets import IterableBatches, MapExamples
 from mvsplat.data.loading.view_samplers import BoundedViewSampler, MiddleViewSampler, ViewSampler
 from mvsplat.data.readers import opening  # noqa: F401  (a YAML file can name its classes)
 from mvsplat.data.scene import SceneSource
+from mvsplat.data.storage.cache import FileCache
 
 Stage = Literal["train", "val", "test", "predict"]
 _STAGES: tuple[Stage, ...] = ("train", "val", "test", "predict")
@@ -84,6 +85,7 @@ class SceneDataModule(LightningDataModule):
         shuffle_groups: Chunks whose scenes are shuffled with one another; keep it at or below
             the source's open_chunks.
         seed: Another seed is another order, other views and other flips.
+        cache: Where chunks from object storage are kept on this machine, and up to what size.
         train_loader: How training batches are loaded.
         val_loader: How validation batches are loaded.
         test_loader: How test batches are loaded.
@@ -127,6 +129,7 @@ class SceneDataModule(LightningDataModule):
         test_dataset: Dataset | None = None,
         predict_dataset: Dataset | None = None,
         mixture: dict[str, MixedSource] | None = None,
+        cache: FileCache = FileCache(),
     ) -> None:
         super().__init__()
         if not 0 <= flip_probability <= 1:
@@ -140,6 +143,8 @@ class SceneDataModule(LightningDataModule):
             raise ValueError("overfit is for one source; set mixture to null and give that source")
         self.source = source if source is not None or mixture else _generated_scenes()
         self.mixture = None if mixture is None else Mixture(mixture, combined_seed(seed, 4))
+        for each in self._sources():
+            each.cache = cache
         self.settings = ExampleSettings(
             image_shape=(image_shape[0], image_shape[1]),
             near=near,

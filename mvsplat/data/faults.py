@@ -14,9 +14,16 @@ class UnsuitableScene(Exception):
     """A scene that cannot be used here; the message is the reason it is counted under."""
 
 
-# What a scene's data raise, and what only a mistake in a program does.
+class StorageAway(RuntimeError):
+    """Storage does not answer or refuses, or there is no room to keep what it sends.
+
+    It is no scene's fault: scenes that are skipped for it would change what a run trains on.
+    """
+
+
+# What a scene's data raise.
 _FAULTS = (ValueError, OSError, ArithmeticError, torch.linalg.LinAlgError)
-_MISTAKES = (
+MISTAKES = (
     TypeError,
     AttributeError,
     NameError,
@@ -25,6 +32,7 @@ _MISTAKES = (
     NotImplementedError,
     MemoryError,
 )
+"""What only a mistake in a program raises, or a machine that is too small."""
 
 
 @contextmanager
@@ -37,9 +45,7 @@ def faults_are(reason: str, reading: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except UnsuitableScene:
-        raise
-    except _MISTAKES:
+    except (UnsuitableScene, StorageAway, *MISTAKES):
         raise
     except Exception as error:
         if not reading and not isinstance(error, _FAULTS):

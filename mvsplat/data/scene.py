@@ -5,7 +5,7 @@ A source is all a new kind of data needs: it says which scenes there are and han
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from mvsplat.configurable import Configurable
+from mvsplat.data.storage.cache import FileCache
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -72,7 +73,13 @@ class Scene(ABC):
 
 
 class SceneSource(Configurable, ABC):
-    """Lists scenes and reads them; derive from it to bring in another kind of data."""
+    """Lists scenes and reads them; derive from it to bring in another kind of data.
+
+    Attributes:
+        cache: Where a source keeps what it fetches from object storage; the data module sets it.
+    """
+
+    cache: FileCache = FileCache()
 
     def prepare(self) -> None:
         """Download or generate what is missing; called on one process only, so it sets nothing."""
@@ -91,6 +98,14 @@ class SceneSource(Configurable, ABC):
 
         Raises:
             ValueError: The scene's file is damaged; names the file and the scene.
+        """
+
+    def expect(self, split: Split, keys: Iterable[str]) -> None:
+        """Told in each process which scenes it will read next; a source may fetch them ahead.
+
+        Args:
+            split: Their split.
+            keys: In order, the scene that is read now first; without end, in training.
         """
 
     def groups(self, split: Split) -> Sequence[Sequence[str]]:

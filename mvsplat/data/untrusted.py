@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+from mvsplat.data.storage.addresses import Location
 
 _LARGEST_TEXT = 1 << 30
 # Strings, which stay, and what C's libraries print for numbers that are not finite, which is no
@@ -15,7 +16,7 @@ _NOT_FINITE = re.compile(
 )
 
 
-def read_text(path: Path, older_encoding: bool = False) -> str:
+def read_text(path: Location, older_encoding: bool = False) -> str:
     """A text file's content.
 
     Args:
@@ -38,7 +39,7 @@ def read_text(path: Path, older_encoding: bool = False) -> str:
         raise ValueError(f"{path} is damaged, or no text file: {error}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Location) -> dict[str, Any]:
     """A JSON file's object; numbers that are not finite, however they are spelled, are NaN.
 
     Raises:
@@ -58,7 +59,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _parsed(path: Path) -> Any:
+def _parsed(path: Location) -> Any:
     try:
         text = read_text(path)
     except ValueError:
@@ -80,7 +81,7 @@ def _parsed_text(text: str) -> Any:
         return json.loads(known, object_pairs_hook=_without_duplicates)
 
 
-def is_file(path: Path) -> bool:
+def is_file(path: Location) -> bool:
     """Whether there is such a file; names that no file can have are no error."""
     try:
         return path.is_file()
@@ -88,7 +89,7 @@ def is_file(path: Path) -> bool:
         return False
 
 
-def is_folder(path: Path) -> bool:
+def is_folder(path: Location) -> bool:
     """Whether there is such a folder; names that no folder can have are no error."""
     try:
         return path.is_dir()

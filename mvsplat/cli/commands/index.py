@@ -59,7 +59,7 @@ def index(
 
     Args:
         source: The data: a folder or file that any command reads (chunks, COLMAP, transforms.json,
-            DTU, RealEstate10K).
+            DTU, RealEstate10K), or the address of chunks in object storage (s3://bucket/folder).
         output: The index to write; the contact sheet has the same name with .png.
         choice: How views are chosen; see below.
         split: Which scenes.

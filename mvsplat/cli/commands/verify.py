@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvsplat.cli.errors import CommandParser
+from mvsplat.data.chunks.storage import CHECKSUMS
 from mvsplat.data.chunks.verification import (
     Pictures,
     SplitFacts,
@@ -15,6 +16,7 @@ from mvsplat.data.chunks.verification import (
     split_folders,
     verify,
 )
+from mvsplat.data.storage.addresses import location
 from mvsplat.files import replacing
 from mvsplat.progress import counting
 
@@ -26,7 +28,8 @@ class VerifyOptions:
     """What to check.
 
     Args:
-        folder: A data set's folder, which holds train/ and test/; or one of these.
+        folder: A data set's folder, which holds train/ and test/; or one of these. It may be in
+            object storage (s3://bucket/folder).
         pictures: Which pictures of a scene to decode: all, the first, or none.
         rebuild_index: Write an index.json of every scene that can be read, in place of the present
             one.
@@ -77,7 +80,7 @@ def run(options: VerifyOptions) -> list[SplitFacts]:
         FileNotFoundError: There are no chunks.
         ValueError: The index cannot be rebuilt.
     """
-    folders = split_folders(Path(options.folder))
+    folders = split_folders(location(options.folder))
     cameras = 0 if options.pictures == "none" else options.cameras
     with counting("Checking") as update:
         splits = verify(folders, options.pictures, options.workers, update, cameras)
@@ -93,8 +96,9 @@ def _with_new_index(split: SplitFacts) -> SplitFacts:
     """The split without its index's problems, which are mended."""
     count = rebuild_index(split)
     print(f"{split.folder / 'index.json'}: written, {count} scenes")
-    name = str(split.folder / "index.json")
-    return SplitFacts(split.folder, split.chunks, [p for p in split.problems if name not in p])
+    mended = [str(split.folder / name) for name in ("index.json", CHECKSUMS)]
+    problems = [p for p in split.problems if not any(name in p for name in mended)]
+    return SplitFacts(split.folder, split.chunks, problems)
 
 
 def _print(splits: Sequence[SplitFacts]) -> None:

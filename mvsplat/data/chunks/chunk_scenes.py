@@ -11,6 +11,9 @@ a list of scenes) and an ``index.json`` from scene key to file name. A scene is 
   the bytes of a 16-bit grey PNG of round(65535 * near / depth), 0 where there is no depth;
   ``names``: the frames' file names; ``points`` [p, 3]: sparse points in world space.
 
+``checksums.json`` beside them has each chunk's size and SHA-256, which copies from object storage
+are checked by; it may be missing.
+
 Chunks are pickles: they are only ever loaded with ``weights_only=True``, so nothing in them runs.
 """
 
@@ -33,9 +36,22 @@ from mvsplat.data.chunks.fields import (
     pack_cameras,
     unpack_cameras,
 )
-from mvsplat.data.chunks.storage import build_index, load_chunk, read_index, save_chunk, save_index
+from mvsplat.data.chunks.storage import (
+    build_index,
+    facts_of_chunks,
+    load_chunk,
+    read_index,
+    save_checksums,
+    save_chunk,
+    save_index,
+)
 from mvsplat.data.faults import DECODING_ERRORS
 from mvsplat.data.scene import Scene, SceneSource, Split
+from mvsplat.data.storage.addresses import Address, Location, location
+from mvsplat.data.storage.cache import entry_name, touch
+from mvsplat.data.storage.facts import FileFacts
+from mvsplat.data.storage.prefetching import Prefetcher
+from mvsplat.data.untrusted import is_file
 
 __all__ = [
     "ChunkScene",
@@ -53,7 +69,9 @@ class ChunkScenes(SceneSource):
     Args:
         roots: The folder that holds train/ and test/ with .torch chunks and an index.json each, or
             several such folders, whose scenes are put together. A folder may lack a split that
-            another one has.
+            another one has. It may be in object storage (s3://bucket/folder, gs://, hf://,
+            https:// ...; drivers such as s3fs are yours to install): then chunks are kept in
+            data.cache.
         open_chunks: How many chunks each loader worker keeps open (memory-mapped, so little
             memory each).
     """
@@ -65,14 +83,16 @@ class ChunkScenes(SceneSource):
             raise ValueError(f"open_chunks is {open_chunks}; it must be at least 1")
         self.roots = [roots] if isinstance(roots, str) else list(roots)
         self.open_chunks = open_chunks
-        self._indices: dict[str, dict[str, Path]] = {}
-        self._chunks: OrderedDict[Path, dict[str, dict]] = OrderedDict()
+        self._indices: dict[str, dict[str, Location]] = {}
+        self._facts: dict[Address, FileFacts] = {}
+        self._chunks: OrderedDict[Location, dict[str, dict]] = OrderedDict()
+        self._prefetcher: Prefetcher | None = None
 
     def keys(self, split: Split) -> Sequence[str]:
         return list(self._index(split))
 
     def groups(self, split: Split) -> Sequence[Sequence[str]]:
-        groups: dict[Path, list[str]] = {}
+        groups: dict[Location, list[str]] = {}
         for key, path in self._index(split).items():
             groups.setdefault(path, []).append(key)
         return list(groups.values())
@@ -80,13 +100,12 @@ class ChunkScenes(SceneSource):
     def scene(self, split: Split, key: str) -> "ChunkScene":
         index = self._index(split)
         if key not in index:
-            where = ", ".join(str(Path(root) / split) for root in self.roots)
+            where = ", ".join(str(folder) for folder in self._folders(split))
             raise ValueError(f"no scene {key!r} in the index.json of {where}")
-        if not index[key].is_file():
-            raise FileNotFoundError(
-                f"{index[key]} is named by index.json, but there is no such file"
-            )
-        chunk = self._chunk(index[key])
+        path = index[key]
+        if isinstance(path, Path) and not path.is_file():
+            raise FileNotFoundError(f"{path} is named by index.json, but there is no such file")
+        chunk = self._chunk(path)
         if key not in chunk:
             raise ValueError(
                 f"{index[key]} has no scene {key!r}, though index.json beside it says so; "
@@ -94,38 +113,62 @@ class ChunkScenes(SceneSource):
             )
         return ChunkScene(chunk[key], index[key])
 
-    def _index(self, split: Split) -> dict[str, Path]:
+    def expect(self, split: Split, keys: Iterable[str]) -> None:
+        index = self._index(split)
+        if not self._facts:
+            return
+        if self._prefetcher is None or self._prefetcher.process != os.getpid():
+            self._prefetcher = Prefetcher(self.cache, self._facts)
+        places = (index[key] for key in keys)
+        self._prefetcher.expect(place for place in places if isinstance(place, Address))
+
+    def _folders(self, split: Split) -> list[Location]:
+        return [location(root, self.cache.patience) / split for root in self.roots]
+
+    def _index(self, split: Split) -> dict[str, Location]:
         """Scene key to chunk file, over all roots."""
         if split not in self._indices:
-            folders = [Path(root) / split for root in self.roots]
+            folders = self._folders(split)
             present = [folder for folder in folders if folder.is_dir()]
             if not present:
                 raise FileNotFoundError(
                     f"no {split} scenes: {' and '.join(map(str, folders))} is no folder; "
                     "the root must be the folder that holds train/ and test/"
                 )
-            merged: dict[str, Path] = {}
+            merged: dict[str, Location] = {}
             for folder in present:
                 for key, path in read_index(folder).items():
                     if key in merged:
                         raise ValueError(f"scene {key!r} is both in {merged[key]} and in {path}")
                     merged[key] = path
+                if isinstance(folder, Address):
+                    self._facts |= facts_of_chunks(folder)
             self._indices[split] = merged
         return self._indices[split]
 
-    def _chunk(self, path: Path) -> dict[str, dict]:
+    def _chunk(self, path: Location) -> dict[str, dict]:
         """The scenes of a chunk by key; the most recently used chunks stay open."""
         if path in self._chunks:
             self._chunks.move_to_end(path)
+            if path in self._facts:
+                touch(self.cache.place / entry_name(path, self._facts[path]))
         else:
-            self._chunks[path] = load_chunk(path)
+            self._chunks[path] = self._load(path)
             if len(self._chunks) > self.open_chunks:
                 self._chunks.popitem(last=False)
         return self._chunks[path]
 
+    def _load(self, path: Location) -> dict[str, dict]:
+        if not isinstance(path, Address):
+            return load_chunk(path)
+        if path not in self._facts:
+            self._facts[path] = path.facts()
+        soon = self._prefetcher.soon if self._prefetcher else ()
+        return load_chunk(path, self.cache, self._facts[path], soon)
+
     def __getstate__(self) -> dict[str, Any]:
         # Open chunks stay behind when a source travels to a worker process.
-        return {**self.__dict__, "_chunks": OrderedDict()}
+        return {**self.__dict__, "_chunks": OrderedDict(), "_prefetcher": None}
 
 
 class ChunkFiles(ChunkScenes):
@@ -140,11 +183,11 @@ class ChunkFiles(ChunkScenes):
     def __init__(self, files: list[str], split: Split = "test", open_chunks: int = 8) -> None:
         if not files:
             raise ValueError("files is empty; name at least one .torch file")
-        super().__init__(sorted({str(Path(file).parent) for file in files}), open_chunks)
-        self.files = [Path(file) for file in files]
+        self.files = [location(file) for file in files]
+        super().__init__(sorted({str(file.parent) for file in self.files}), open_chunks)
         self.split = split
 
-    def _index(self, split: Split) -> dict[str, Path]:
+    def _index(self, split: Split) -> dict[str, Location]:
         if split != self.split:
             return {}
         if split not in self._indices:
@@ -164,7 +207,7 @@ class ChunkScene(Scene):
             names the file, the scene and the field.
     """
 
-    def __init__(self, entry: dict[str, Any], path: str | os.PathLike) -> None:
+    def __init__(self, entry: dict[str, Any], path: str | Location) -> None:
         self.key = entry["key"]
         self.path = path
         self._images = self._frames(entry, "images")
@@ -254,7 +297,7 @@ def write_chunks(
     """Write scenes as chunks and an index; a file has its final name only when it is complete.
 
     Args:
-        folder: The split's folder (``.../train``); made if missing.
+        folder: The split's folder (``.../train``), made if missing; also in object storage.
         scenes: Scenes as in the module's description; taken one at a time.
         chunk_bytes: A chunk is closed when its pictures have reached this size.
 
@@ -265,19 +308,22 @@ def write_chunks(
         FileExistsError: The folder already has an index.json.
         ValueError: A scene is not as described, or two have the same key.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "index.json").exists():
+    place = location(folder)
+    if isinstance(place, Path):
+        place.mkdir(parents=True, exist_ok=True)
+    if is_file(place / "index.json"):
         raise FileExistsError(f"{folder} already holds chunks; remove it or choose another folder")
     index: dict[str, str] = {}
+    checksums: dict[str, FileFacts] = {}
     for number, chunk in enumerate(_batched_by_size(scenes, chunk_bytes)):
         name = f"{number:06d}.torch"
         for scene in chunk:
             if scene["key"] in index:
                 raise ValueError(f"two scenes have the key {scene['key']!r}")
             index[scene["key"]] = name
-        save_chunk(folder / name, chunk)
-    save_index(folder, index)
+        checksums[name] = save_chunk(place / name, chunk)
+    save_checksums(place, checksums)
+    save_index(place, index)
     return index
 
 

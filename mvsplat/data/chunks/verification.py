@@ -11,8 +11,19 @@ from typing import Literal
 from mvsplat.data.chunks.camera_check import CameraFit, check_camera_fit
 from mvsplat.data.chunks.chunk_scenes import ChunkScene
 from mvsplat.data.chunks.conversion_workers import begin_worker
-from mvsplat.data.chunks.storage import chunk_paths, load_chunk, read_index, save_index
+from mvsplat.data.chunks.storage import (
+    CHECKSUMS,
+    checksum,
+    chunk_paths,
+    load_chunk,
+    read_checksums,
+    read_index,
+    save_checksums,
+    save_index,
+)
 from mvsplat.data.scene import SPLITS
+from mvsplat.data.storage.addresses import Location
+from mvsplat.data.storage.facts import FileFacts
 from mvsplat.machine import usable_cores
 
 Pictures = Literal["all", "first", "none"]
@@ -33,17 +44,18 @@ class SceneFacts:
 class ChunkFacts:
     """What is in a chunk, and what is wrong with it."""
 
-    path: Path
+    path: Location
     scenes: list[SceneFacts] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    checksum: FileFacts | None = None
 
 
 @dataclass
 class SplitFacts:
     """What is in a split's folder, and what is wrong with it as a whole."""
 
-    folder: Path
+    folder: Location
     chunks: list[ChunkFacts]
     problems: list[str]
 
@@ -53,13 +65,13 @@ class SplitFacts:
         return [*self.problems, *(p for chunk in self.chunks for p in chunk.problems)]
 
 
-def split_folders(root: Path) -> list[Path]:
+def split_folders(root: Location) -> list[Location]:
     """The folders of chunks: train/ and test/ of a data set, or the folder itself.
 
     Raises:
         FileNotFoundError: There are no chunks.
     """
-    found = [root / split for split in SPLITS if _has_chunks(root / split)]
+    found: list[Location] = [root / split for split in SPLITS if _has_chunks(root / split)]
     if not found and _has_chunks(root):
         found = [root]
     if not found:
@@ -68,7 +80,7 @@ def split_folders(root: Path) -> list[Path]:
 
 
 def verify(
-    folders: Sequence[Path],
+    folders: Sequence[Location],
     pictures: Pictures = "all",
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -91,13 +103,15 @@ def verify(
         for compared in [_spread(cameras, len(files))]
         for number, path in enumerate(files)
     ]
-    facts: dict[Path, ChunkFacts] = {}
+    facts: dict[Location, ChunkFacts] = {}
     for done, chunk in enumerate(_checked(jobs, workers), 1):
         facts[chunk.path] = chunk
         progress(done, len(jobs))
     splits = [
         SplitFacts(
-            folder, chunks := [facts[path] for path in files], _index_problems(folder, chunks)
+            folder,
+            chunks := [facts[path] for path in files],
+            [*_index_problems(folder, chunks), *_checksum_problems(folder, chunks)],
         )
         for folder, files in paths.items()
     ]
@@ -105,7 +119,7 @@ def verify(
     return splits
 
 
-def check_chunk(path: Path, pictures: Pictures = "all", cameras: int = 0) -> ChunkFacts:
+def check_chunk(path: Location, pictures: Pictures = "all", cameras: int = 0) -> ChunkFacts:
     """Read a chunk as training does: every scene's fields and cameras, and its pictures.
 
     Args:
@@ -115,6 +129,8 @@ def check_chunk(path: Path, pictures: Pictures = "all", cameras: int = 0) -> Chu
     """
     facts = ChunkFacts(path)
     try:
+        if isinstance(path, Path):
+            facts.checksum = checksum(path)  # copies from storage are checked as they are fetched
         entries = load_chunk(path)
     except (ValueError, OSError) as error:
         facts.problems.append(str(error))
@@ -152,7 +168,16 @@ def rebuild_index(split: SplitFacts) -> int:
                 )
             index[scene.key] = chunk.path.name
     save_index(split.folder, index)
+    _renew_checksums(split)
     return len(index)
+
+
+def _renew_checksums(split: SplitFacts) -> None:
+    """Write the checksums of chunks that are here; copies of storage's were checked by theirs."""
+    found = {chunk.path.name: chunk.checksum for chunk in split.chunks}
+    known = {name: sums for name, sums in found.items() if sums is not None}
+    if known:
+        save_checksums(split.folder, known)
 
 
 def _check_scene(scene: ChunkScene, pictures: Pictures) -> SceneFacts:
@@ -171,7 +196,7 @@ def _check_scene(scene: ChunkScene, pictures: Pictures) -> SceneFacts:
     )
 
 
-def _index_problems(folder: Path, chunks: Sequence[ChunkFacts]) -> list[str]:
+def _index_problems(folder: Location, chunks: Sequence[ChunkFacts]) -> list[str]:
     """Where index.json and the chunks disagree."""
     try:
         index = read_index(folder)
@@ -197,8 +222,23 @@ def _index_problems(folder: Path, chunks: Sequence[ChunkFacts]) -> list[str]:
     return problems
 
 
+def _checksum_problems(folder: Location, chunks: Sequence[ChunkFacts]) -> list[str]:
+    """Where checksums.json and the chunks disagree."""
+    try:
+        expected = read_checksums(folder)
+    except (ValueError, OSError) as error:
+        return [str(error)]
+    return [
+        f"{chunk.path} is another file than {folder / CHECKSUMS} says (--rebuild_index writes that "
+        "again)"
+        for chunk in chunks
+        if chunk.checksum is not None
+        and expected.get(chunk.path.name, chunk.checksum) != chunk.checksum
+    ]
+
+
 def _add_duplicates(splits: Iterable[SplitFacts]) -> None:
-    seen: dict[str, Path] = {}
+    seen: dict[str, Location] = {}
     for split in splits:
         for chunk in split.chunks:
             for key in chunk.keys:
@@ -215,7 +255,7 @@ def _spread(count: int, places: int) -> Counter[int]:
 
 
 def _checked(
-    jobs: Sequence[tuple[Path, Pictures, int]], workers: int | None
+    jobs: Sequence[tuple[Location, Pictures, int]], workers: int | None
 ) -> Iterable[ChunkFacts]:
     count = min(usable_cores() if workers is None else workers, len(jobs))
     if count <= 1:
@@ -229,5 +269,5 @@ def _checked(
         pool.shutdown(cancel_futures=True)
 
 
-def _has_chunks(folder: Path) -> bool:
+def _has_chunks(folder: Location) -> bool:
     return folder.is_dir() and bool(chunk_paths(folder))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
 from mvsplat.data.scene import Split
+from mvsplat.data.storage.addresses import Location
 from mvsplat.progress import track
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class WrittenScenes(ChunkScenes):
             if not self._is_complete():
                 self._generate()
 
-    def _index(self, split: Split) -> dict[str, Path]:
+    def _index(self, split: Split) -> dict[str, Location]:
         if not self.folder.is_dir():
             raise FileNotFoundError(
                 f"{self.folder}: these generated scenes are not there; `fit` makes them by "

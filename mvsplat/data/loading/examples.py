@@ -1,7 +1,7 @@
 """Samples of one scene: chosen views, cropped pictures, cameras, bounds."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -55,6 +55,9 @@ class Examples(Dataset, ABC):
         Raises:
             UnsuitableScene: It cannot be used; the message is the reason it is counted under.
         """
+
+    def expect(self, upcoming: Iterable[int]) -> None:
+        """Told in each process which samples it will make next, in order; they may be prepared."""
 
     def groups(self) -> list[list[int]]:
         """Indices that are best read one after the other."""
@@ -160,6 +163,9 @@ class SceneExamples(Examples):
 
     def groups(self) -> list[list[int]]:
         return [part.tolist() for part in torch.arange(len(self)).split(self._group_sizes)]
+
+    def expect(self, upcoming: Iterable[int]) -> None:
+        self.source.expect(self.split, (self._samples[index][1] for index in upcoming))
 
     def name(self, index: int) -> str:
         return self._samples[index][0]

@@ -88,6 +88,7 @@ class ExampleBatches(Dataset):
         self.replace_skipped = replace_skipped
 
     def __getitem__(self, requests: list[SampleRequest]) -> LoadedBatch:
+        self.examples.expect(self.order.upcoming(requests[0].position))
         skipped: list[SkippedScene] = []
         samples = [self._sample(request, skipped) for request in requests]
         usable = [sample for sample in samples if sample is not None]

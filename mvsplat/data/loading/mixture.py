@@ -7,9 +7,9 @@ numbers of samples that were taken before a resume, so is which samples it takes
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, chain, takewhile
 from typing import Any, Literal
 
 import torch
@@ -219,6 +219,11 @@ class MixedOrder(SampleOrder):
         position, part = divmod(position, len(self.orders))
         return self._firsts[part] + self.orders[part].at(position, ahead)
 
+    def upcoming(self, position: int) -> Iterator[int]:
+        """Of the set that the position is of."""
+        position, part = divmod(position, len(self.orders))
+        return (self._firsts[part] + index for index in self.orders[part].upcoming(position))
+
 
 class Mixture:
     """Data sets that are trained on together, and how far training has come in each.
@@ -279,6 +284,17 @@ class MixedExamples(Examples):
         name, index = self._find(index)
         batch = self.parts[name].sample(index, step, generator)
         return replace(batch, scene=[f"{name}-{scene}" for scene in batch.scene])
+
+    def expect(self, upcoming: Iterable[int]) -> None:
+        """The set of the first one is told those that come before another set's."""
+        indices = iter(upcoming)
+        index = next(indices, None)
+        if index is None:
+            return
+        name, within = self._find(index)
+        part, first = self.parts[name], index - within
+        own = (number - first for number in chain([index], indices))
+        part.expect(takewhile(lambda number: 0 <= number < len(part), own))
 
     def name(self, index: int) -> str:
         name, index = self._find(index)

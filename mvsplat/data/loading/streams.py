@@ -11,6 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -154,6 +155,10 @@ class SampleOrder(ABC):
     def at(self, position: int, ahead: int = 0) -> int:
         """Index of the sample at ``position``, or the one ``ahead`` of it in the same epoch."""
 
+    def upcoming(self, position: int) -> Iterator[int]:
+        """Indices of the samples from ``position`` on."""
+        return map(self.at, count(position))
+
 
 class InOrder(SampleOrder):
     """Samples as they are numbered."""
@@ -166,6 +171,9 @@ class InOrder(SampleOrder):
 
     def at(self, position: int, ahead: int = 0) -> int:
         return (position + ahead) % self.count
+
+    def upcoming(self, position: int) -> Iterator[int]:
+        return iter(range(position, self.count))  # evaluation ends there
 
 
 class ShuffledOrder(SampleOrder):

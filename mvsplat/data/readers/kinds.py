@@ -14,6 +14,7 @@ from mvsplat.data.readers.reader import Reader
 from mvsplat.data.readers.realestate10k import RealEstate10KScenes
 from mvsplat.data.readers.transforms_json import TransformsScenes
 from mvsplat.data.scene import SPLITS, SceneSource, Split
+from mvsplat.data.storage.addresses import Location
 from mvsplat.data.untrusted import is_file, is_folder
 
 _HEAD = 1 << 16
@@ -26,10 +27,10 @@ class ChunkReader(Reader):
 
     expected = "chunks (train/ and test/ with .torch files)"
 
-    def recognises(self, path: Path) -> bool:
+    def recognises(self, path: Location) -> bool:
         if is_file(path):
             return path.suffix == ".torch"
-        folders = [path, *(path / name for name in SPLITS)]
+        folders: list[Location] = [path, *(path / name for name in SPLITS)]
         return any(is_folder(folder) and chunk_paths(folder) for folder in folders)
 
     def nearly(self, path: Path) -> str | None:
@@ -41,7 +42,7 @@ class ChunkReader(Reader):
                 )
         return None
 
-    def open(self, path: Path, split: Split) -> SceneSource:
+    def open(self, path: Location, split: Split) -> SceneSource:
         if is_file(path):
             return ChunkFiles([str(path)], split)
         if any(is_folder(path / name) for name in SPLITS):

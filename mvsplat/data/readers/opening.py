@@ -10,10 +10,12 @@ from mvsplat.data.chunks.storage import MissingIndex
 from mvsplat.data.readers import registry
 from mvsplat.data.readers.clutter import folders_below, subfolders
 from mvsplat.data.readers.foreign import foreign_cameras
+from mvsplat.data.readers.kinds import ChunkReader
 from mvsplat.data.readers.reader import OneScene
 from mvsplat.data.readers.registry import NamedReader
 from mvsplat.data.readers.single import SingleScene
 from mvsplat.data.scene import SPLITS, Scene, SceneSource, Split
+from mvsplat.data.storage.addresses import Address, location
 from mvsplat.data.untrusted import is_file, is_folder
 
 Format = str
@@ -51,7 +53,7 @@ def open_scenes(path: str | Path, format: Format = "auto", split: Split = "test"
     folders one and two levels below.
 
     Args:
-        path: A folder or file.
+        path: A folder or file; the address of chunks in object storage, too (s3://bucket/folder).
         format: What it is: the name of a reader, or the import path of one (my_module.MyReader);
             "auto" looks.
         split: The split that scenes are in where the data has no splits: single scenes, say.
@@ -62,7 +64,10 @@ def open_scenes(path: str | Path, format: Format = "auto", split: Split = "test"
         NearlyKnown: It is nearly one: a file has another name, or one is missing.
         ValueError: There is no such format, or two readers of other packages fit.
     """
-    path = Path(path)
+    place = location(path)
+    if isinstance(place, Address):
+        return _open_stored(place, format, split)
+    path = place
     if not is_folder(path) and not is_file(path):
         raise FileNotFoundError(f"there is no file or folder {path}")
     if format != "auto":
@@ -171,6 +176,7 @@ class AnyScenes(SceneSource):
             listed: dict[str, _Member] = {}
             for path in self.paths[split]:
                 source = open_scenes(path, self.format, split)
+                source.cache = self.cache
                 for theirs, key in scenes_for(source, split):
                     if key in listed:
                         raise ValueError(f"two {split} scenes are called {key!r}, one in {path}")
@@ -267,6 +273,22 @@ def _open(named: NamedReader, path: Path, split: Split) -> SceneSource:
             "expected a SceneSource"
         )
     return source
+
+
+def _open_stored(address: Address, format: Format, split: Split) -> SceneSource:
+    """Chunks in object storage: all else is read in pieces too small for it."""
+    if format not in ("auto", "chunks"):
+        raise ValueError(
+            f"{address}: only chunks are read from object storage, not {format}; copy the data "
+            "here, and write chunks with mvsplat convert DATA --output s3://..."
+        )
+    reader = ChunkReader()
+    if not reader.recognises(address):
+        raise FileNotFoundError(
+            f"{address} holds no .torch chunks, nor do train/ and test/ in it (of object storage, "
+            "only chunks are read)"
+        )
+    return reader.open(address, split)
 
 
 def _children(

@@ -109,8 +109,16 @@ def test_no_index_can_name_two(chunks, capsys):
 
 def test_less_than_all_pictures(chunks):
     break_picture(chunks)
+    (chunks / "train/checksums.json").unlink()  # they would tell
     assert verify(chunks, "--pictures", "first") == 0
     assert verify(chunks, "--pictures", "none") == 0
+
+
+def test_another_file_than_its_checksum_says(chunks, capsys):
+    save_chunk(chunks / "train/000000.torch", [make_entry(f"a0{n}", frames=4) for n in range(3)])
+    assert verify(chunks) == 1
+    assert "000000.torch is another file than" in " ".join(capsys.readouterr().out.split())
+    assert verify(chunks, "--rebuild_index") == 0 and verify(chunks) == 0
 
 
 def test_there_must_be_chunks(tmp_path, capsys):
