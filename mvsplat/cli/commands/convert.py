@@ -11,9 +11,11 @@ from mvsplat.cli.errors import CommandParser
 from mvsplat.data.chunks.conversion import REPORT, Conversion
 from mvsplat.data.chunks.conversion_workers import ConversionJob, ConversionResult
 from mvsplat.data.chunks.scene_conversion import ConversionSettings
+from mvsplat.data.chunks.storage import chunk_paths
 from mvsplat.data.left_out import LeftOut, describe_left_out
 from mvsplat.data.readers.opening import Format, keys_or_none, open_scenes, scenes_for
 from mvsplat.data.scene import SPLITS, SceneSource, Split
+from mvsplat.data.storage.addresses import Location, location
 from mvsplat.progress import counting
 
 _SHOWN = 5
@@ -24,7 +26,8 @@ class ConvertOptions:
     """Where the scenes come from and go to.
 
     Args:
-        output: The folder to write train/ and test/ into.
+        output: The folder to write train/ and test/ into; also in object storage
+            (s3://bucket/folder), where any machine can go on after an interruption.
         format: What the sources are: a reader's name (chunks, transforms, colmap, dtu,
             realestate10k, polycam ...) or the import path of your own; auto looks at each.
         split: Write to this split alone: the sources' scenes of it or, of sources without it, all;
@@ -84,7 +87,7 @@ def convert(
     conversion = Conversion(
         sources,
         plan(sources, options.split, options.test_every),
-        Path(options.output),
+        location(options.output),
         settings,
         round(options.chunk_mb * 1e6),
         options.workers,
@@ -96,7 +99,7 @@ def convert(
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
-    _report(results, Path(options.output))
+    _report(results, location(options.output))
     if all(result.reason is not None for result in results):
         raise ValueError(
             f"none of the {len(results)} scenes could be converted: {results[0].reason}"
@@ -153,7 +156,8 @@ def _with_unique_keys(
     renamed = []
     for job in jobs:
         if counts[job.new_key] > 1:
-            folder = Path(sources[job.source][0]).resolve()
+            place = location(sources[job.source][0])
+            folder = place.resolve() if isinstance(place, Path) else place
             name = folder.parent.name if folder.name == job.key else folder.name
             job = job._replace(new_key=f"{name}/{job.new_key}")
         renamed.append(job)
@@ -167,7 +171,7 @@ def _with_unique_keys(
     return renamed
 
 
-def _report(results: Sequence[ConversionResult], output: Path) -> None:
+def _report(results: Sequence[ConversionResult], output: Location) -> None:
     """What was written and what was left out, on the console."""
     from rich.console import Console
     from rich.table import Table
@@ -177,7 +181,7 @@ def _report(results: Sequence[ConversionResult], output: Path) -> None:
     for split in SPLITS:
         done = [r for r in results if r.reason is None and r.split == split]
         if done:
-            chunks = len([p for p in (output / split).glob("*.torch") if p.name[0] != "."])
+            chunks = len(chunk_paths(output / split))
             megabytes = sum(result.size for result in done) / 1e6
             frames = sum(result.frames for result in done)
             table.add_row(split, f"{len(done)}", f"{frames}", f"{megabytes:.1f}", f"{chunks}")

@@ -14,7 +14,7 @@ import torch
 from mvsplat.data.chunks.scene_conversion import ConversionSettings, convert_scene
 from mvsplat.data.chunks.storage import save_chunk
 from mvsplat.data.scene import SceneSource, Split
-from mvsplat.files import replacing
+from mvsplat.data.storage.addresses import Location, write_whole
 from mvsplat.machine import exit_once
 
 
@@ -123,7 +123,6 @@ def _convert_and_write(
     return result
 
 
-def write_json(path: Path, content: Any) -> None:
-    with replacing(path) as temporary:
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+def write_json(path: Location, content: Any) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    write_whole(path, f"{text}\n".encode(errors="backslashreplace"))
