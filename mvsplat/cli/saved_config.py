@@ -8,7 +8,7 @@ from typing import Any, cast
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 
 class SaveConfig(SaveConfigCallback):
@@ -67,5 +67,18 @@ def place_in_run(logger: Namespace, run_dir: str) -> None:
     arguments = logger["init_args"]
     if not arguments["save_dir"] or folder == str(Path(run_dir, arguments["save_dir"])):
         arguments["save_dir"] = folder
-    if arguments.get("version") == "" and issubclass(_class_of(logger), CSVLogger):
-        arguments["version"] = None  # Lightning's deletes the table where there is one
+    _forget_the_usual_logger(logger)
+
+
+def _forget_the_usual_logger(logger: Namespace) -> None:
+    """Take back what jsonargparse hands on to other loggers: a run would be called "logs" in W&B.
+
+    Lightning's CSVLogger deletes the table that there is in a version that it is given.
+    """
+    cls, arguments = _class_of(logger), logger["init_args"]
+    parameters = inspect.signature(cls).parameters
+    usual = {} if issubclass(cls, TensorBoardLogger) else {"name": "logs", "version": ""}
+    for option, value in usual.items():
+        keeps = option not in parameters or option == "name" and issubclass(cls, CSVLogger)
+        if not keeps and arguments.get(option) == value:
+            arguments[option] = parameters[option].default

@@ -58,6 +58,10 @@ def assert_contains(resolved, given, where):
                 assert resolved[key].rpartition(".")[2] == value.rpartition(".")[2], where
             else:
                 assert_contains(here[key], value, f"{where}: {key}")
+    elif isinstance(given, list) and isinstance(resolved, list):
+        assert len(resolved) == len(given), where
+        for number, value in enumerate(given):
+            assert_contains(resolved[number], value, f"{where}: {number}")
     elif isinstance(given, str) and isinstance(resolved, dict):
         assert resolved["class_path"].rpartition(".")[2] == given.rpartition(".")[2], where
     else:

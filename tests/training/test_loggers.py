@@ -88,11 +88,12 @@ def test_each_of_several_loggers_gets_metrics_and_the_pictures_it_takes(make_tra
     ],
 )
 def test_what_is_nobodys_choice_is_in_the_run_folder(name, given, expected):
-    arguments = Namespace(save_dir=given, version="")
+    arguments = Namespace(save_dir=given, name="logs", version="")  # the usual logger's
     logger = Namespace(class_path=f"lightning.pytorch.loggers.{name}", init_args=arguments)
     place_in_run(logger, "run")
     assert arguments["save_dir"] == expected
-    assert arguments["version"] == (None if name == "CSVLogger" else "")
+    assert arguments["version"] == (None if name in ("CSVLogger", "WandbLogger") else "")
+    assert arguments["name"] == (None if name == "WandbLogger" else "logs")
 
 
 def test_runs_of_other_loggers_are_set_aside_with_the_run(tmp_path):
