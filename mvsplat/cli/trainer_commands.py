@@ -26,6 +26,7 @@ from mvsplat.evaluation.prediction_writer import PredictionWriter
 from mvsplat.evaluation.test_results import TestResults
 from mvsplat.machine import bf16_is_faster
 from mvsplat.model import MVSplat
+from mvsplat.private_names import options_of
 from mvsplat.progress import in_terminal
 from mvsplat.training.averaging import WeightAveraging
 from mvsplat.training.checkpoints import BestCheckpoint, LatestCheckpoint
@@ -56,6 +57,8 @@ TRAINER_DEFAULTS = {
         "init_args": {"save_dir": "", "name": "logs", "version": ""},
     },
 }
+_CHECKPOINT = "A checkpoint of the run folder (last: the newest complete one; best), or a file."
+_AUTOMATIC = " auto: the last one, where there is one that fits the configuration; else a new run."
 MODEL_DEFAULTS = {
     "model.encoder": {"class_path": "mvsplat.encoder.CostVolumeEncoder"},
     "model.decoder": {"class_path": "mvsplat.decoder.SplattingDecoder"},
@@ -135,6 +138,9 @@ class TrainerCLI(LightningCLI):
             defaults["verbose"] = False  # TestResults prints the table
         added = self._subcommand_method_arguments[subcommand]
         parser.set_defaults({name: value for name, value in defaults.items() if name in added})
+        for option in options_of(parser):
+            if option.dest == "ckpt_path":  # Lightning's text names a keyword that is not here
+                option.help = _CHECKPOINT + (_AUTOMATIC if subcommand == "fit" else "")
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
