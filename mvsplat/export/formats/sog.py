@@ -25,7 +25,8 @@ from torch import Tensor
 
 from mvsplat.export.formats.codebooks import nearest_number, number_codebook, vector_codebook
 from mvsplat.export.formats.packing import morton_order, smallest_three, to_bytes, unit
-from mvsplat.export.formats.sog_reading import FolderOfPictures, ZippedPictures, check, read
+from mvsplat.export.formats.sog_pictures import FolderOfPictures, ZippedPictures
+from mvsplat.export.formats.sog_reading import check, read
 from mvsplat.export.splat_format import SplatFormat
 from mvsplat.files import replacing
 from mvsplat.geometry.spherical_harmonics import degree_of

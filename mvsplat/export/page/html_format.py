@@ -14,7 +14,8 @@ from typing import Any
 
 from mvsplat.export.cameras import Cameras, cameras_content
 from mvsplat.export.formats.sog import write_archive
-from mvsplat.export.formats.sog_reading import ZippedPictures, check, read
+from mvsplat.export.formats.sog_pictures import ZippedPictures
+from mvsplat.export.formats.sog_reading import check, read
 from mvsplat.export.page.elements import (
     MARK,
     bytes_elements,
