@@ -13,8 +13,8 @@
 # SIGTERM to this script, three minutes before the time is up: room for a batch and a checkpoint.
 #SBATCH --signal=B:TERM@180
 
-# The second time, the tasks have ended with a checkpoint, and the job waits for its next turn; a
-# cluster that preempts jobs by requeueing them has done so by itself.
+# The tasks end with a checkpoint, and the job waits for its next turn. A cluster that preempts jobs by
+# requeueing them does so by itself.
 go_on_later() {
     trap '' TERM
     kill -TERM "$step"
@@ -25,7 +25,7 @@ go_on_later() {
 trap go_on_later TERM
 
 # One task a GPU; when one fails, all end instead of waiting for it. Started again, the run goes on
-# from its last checkpoint, bit by bit on the same number of devices.
+# from its last checkpoint.
 srun --kill-on-bad-exit=1 mvsplat fit "$@" --config overlays/multi_node \
     --trainer.num_nodes="$SLURM_JOB_NUM_NODES" --trainer.devices="$SLURM_NTASKS_PER_NODE" \
     --ckpt_path=auto &

@@ -64,7 +64,7 @@ def test_a_group_that_torchrun_starts_again_ends_with_the_same_bits(tmp_path, sc
             ["bash", CLUSTERS / "torchrun.sh", "--config", TINY, *arguments],
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=900,
             env=os.environ
             | {"DEVICES": "2", "RESTARTS": "1", "OMP_NUM_THREADS": "1", "PATH": paths()}
             | {"PYTHONPATH": os.pathsep.join(sys.path)},
