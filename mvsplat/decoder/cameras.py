@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mvsplat.geometry.numbers_beside import numbers_beside
+
 
 def engine_cameras(
     extrinsics: Float[Tensor, "b v 4 4"],
@@ -23,7 +25,7 @@ def engine_cameras(
     lenses = torch.stack(
         [intrinsics[..., i, j] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2))], dim=-1
     )
-    lenses = lenses * lenses.new_tensor([width, height, width, height])
+    lenses = lenses * numbers_beside(lenses, width, height, width, height)
     return rows / near[..., None, None], extrinsics[..., :3, 3], lenses
 
 

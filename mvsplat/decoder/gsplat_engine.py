@@ -14,6 +14,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from mvsplat.geometry.numbers_beside import numbers_beside
 from mvsplat.private_names import gsplat_kernels
 from mvsplat.types import Gaussians
 
@@ -50,7 +51,7 @@ def splat(
         ValueError: The tensors are not on CUDA.
     """
     gsplat = gsplat_for(gaussians.means.device)
-    color = torch.tensor(background, dtype=torch.float32, device=cameras.device)
+    color = numbers_beside(cameras, *background)
     if gaussians.means.shape[1] == 0:  # gsplat's kernels expect at least one
         image = color[:, None, None].expand(*cameras.shape[:2], 3, height, width)
         return image, torch.zeros_like(image[:, :, 0]), torch.ones_like(image[:, :, 0])
@@ -79,7 +80,7 @@ def splat(
 
 def _as_matrices(cameras: Tensor, lenses: Tensor) -> tuple[Tensor, Tensor]:
     """World-to-camera matrices [b, v, 4, 4] and intrinsics in pixels [b, v, 3, 3]."""
-    last_row = cameras.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*cameras.shape[:2], 1, 4)
+    last_row = numbers_beside(cameras, 0, 0, 0, 1).expand(*cameras.shape[:2], 1, 4)
     fx, fy, cx, cy = lenses.unbind(-1)
     zero, one = torch.zeros_like(fx), torch.ones_like(fx)
     pixels = torch.stack([fx, zero, cx, zero, fy, cy, zero, zero, one], dim=-1)

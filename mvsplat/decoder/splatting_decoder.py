@@ -16,6 +16,7 @@ from mvsplat.configurable import Configurable
 from mvsplat.decoder import checks
 from mvsplat.decoder.cameras import engine_cameras
 from mvsplat.decoder.filling import fill_uncovered
+from mvsplat.geometry.numbers_beside import numbers_beside
 from mvsplat.geometry.spherical_harmonics import MAX_DEGREE, degree_of
 from mvsplat.types import Gaussians, Rendering
 
@@ -166,7 +167,7 @@ class SplattingDecoder(Configurable, nn.Module):
     def _filled(
         self, color: Float[Tensor, "b v 3 h w"], transmittance: Float[Tensor, "b v h w"]
     ) -> Float[Tensor, "b v 3 h w"]:
-        behind = color.new_tensor(self.background)
+        behind = numbers_beside(color, *self.background)
         uncovered = transmittance[:, :, None]
         of_gaussians = color - uncovered * behind[:, None, None]
         filled = fill_uncovered(of_gaussians.flatten(0, 1), 1 - uncovered.flatten(0, 1), behind)

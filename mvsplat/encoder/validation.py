@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from mvsplat.geometry.numbers_beside import numbers_beside
 from mvsplat.geometry.projection import well_formed
 from mvsplat.types import Views
 
@@ -66,7 +67,8 @@ def _check_values(views: Views) -> None:
     rotation = views.extrinsics[..., :3, :3].float()
     identity = torch.eye(3, device=rotation.device)
     deviation = (rotation @ rotation.mT - identity).abs().amax(dim=(-2, -1))
-    last_row = (views.extrinsics[..., 3, :] - identity.new_tensor([0, 0, 0, 1.0])).abs().amax(-1)
+    expected = numbers_beside(identity, 0, 0, 0, 1)
+    last_row = (views.extrinsics[..., 3, :] - expected).abs().amax(-1)
     low, high = views.image.flatten(2).aminmax(dim=2)
     # Comparisons are written so that NaN fails them.
     good = {

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mvsplat.geometry.numbers_beside import numbers_beside
+
 # What interpolation and files' few digits leave of the zeros and the one of intrinsics.
 _ROUNDING = 1e-4
 
@@ -56,7 +58,7 @@ def pixel_intrinsics(
     intrinsics: Float[Tensor, "*batch 3 3"], height: int, width: int
 ) -> Float[Tensor, "*batch 3 3"]:
     """Intrinsics in units of pixels of an image of this size."""
-    return intrinsics * intrinsics.new_tensor([[width], [height], [1.0]])
+    return intrinsics * numbers_beside(intrinsics, width, height, 1)[:, None]
 
 
 def plane_sweep_coordinates(

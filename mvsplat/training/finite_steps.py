@@ -72,8 +72,11 @@ class FiniteSteps(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        losses = torch.stack([loss.float() for loss in self._losses]).isfinite().tolist()
-        gradient = _are_finite([p.grad for p in pl_module.parameters() if p.grad is not None])
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        # Read together: one wait for an accelerator.
+        good_losses = [loss.isfinite().all() for loss in self._losses]
+        good_gradient = _are_finite(gradients, good_losses[0].device)
+        *losses, gradient = torch.stack([*good_losses, good_gradient]).tolist()
         good = all(losses) and (gradient or _is_overflow(trainer))
         good = trainer.strategy.reduce_boolean_decision(good)
         self._counted_at, self._before = trainer.global_step, self.state_dict()
@@ -84,7 +87,8 @@ class FiniteSteps(Callback):
             self.total += 1
             self.in_a_row += 1
             self._report(trainer, losses)
-        pl_module.log("train/skipped_steps", float(self.total))
+        # A number would be copied to the accelerator, for which the host waits.
+        pl_module.log("train/skipped_steps", torch.tensor(float(self.total)))
         self._forget()
 
     def _report(self, trainer: Trainer, losses: list[bool]) -> None:
@@ -119,10 +123,10 @@ class FiniteSteps(Callback):
         self._losses, self._scenes = [], []
 
 
-def _are_finite(gradients: list[Tensor]) -> bool:
+def _are_finite(gradients: list[Tensor], device: torch.device) -> Tensor:
     if not gradients:
-        return True
-    return bool(torch.stack([norm.float() for norm in norms(gradients)]).isfinite().all())
+        return torch.ones((), dtype=torch.bool, device=device)
+    return torch.stack([norm.float() for norm in norms(gradients)]).isfinite().all()
 
 
 def _is_overflow(trainer: Trainer) -> bool:

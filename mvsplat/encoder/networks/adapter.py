@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvsplat.geometry.harmonics_rotation import harmonics_rotation
+from mvsplat.geometry.numbers_beside import numbers_beside
 from mvsplat.geometry.projection import camera_rays, pixel_centers
 from mvsplat.geometry.rotations import matrix_to_quaternion, quaternion_product
 from mvsplat.types import Gaussians, Views
@@ -93,7 +94,7 @@ class GaussianAdapter(nn.Module):
         )
         pose = views.extrinsics.flatten(0, 1).float()
         intrinsics = views.intrinsics.flatten(0, 1).float()
-        pixel = 1 / raw.new_tensor([width, height])
+        pixel = 1 / numbers_beside(raw, width, height)
         centers = pixel_centers(height, width, raw.device).flatten(0, 1)
         rays = camera_rays(centers + (offset.sigmoid() - 0.5) * pixel, intrinsics)
         if self.ray_depth:
@@ -141,7 +142,7 @@ class GaussianAdapter(nn.Module):
     ) -> Float[Tensor, "n p c k"]:
         """Scale each degree and turn it into the world frame."""
         if self.mirrored_harmonics:
-            mirror = torch.diag(rotation.new_tensor([-1.0, 1.0, -1.0]))
+            mirror = torch.diag(numbers_beside(rotation, -1, 1, -1))
             rotation = mirror @ rotation @ mirror
         turn = harmonics_rotation(rotation, self.sh_degree) * self.harmonics_factors
         coefficients = rearrange(harmonics, "n p (c k) -> n (p c) k", c=3)

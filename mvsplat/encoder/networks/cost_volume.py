@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from mvsplat.encoder.cpu.correlation import correlate_at_points, correlate_with_samples
 from mvsplat.encoder.networks.neighbours import checked, neighbours
+from mvsplat.geometry.numbers_beside import numbers_beside
 from mvsplat.geometry.projection import plane_sweep_coordinates
 from mvsplat.types import Views
 
@@ -71,4 +72,4 @@ class CostVolume(nn.Module):
             width,
         )
         # With aligned corners -1 and 1 are the centres of the first and the last pixel.
-        return pixels * (2 / pixels.new_tensor([width - 1, height - 1])) - 1
+        return pixels * (2 / numbers_beside(pixels, width - 1, height - 1)) - 1
