@@ -77,7 +77,7 @@ class Lines:
         if total is not None and math.isfinite(total):
             text += f" of {total:.0f}"
             if done > 1:  # the first one takes longer: something is compiled or opened
-                text += f", {duration(self._pace.elapsed / done * (total - done))} left"
+                text += f", {duration(time_left(self._pace.elapsed, done, total - done))} left"
         self._write(text)
 
     def end(self, result: str = "") -> None:
@@ -106,6 +106,11 @@ def duration(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min"
     return f"{hours // 24} d {hours % 24} h"
+
+
+def time_left(elapsed: float, done: int, left: int | float) -> float:
+    """Seconds for what is left, if it takes as long as what is done."""
+    return elapsed / done * left
 
 
 @contextmanager

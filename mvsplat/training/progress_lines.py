@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 
 from mvsplat.evaluation.metric_table import PSNR
-from mvsplat.progress import Lines, Pace, duration, log_line
+from mvsplat.progress import Lines, Pace, duration, log_line, time_left
 
 T = TypeVar("T")
 
@@ -71,8 +71,9 @@ class ProgressLines(LightningProgressBar):
         parts = _values(trainer.callback_metrics, named)
         speed = (step - self._step) / max(elapsed - self._time, 1e-9)
         parts.append(f"{speed:.3g} steps/s")
+        parts += _figures(trainer.callback_metrics)
         if trainer.max_steps > step:
-            left = elapsed / (step - self._first_step) * (trainer.max_steps - step)
+            left = time_left(elapsed, step - self._first_step, trainer.max_steps - step)
             parts.append(f"{duration(left)} left")
         log_line(f"step {step}{_of(trainer.max_steps)}: {', '.join(parts)}")
         self._step, self._time = step, elapsed
@@ -131,6 +132,24 @@ class ProgressLines(LightningProgressBar):
 def _values(metrics: Mapping[str, Any], named: Iterable[tuple[str, str, int]]) -> list[str]:
     """The metrics that are there, as text; of each its key, title and digits."""
     return [f"{title} {float(metrics[key]):.{n}f}" for key, title, n in named if key in metrics]
+
+
+def _figures(metrics: Mapping[str, Any]) -> list[str]:
+    """What :class:`TrainingMonitor` says of the speed, as text."""
+    known = {name: float(value) for name, value in metrics.items()}
+    parts = []
+    if "train/scenes_per_second" in known:
+        parts.append(f"{known['train/scenes_per_second']:.3g} scenes/s")
+    if known.get("train/batch_time"):
+        waiting = known["train/data_wait"] / known["train/batch_time"]
+        parts.append(f"{waiting:.0%} waiting for data")
+    if "train/tflops_per_second" in known:
+        share = known.get("train/peak_share")
+        of_peak = "" if share is None else f" ({share:.0%} of the peak)"
+        parts.append(f"{known['train/tflops_per_second']:.3g} TFLOP/s{of_peak}")
+    if "train/peak_memory" in known:
+        parts.append(f"{known['train/peak_memory']:.3g} GB")
+    return parts
 
 
 def _of(total: int) -> str:
