@@ -1,6 +1,7 @@
 """What training minimises: a weighted sum of small modules, each named in YAML."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -26,6 +27,10 @@ class Loss(Configurable, nn.Module, ABC):
 
     def prepare(self) -> None:
         """Load what the loss needs; called once, when ``fit`` starts, and by nothing else."""
+
+    def networks(self) -> Sequence[nn.Module]:
+        """Networks that the loss uses and nobody trains, once it is prepared."""
+        return ()
 
     @abstractmethod
     def forward(
@@ -84,6 +89,10 @@ class LPIPS(Loss):
 
         if self.weight and not self._distance:
             self._distance = (PerceptualDistance.pretrained(self.net, self.backbone_weights),)
+
+    def networks(self) -> Sequence[nn.Module]:
+        """VGG or AlexNet."""
+        return self._distance
 
     def forward(
         self, rendering: Rendering, batch: Batch, gaussians: Gaussians

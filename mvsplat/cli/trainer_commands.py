@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from mvsplat.cli import config_files
+from mvsplat.cli import config_files, planning
 from mvsplat.cli.errors import ShortErrors
 from mvsplat.cli.overlays import FOLLOWING, LOSSES, ConfigFile
 from mvsplat.cli.saved_config import SaveConfig, loggers_with_save_dir, place_in_run
@@ -79,6 +79,7 @@ class TrainerCLI(LightningCLI):
 
     def __init__(self, argv: list[str]) -> None:
         self.command, self.arguments = argv[0], argv
+        self.steps_done = 0
         super().__init__(
             MVSplat,
             SceneDataModule,
@@ -126,6 +127,8 @@ class TrainerCLI(LightningCLI):
             (PredictionWriter, "predictions"),
         ):
             parser.add_lightning_class_args(callback, key)
+        if self.command == "fit":
+            planning.add_option(parser)
         parser.set_defaults(MODEL_DEFAULTS)
         add_old_name(parser)
         for option, source in FOLLOWING.items():
@@ -142,6 +145,11 @@ class TrainerCLI(LightningCLI):
             if option.dest == "ckpt_path":  # Lightning's text names a keyword that is not here
                 option.help = _CHECKPOINT + (_AUTOMATIC if subcommand == "fit" else "")
         return parser
+
+    @property
+    def plans(self) -> bool:
+        """Whether nothing but the plan of a training is wanted."""
+        return bool(self.config[self.command].get("plan"))
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Lightning's warns about arguments that are given in Python, which here is the rule."""
@@ -225,6 +233,7 @@ class TrainerCLI(LightningCLI):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             try:
                 self.model.check_checkpoint(content, training=fitting)
+                self.steps_done = content["global_step"]
                 return
             except ValueError as error:
                 self._start_anew(error)
@@ -244,6 +253,9 @@ class TrainerCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.command]
+        if self.plans:
+            planning.only_a_few_steps(config)
+            self.save_config_callback = None
         for logger in loggers_with_save_dir(config):
             place_in_run(logger, config["run_dir"])
         trainer = config["trainer"]
@@ -256,6 +268,10 @@ class TrainerCLI(LightningCLI):
 
     def fit(self, model: MVSplat, **kwargs: Any) -> None:
         """Train; a new run sets an earlier one in its folder aside, unless it fails to start."""
+        if self.plans:
+            steps = model.max_steps
+            planning.make_plan(self.trainer, model, self.datamodule, steps, self.steps_done)
+            return
         trying = self.trainer.fast_dev_run  # type: ignore[attr-defined]
         if trying or not self.trainer.is_global_zero:
             self._fit(model, fresh=False, **kwargs)
@@ -288,6 +304,9 @@ class TrainerCLI(LightningCLI):
             raise ValueError(f"trainer: {error}") from error
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        if self.plans:  # what belongs to every step, and nothing that writes
+            every_step = [each for each in callbacks if isinstance(each, FiniteSteps)]
+            return super()._instantiate_trainer(config, [*every_step, EndTogether()])
         logger = config.get("logger")
         if logger is not False and logger != []:  # null is Lightning's default logger
             callbacks = [*callbacks, LearningRateMonitor("step")]

@@ -199,6 +199,11 @@ class SceneDataModule(LightningDataModule):
         part, name = own
         return (part.views(stage) or self.views[stage]).notes(name)
 
+    def training_samples(self) -> int | None:
+        """How many samples training draws from, usually scenes; None where nobody knows."""
+        examples = self._examples("train")
+        return len(examples) if isinstance(examples, Examples) else None
+
     def prepare_data(self) -> None:
         for source in self._sources() if self._stages_from_source() else ():
             source.prepare()
