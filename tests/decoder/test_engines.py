@@ -1,5 +1,8 @@
 """Both engines and the dense reference draw the same: batches, lenses, settings, gradients."""
 
+import inspect
+from typing import Literal, get_args, get_origin
+
 import pytest
 import torch
 from splatting_scenes import (
@@ -125,6 +128,43 @@ def test_gsplat_engine_draws_the_reference(
     settings = {"depth": depth, "scale_invariant": invariant, "antialiased": antialiased}
     found = rendered("gsplat", "cpu", close, **settings)
     assert_same(found, (truth, grads), close, 1e-4, 1e-3)
+
+
+def test_the_installed_gsplat_takes_what_it_is_given(gsplat_on_cpu, monkeypatch):
+    """By the names, the order and the choices that its signatures say, nothing swallowed."""
+    import gsplat
+    from gsplat.cuda._wrapper import spherical_harmonics
+
+    calls = {}
+
+    def watched(name, function, signature):
+        def call(*arguments, **settings):
+            calls[name] = signature.bind(*arguments, **settings).arguments
+            for parameter, value in calls[name].items():
+                annotation = signature.parameters[parameter].annotation
+                if get_origin(annotation) is Literal:
+                    assert value in get_args(annotation), parameter
+            return function(*arguments, **settings)
+
+        return call
+
+    for name, real in (
+        ("rasterization", gsplat.rasterization),
+        ("spherical_harmonics", spherical_harmonics),  # which the fixture replaces
+    ):
+        signature = inspect.signature(real)
+        assert all(p.kind is not p.VAR_KEYWORD for p in signature.parameters.values())
+        monkeypatch.setattr(gsplat, name, watched(name, getattr(gsplat, name), signature))
+    gaussians, (extrinsics, k) = scenes(), cameras()
+    SplattingDecoder(engine="gsplat")(gaussians, extrinsics, k, NEAR, NEAR, SHAPE)
+    harmonics = calls["spherical_harmonics"]
+    assert list(harmonics) == ["degrees_to_use", "dirs", "coeffs", "masks"]
+    assert harmonics["dirs"].shape == (2, 90, 3) and harmonics["masks"].dtype == torch.bool
+    assert harmonics["coeffs"].shape[-2:] == ((harmonics["degrees_to_use"] + 1) ** 2, 3)
+    call = calls["rasterization"]
+    assert call["viewmats"].shape == (2, 3, 4, 4) and call["Ks"].shape == (2, 3, 3, 3)
+    assert call["colors"].shape == (2, 3, 90, 3) and call["backgrounds"].shape == (2, 3, 3)
+    assert (call["height"], call["width"]) == SHAPE
 
 
 def test_gsplat_is_given_the_harmonics_once(gsplat_on_cpu):
