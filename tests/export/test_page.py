@@ -281,6 +281,7 @@ class Opened:
         self.window.on("console", self._note)
         self.window.on("pageerror", lambda error: self.errors.append(str(error)))
         self.window.on("dialog", lambda dialog: self.errors.append(dialog.message))
+        self.window.set_default_timeout(1000 * PATIENCE)
         self.window.goto(path.as_uri())
         eventually(lambda: self.window.evaluate(LOADED))
 
