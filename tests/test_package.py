@@ -1,5 +1,7 @@
 """The installed package: light to import, complete as a wheel, the same program twice."""
 
+import gzip
+import hashlib
 import subprocess
 import sys
 import zipfile
@@ -69,6 +71,23 @@ def test_the_wheel_carries_the_configurations(wheel):
         assert f"mvsplat/configs/{config}.yaml" in files
     assert "mvsplat/py.typed" in files
     assert not any(name.startswith(("tests/", "configs/")) for name in files)
+
+
+def test_the_wheel_carries_the_viewer_of_pages_and_its_licence(wheel):
+    """With what says where it is from: the same bytes as that says."""
+    folder = "mvsplat/export/page/viewer/"
+    files = set(wheel.namelist())
+    assert {
+        f"{folder}LICENSE",
+        "mvsplat/export/page/page.js",
+        "mvsplat/export/page/page.css",
+    } <= files
+    assert any(name.endswith(f"licenses/{folder}LICENSE") for name in files)
+    script = gzip.decompress(wheel.read(f"{folder}supersplat-viewer.js.gz"))
+    style = wheel.read(f"{folder}supersplat-viewer.css")
+    origin = wheel.read(f"{folder}README.md").decode()
+    for content in (script, style):
+        assert hashlib.sha256(content).hexdigest() in origin
 
 
 def test_the_wheel_carries_weights(wheel, tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from PIL import Image
 from torch import Tensor
@@ -11,6 +12,8 @@ from mvsplat.export.cameras import save_cameras
 from mvsplat.export.depth import depth_unit, save_depth_png
 from mvsplat.export.images import color_depth, save_png, to_pil
 from mvsplat.export.ply import save_ply
+from mvsplat.export.splat_registry import writing
+from mvsplat.export.splats import save_splat
 from mvsplat.export.video import render_path, save_video
 from mvsplat.files import file_name, replacing
 from mvsplat.reconstruction import output as names
@@ -63,6 +66,19 @@ def save(scene: ReconstructedScene, output: OutputFolder) -> Path:
     return output.path
 
 
+def save_file(scene: ReconstructedScene, target: Path, cameras: Path) -> None:
+    """Write nothing but the splat, and its cameras beside it if its format does not hold them."""
+    if not writing(target).format.takes("cameras"):
+        with scene.stages.stage("Writing the splat"):
+            save_splat(scene.gaussians_for(), target)
+            save_cameras(scene.cameras, cameras)
+        return
+    with TemporaryDirectory() as folder:
+        listed = scene.cameras_with(_photo_files(scene, Path(folder)))
+        with scene.stages.stage("Writing the splat"):
+            save_splat(scene.gaussians_for(), target, cameras=listed)
+
+
 def picture_name(photo: UsedPhoto, suffix: str) -> str:
     """The file name of a photograph's picture or depth map: its number keeps it unique."""
     return f"{photo.index:04d}_{file_name(Path(photo.name).stem)}{suffix}"
@@ -70,17 +86,23 @@ def picture_name(photo: UsedPhoto, suffix: str) -> str:
 
 def _photos(scene: ReconstructedScene, folder: Path) -> None:
     """The photos, the cameras beside the splat, and a COLMAP model if we made it."""
-    files = {}
-    photos = [*scene.context, *scene.left_out]
-    for done, photo in enumerate(photos, start=1):
-        files[photo.index] = folder / names.PHOTOS / picture_name(photo, ".jpg")
-        with replacing(files[photo.index]) as temporary:
-            to_pil(photo.pixels / 255).save(temporary, "JPEG", quality=95, subsampling=0)
-        scene.stages.update(_PHOTOS, done, len(photos))
+    files = _photo_files(scene, folder / names.PHOTOS)
     save_cameras(scene.cameras_with(files), folder / names.CAMERAS)
     if scene.source.estimate is not None:
         target = folder / names.COLMAP
         export_colmap(scene.source.estimate.folder, target, _corrected(scene))
+
+
+def _photo_files(scene: ReconstructedScene, folder: Path) -> dict[int, Path]:
+    """Write the photos to a folder; gives their files by frame number."""
+    files = {}
+    photos = [*scene.context, *scene.left_out]
+    for done, photo in enumerate(photos, start=1):
+        files[photo.index] = folder / picture_name(photo, ".jpg")
+        with replacing(files[photo.index]) as temporary:
+            to_pil(photo.pixels / 255).save(temporary, "JPEG", quality=95, subsampling=0)
+        scene.stages.update(_PHOTOS, done, len(photos))
+    return files
 
 
 def _corrected(scene: ReconstructedScene) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import mvsplat
 from mvsplat.data import open_scenes
 from mvsplat.evaluation.metrics import psnr
 from mvsplat.export import load_cameras, load_ply, load_splat, save_ply, save_splat
+from mvsplat.export.page.elements import json_in
 from mvsplat.reconstruction import previews
 from mvsplat.reconstruction.cameras.colmap_export import export_colmap
 from mvsplat.refinement.photographs import read_photographs
@@ -127,6 +128,16 @@ def test_a_splat_is_replaced_while_it_is_refined(refine, program, splat, written
     assert first.means.shape != start.means.shape or not torch.equal(first.means, start.means)
     assert end.harmonics.shape == first.harmonics.shape
     assert len(load_cameras(refine.folder / "out" / "cameras.json").frames) == 8
+
+
+def test_a_page_is_written_once_with_cameras_and_photos_in_it(refine, program, written):
+    assert refine(output="out/page.html", steps=33) == 0, program.err
+    page = refine.folder / "out" / "page.html"
+    assert not written and [path.name for path in page.parent.iterdir()] == ["page.html"]
+    assert f"{page} (" in program.out
+    assert len(load_cameras(page).frames) == 8 and load_splat(page).means.shape[1] > 0
+    photos = [camera["photo"] for camera in json_in(page, "about")["cameras"]]
+    assert all(photo.startswith("data:image/jpeg;base64,") for photo in photos)
 
 
 def test_a_folder_is_marked_while_its_splat_is_refined(refine, program, written):

@@ -6,21 +6,22 @@ from typing import Literal
 
 from mvsplat.cli.errors import CommandParser
 from mvsplat.cli.scene_command import make_folder, make_scene, output_folder, summarize
-from mvsplat.export.cameras import FILE_NAME, save_cameras
-from mvsplat.export.splat_registry import is_named_like_a_splat
-from mvsplat.export.splats import save_splat
+from mvsplat.export.cameras import FILE_NAME
+from mvsplat.export.splat_registry import is_named_like_a_splat, writing
 from mvsplat.reconstruction.output import check_writable
 from mvsplat.reconstruction.previews import Previews
 from mvsplat.reconstruction.refine_splat import refine_splat
 from mvsplat.reconstruction.result import Reconstruction
+from mvsplat.reconstruction.saving import save_file
 from mvsplat.reconstruction.stages import Stages
 
 EPILOG = """\
 The folder gets what "mvsplat reconstruct" writes: scene.ply, cameras.json, a video, depth maps,
 scores.json and report.html, which compares with photos held out, before and after. With a name
-such as refined.ply, only that splat is written, and its cameras beside it. The splat is replaced
-every few seconds meanwhile; "mvsplat view" of it shows how it becomes better. Ctrl-C ends
-refinement and keeps the best so far.
+such as refined.ply, only that splat is written, and its cameras beside it; refined.html is a page
+to send, with cameras and photos in it. The splat (but no page) is replaced every few seconds
+meanwhile; "mvsplat view" of it shows how it becomes better. Ctrl-C ends refinement and keeps the
+best so far.
 """
 
 
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> None:
 def _to_file(
     make: Callable[[Stages], Reconstruction], target: Path, overwrite: bool, source: str
 ) -> None:
-    """Write nothing but the splat and its cameras."""
+    """Write nothing but the splat and its cameras, which some formats hold."""
     if target.exists() and not overwrite:
         raise ValueError(f"--output {target} is there already; --overwrite replaces it")
     check_writable(target.parent)
@@ -53,22 +54,24 @@ def _to_file(
     if cameras.exists():  # of another splat, perhaps
         cameras = target.with_suffix(f".{FILE_NAME}")
 
-    def write(scene: Reconstruction) -> None:
-        with scene.stages.stage("Writing the splat"):
-            save_splat(scene.gaussians_for(), target)
-            save_cameras(scene.cameras, cameras)
-
     def left_behind() -> str:
         if not previews.written:
             return "nothing was written"
         return f"{target} is the scene as it was while it was refined"
 
     previews = Previews(target, cameras)
-    # What is refined is replaced by something better only.
+    # What is refined is replaced by something better only, and a page by a whole one.
     is_source = target.resolve() == Path(source).resolve()
-    scene = make_scene(make, write, left_behind, None if is_source else previews)
+    is_whole = writing(target).format.takes("cameras")
+    scene = make_scene(
+        make,
+        lambda scene: save_file(scene, target, cameras),
+        left_behind,
+        None if is_source or is_whole else previews,
+    )
     summarize(scene)
-    print(f"{target}, {cameras.name} ({sum(scene.seconds.values()):.0f} s)")
+    written = str(target) if is_whole else f"{target}, {cameras.name}"
+    print(f"{written} ({sum(scene.seconds.values()):.0f} s)")
 
 
 def _parser() -> CommandParser:
