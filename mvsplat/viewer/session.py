@@ -192,6 +192,7 @@ class Session(Actions):
     def _replace_frusta(self, scene: ViewedScene) -> None:
         self._frusta.remove()
         self._frusta = Frusta(self._client.scene, scene.frames, self.go_to)
+        self._declutter()
 
     def _declutter(self) -> None:
         shown = self._controls.show_cameras.value and self._playing_since is None

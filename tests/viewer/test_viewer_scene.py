@@ -1,6 +1,7 @@
 """The scene in the page's frame, and the splats as the browser is sent them."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from mvsplat.viewer.scene import (
     pose_of,
     quaternion_of,
 )
+from mvsplat.viewer.session import Session
 from mvsplat.viewer.splats import buffers
 
 
@@ -180,3 +182,18 @@ def test_frusta_leave_the_view_of_a_camera_free_and_can_be_clicked(tmp_path):
     page.frusta[2].callback(None)
     assert clicked == [2]
     Frusta(page, [], clicked.append).declutter(True, far_away)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_frusta_that_replace_others_are_shown_as_these_were(shown):
+    """Cameras that change while nobody moves: those hidden, or where one stands, do not appear."""
+    scene = ViewedScene(make_gaussians(0), make_cameras())
+    page = Session.__new__(Session)
+    page._client = SimpleNamespace(
+        scene=FakeScene(), camera=SimpleNamespace(position=scene.frames[2].extrinsics[:3, 3])
+    )
+    page._controls = SimpleNamespace(show_cameras=SimpleNamespace(value=shown))
+    page._frusta, page._playing_since = Frusta(FakeScene(), [], print), None
+    page._replace_frusta(scene)
+    assert len(page._client.scene.frusta) == 3
+    assert not any(frustum.visible for frustum in page._client.scene.frusta)
