@@ -35,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mvsplat import CostVolumeEncoder, DepthSplatEncoder, Views
 from mvsplat.encoder import Encoder
+from mvsplat.encoder.cpu.correlation import pieces
 from mvsplat.machine import keep_freed_memory
 
 # Two views of 512 x 512.
@@ -104,8 +105,15 @@ def attention_work(query, key, value, *args, out_shape=None, **kwargs) -> int:
     return 4 * torch.Size(batch).numel() * length * key[-2] * channels
 
 
-def correlation_work(reference, other, grid, *args, out_shape=None, **kwargs) -> int:
-    return 2 * torch.Size(reference).numel() * other[1] * other[2]
+def correlation_work(reference, other, grid, *args, out_val=None, **kwargs) -> int:
+    """Of the products, which depend on where the cameras stand."""
+    found = pieces(reference, other, grid)
+    pixels = [prod(range.stop - range.start for range in piece.box) for piece in found]
+    rows = [len(reference[piece.item, piece.rows]) for piece in found]
+    return sum(2 * reference.shape[2] * n * m for n, m in zip(rows, pixels))
+
+
+correlation_work._get_raw = True  # how FlopCounterMode is asked for the tensors themselves
 
 
 def sampled_work(reference, other, grid, *args, out_shape=None, **kwargs) -> int:

@@ -58,6 +58,39 @@ def test_equals_warping_then_correlating(count, chunk, monkeypatch):
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_points_anywhere_even_far_outside(rows, monkeypatch):
+    """What is multiplied is only the box around a chunk's points."""
+    monkeypatch.setattr(correlation, "CHUNK_ROWS", rows)
+    reference, other = torch.randn(2, 54, 5), torch.randn(2, 6, 9, 5)
+    near = torch.linspace(-1.6, 1.6, 54)[:, None, None] + 0.2 * torch.randn(2, 54, 4, 2)
+    near[0, 3, 1], near[1, 20, 0], near[1, 50:] = 1e6, -1e6, 7.0
+    inputs = [x.requires_grad_() for x in (reference, other)]
+    found = correlation.correlate_at_points(*inputs, near)
+    maps = other.double().permute(0, 3, 1, 2)
+    sampled = F.grid_sample(maps, near.double(), align_corners=True)
+    truth = (sampled * reference.double().mT[..., None]).sum(1)
+    torch.testing.assert_close(found, truth.float(), rtol=1e-4, atol=1e-4)
+    weight = torch.randn(2, 54, 4)
+    for ours, exact in zip(
+        *(torch.autograd.grad((x * weight).sum(), inputs) for x in (found, truth))
+    ):
+        torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-4)
+
+
+def test_cameras_side_by_side_multiply_a_few_rows():
+    views = random_views(1, 2, height=128, width=128)
+    depths = 1 / disparity_candidates(views.near.flatten(), views.far.flatten(), 8)[:, None]
+    scene, other = torch.zeros(1, 1, dtype=torch.long), torch.tensor([[1, 0]])
+    grid = CostVolume._grid(views, depths, (scene, other), 32, 32)
+    maps = torch.randn(2, 32, 32, 3)
+    found = correlation.pieces(maps.flatten(1, 2), maps, grid)
+    covered = [part for piece in found for part in range(1024)[piece.rows]]
+    assert sorted(covered) == sorted([*range(1024)] * 2)
+    rows = correlation.CHUNK_ROWS
+    assert all(len(range(32)[piece.box[0]]) <= rows + 4 for piece in found)
+
+
 @pytest.mark.parametrize("chunk", [1, 1000, 1 << 21])
 @pytest.mark.parametrize("nearest", [None, 2])
 def test_candidates_of_each_pixel(nearest, chunk, monkeypatch):

@@ -12,6 +12,7 @@ from views import random_views
 import mvsplat
 from mvsplat import DepthSplatDepth, DepthSplatEncoder, published
 from mvsplat.configurable import from_config
+from mvsplat.encoder.cpu import correlation
 from mvsplat.encoder.networks.vit import VisionTransformer
 from mvsplat.encoder.published.depthsplat import correspondence
 
@@ -54,10 +55,13 @@ def published_state(model) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_parameter_learns(kind):
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [*((kind, torch.float32) for kind in KINDS), ("base", torch.bfloat16)]
+)
+def test_every_parameter_learns(kind, dtype):
     encoder = small_depthsplat(kind).train()
-    gaussians = encoder(random_views(count=3, height=32, width=64))
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        gaussians = encoder(random_views(count=3, height=32, width=64))
     assert (gaussians.coarse is not None) == kind.startswith("base")
     loss = objective(gaussians)
     if gaussians.coarse is not None:
@@ -145,6 +149,30 @@ def test_checkpointing_changes_nothing():
         gradients.append([p.grad for p in encoder.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def largest_allocation(encoder: DepthSplatEncoder, views) -> int:
+    """Bytes of the largest tensor that a training step makes, inside operations, too."""
+    with torch.profiler.profile(profile_memory=True) as seen:
+        objective(encoder(views)).backward()
+    return max(event.self_cpu_memory_usage for event in seen.events())
+
+
+@pytest.mark.parametrize("scale", [0, 1])
+def test_no_tensor_is_as_large_as_the_warped_features(scale, monkeypatch):
+    """Channels x candidates x pixels of all views, of which chunks are looked at."""
+    candidates = (192, 8) if scale == 0 else (16, 192)
+    encoder = small_depthsplat(
+        depth_candidates=candidates[0], local_candidates=candidates[1], d_feature=64
+    ).train()
+    views = random_views(height=32, width=64)
+    channels, stride = (64, 4) if scale == 0 else (32, 2)
+    warped = 4 * 2 * channels * 192 * (32 // stride) * (64 // stride)
+    monkeypatch.setattr(correlation, "SAMPLED_ELEMENTS", 1 << 16)
+    assert largest_allocation(encoder, views) < warped / 4
+    if scale == 1:  # the measure would see it
+        monkeypatch.setattr(correlation, "SAMPLED_ELEMENTS", 1 << 40)
+        assert largest_allocation(encoder, views) >= warped / 2
 
 
 def test_in_bf16_it_says_about_the_same():

@@ -2,10 +2,15 @@
 
 Warping another view's features and then correlating them needs C x D x H x W numbers. Bilinear
 sampling is linear, so correlating first and sampling the correlation map gives the same volume:
-a chunk of reference pixels times all pixels of the other view is one matrix product, and each
-candidate reads four of its values. Where each pixel has few candidates on a large map, features
-are sampled chunk by chunk instead: a correlation map has as many numbers as the map has pixels.
+a chunk of reference pixels times the pixels of the other view is one matrix product, and each
+candidate reads four of its values. On the CPU only the box that a chunk's points lie in is
+multiplied: of cameras side by side, a few rows. Where each pixel has few candidates on a large map,
+features are sampled chunk by chunk instead: a correlation map has as many numbers as the map has
+pixels.
 """
+
+import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +20,8 @@ from mvsplat.encoder.cpu.products import linear, transposed_product
 
 # Correlations held at a time (64 MiB of float32): more does not run faster.
 CHUNK_ELEMENTS = 1 << 24
+# Rows of the map in a chunk on the CPU, where fewer read a smaller box.
+CHUNK_ROWS = 8
 # Sampled features held at a time (8 MiB).
 SAMPLED_ELEMENTS = 1 << 21
 
@@ -35,11 +42,12 @@ def correlate_at_points(reference: Tensor, other: Tensor, grid: Tensor) -> Tenso
         [b, n, d].
     """
     result = reference.new_empty(grid.shape[:3])
-    height, width = other.shape[1:3]
-    for item, rows in _chunks(reference, other):
-        maps = linear(reference[item, rows], other[item].flatten(0, 1))
+    for piece in pieces(reference, other, grid):
+        item, rows = piece.item, piece.rows
+        features = other[item][piece.box]
+        maps = linear(reference[item, rows], features.flatten(0, 1))
         sampled = F.grid_sample(
-            maps.view(-1, 1, height, width), grid[item, rows, None], align_corners=True
+            maps.view(-1, 1, *features.shape[:2]), piece.points(grid, other), align_corners=True
         )
         result[item, rows] = sampled[:, 0, 0]
     return result
@@ -55,11 +63,16 @@ def _correlate_backward(
     gradient: Tensor, reference: Tensor, other: Tensor, grid: Tensor
 ) -> tuple[Tensor, Tensor]:
     to_reference, to_other = torch.empty_like(reference), torch.zeros_like(other)
-    height, width = other.shape[1:3]
-    for item, rows in _chunks(reference, other):
-        weights = _scatter(gradient[item, rows], grid[item, rows], height, width)
-        to_reference[item, rows] = linear(weights, other[item].flatten(0, 1).mT)
-        to_other[item] += transposed_product(weights, reference[item, rows]).view_as(other[item])
+    for piece in pieces(reference, other, grid):
+        item, rows = piece.item, piece.rows
+        features = other[item][piece.box]
+        # The adjoint of sampling the correlation maps.
+        weights = _scatter_samples(
+            gradient[item, rows, None, None], piece.points(grid, other), features.shape[:2]
+        ).flatten(1)
+        to_reference[item, rows] = linear(weights, features.flatten(0, 1).mT)
+        product = transposed_product(weights, reference[item, rows])
+        to_other[item][piece.box] += product.view_as(features)
     return to_reference, to_other
 
 
@@ -123,8 +136,56 @@ correlate_at_points.register_autograd(_send_back, setup_context=_keep)
 correlate_with_samples.register_autograd(_send_samples_back, setup_context=_keep)
 
 
-def _chunks(reference: Tensor, other: Tensor) -> list[tuple[int, slice]]:
-    return _cut(reference, max(1, CHUNK_ELEMENTS // (other.shape[1] * other.shape[2])))
+class Piece(NamedTuple):
+    """Some of an item's reference pixels, and the box of the other map that their points read."""
+
+    item: int
+    rows: slice
+    box: tuple[slice, slice]
+
+    def points(self, grid: Tensor, other: Tensor) -> Tensor:
+        """Its points [n, 1, d, 2], as ``grid_sample`` of the box takes them."""
+        points = grid[self.item, self.rows, None]
+        sides = (self.box[1], self.box[0])
+        sizes = (other.shape[2] - 1, other.shape[1] - 1)
+        factors = [size / (side.stop - side.start - 1) for side, size in zip(sides, sizes)]
+        if factors == [1, 1]:
+            return points
+        offsets = [
+            (size - 2 * side.start) / (side.stop - side.start - 1) - 1
+            for side, size in zip(sides, sizes)
+        ]
+        return points * points.new_tensor(factors) + points.new_tensor(offsets)
+
+
+def pieces(reference: Tensor, other: Tensor, grid: Tensor) -> list[Piece]:
+    """What :func:`correlate_at_points` multiplies, one after another."""
+    height, width = other.shape[1:3]
+    rows = max(1, CHUNK_ELEMENTS // (height * width))
+    whole = (slice(0, height), slice(0, width))
+    # Elsewhere the processor would wait for the device to say where the points are.
+    if reference.device.type != "cpu" or min(height, width) < 2:
+        return [Piece(item, part, whole) for item, part in _cut(reference, rows)]
+    return [
+        Piece(item, part, _box(grid[item, part], height, width))
+        for item, part in _cut(reference, min(rows, CHUNK_ROWS * width))
+    ]
+
+
+def _box(points: Tensor, height: int, width: int) -> tuple[slice, slice]:
+    """The rows and columns that hold all pixels around these points [n, d, 2]."""
+    low, high = (x.tolist() for x in points.flatten(0, 1).aminmax(dim=0))
+    x, y = (_side(*ends) for ends in zip(low, high, (width, height)))
+    return y, x
+
+
+def _side(low: float, high: float, size: int) -> slice:
+    """At least two of so many pixels along an axis, with one more at both ends for rounding."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return slice(0, size)
+    first, last = (math.floor((x + 1) / 2 * (size - 1)) for x in (low, high))
+    start = max(0, min(first - 1, size - 2))
+    return slice(start, max(start + 2, min(last + 3, size)))
 
 
 def _sample_chunks(reference: Tensor, grid: Tensor) -> list[tuple[int, slice]]:
@@ -136,11 +197,6 @@ def _cut(reference: Tensor, rows: int) -> list[tuple[int, slice]]:
     return [
         (item, slice(start, start + rows)) for item in range(len(reference)) for start in starts
     ]
-
-
-def _scatter(gradient: Tensor, grid: Tensor, height: int, width: int) -> Tensor:
-    """Adjoint of sampling the correlation maps: [n, d] at points [n, d, 2] to maps [n, h w]."""
-    return _scatter_samples(gradient[:, None, None], grid[:, None], (height, width)).flatten(1)
 
 
 def _sample(maps: Tensor, grid: Tensor, item: int, rows: slice) -> Tensor:
