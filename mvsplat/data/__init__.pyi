@@ -14,6 +14,7 @@ from .generated.varied_scenes import VariedScenes
 from .loading.augmentation import Augmentation
 from .loading.loaders import LoaderSettings
 from .loading.mixture import MixedSource
+from .loading.spread_views import SpreadViewSampler
 from .loading.view_samplers import (
     AllViewSampler,
     ArbitraryViewSampler,
@@ -59,6 +60,7 @@ __all__ = [
     "Scene",
     "SceneDataModule",
     "SceneSource",
+    "SpreadViewSampler",
     "TransformsScenes",
     "UnsuitableScene",
     "VariedScenes",

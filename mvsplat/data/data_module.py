@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from mvsplat.data.evaluation_index import view_sampler  # noqa: F401  (a YAML file can name it)
 from mvsplat.data.generated import varied_scenes  # noqa: F401  (a YAML file can name its class)
+from mvsplat.data.loading import spread_views  # noqa: F401  (a YAML file can name its class)
 from mvsplat.data.loading.augmentation import Augmentation
 from mvsplat.data.loading.examples import Examples, ExampleSettings, SceneExamples
 from mvsplat.data.loading.loaders import (

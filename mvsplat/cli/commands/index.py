@@ -30,6 +30,8 @@ ways to choose, --choice NAME:
 Their options are --choice.OPTION; --choice.help NAME lists them. Examples:
   mvsplat index datasets/re10k --choice.tiers "{large: [0.55, 0.8]}" --choice.context_views 3
   mvsplat index datasets/re10k --choice FrameGaps --choice.gaps "[45]" --choice.targets all
+  mvsplat index datasets/dl3dv --choice FrameGaps --choice.start 0 --choice.gaps "[50]" \\
+    --choice.context_views 6 --choice.targets 8
   mvsplat index datasets/dtu --choice NearestViews --choice.targets 4
 Then evaluate with
   mvsplat test ... --data.test_views EvaluationViewSampler --data.test_views.index_path FILE

@@ -110,6 +110,8 @@ class FrameGaps(ContextChoice):
         gaps: Numbers of frames from the first to the last context view. A scene that is too short
             for some is used with the others.
         runs: Stretches of every length, at different places.
+        start: The frame that all stretches begin with, as in DepthSplat's indices of DL3DV (0);
+            null draws it.
         min_overlap: Leave out stretches whose context views overlap less.
         min_coverage: Least share of a target view that the context views must show.
     """
@@ -122,9 +124,13 @@ class FrameGaps(ContextChoice):
         runs: int = 1,
         min_overlap: float = 0.0,
         min_coverage: float = 0.5,
+        start: int | None = None,
     ) -> None:
         check_counts(context_views=(context_views, 2), targets=(targets, 1), runs=(runs, 1))
+        check_counts(start=(0 if start is None else start, 0))
         check_share(min_overlap=min_overlap, min_coverage=min_coverage)
+        if start is not None and runs > 1:
+            raise ValueError(f"runs is {runs}, but from frame {start} on there is one of a length")
         room = _least_gap(context_views, targets)
         if not gaps or min(gaps) < room:
             raise ValueError(
@@ -135,6 +141,7 @@ class FrameGaps(ContextChoice):
         self.targets = targets
         self.gaps = sorted(set(gaps))
         self.runs_a_gap = runs
+        self.start = start
         self.min_overlap = min_overlap
         self.min_coverage = min_coverage
 
@@ -143,11 +150,13 @@ class FrameGaps(ContextChoice):
         return len(self.gaps) * self.runs_a_gap > 1
 
     def runs(self, scene: SceneOverlap, generator: torch.Generator) -> list[EvaluationRun]:
-        gaps = [gap for gap in self.gaps if gap < len(scene)]
+        gaps = [gap for gap in self.gaps if gap + (self.start or 0) < len(scene)]
         if not gaps:
             raise UnsuitableScene("too few frames for the context and target views")
         stretches = {gap: _stretches(len(scene), [gap], self.context_views) for gap in gaps}
         found = []
+        if self.start is not None:
+            stretches = {gap: every[self.start, None] for gap, every in stretches.items()}
         for gap, all_of_gap in stretches.items():
             within = all_of_gap[scene.overlap(all_of_gap) >= self.min_overlap]
             drawn = _draw_stretches(

@@ -121,7 +121,7 @@ class VaryingViewSampler(ViewSampler):
     def draw_count(self, generator: torch.Generator) -> int:
         """A number of context views; one that is fixed takes nothing from the generator."""
         low, high = self.view_counts
-        return low if low == high else _draw(low, high, generator)
+        return low if low == high else draw_between(low, high, generator)
 
 
 class BoundedViewSampler(VaryingViewSampler):
@@ -194,8 +194,8 @@ class BoundedViewSampler(VaryingViewSampler):
         high = min(high, len(scene) - 1)
         if high < low:
             raise UnsuitableScene("too few frames for the gap between context views")
-        gap = _draw(low, high, generator)
-        first = _draw(0, len(scene) - 1 - gap, generator)
+        gap = draw_between(low, high, generator)
+        first = draw_between(0, len(scene) - 1 - gap, generator)
         between = first + 1 + torch.randperm(gap - 1, generator=generator)
         outer = torch.tensor([first, first + gap])
         context = torch.cat([outer, between[:inner]]).sort().values
@@ -288,6 +288,6 @@ class AllViewSampler(ViewSampler):
         return torch.tensor(context), torch.tensor(target)
 
 
-def _draw(low: int, high: int, generator: torch.Generator) -> int:
+def draw_between(low: int, high: int, generator: torch.Generator) -> int:
     """A whole number from low to high, both included."""
     return int(torch.randint(low, high + 1, (), generator=generator))

@@ -115,6 +115,24 @@ def test_targets_are_covered():
         runs(FrameGaps(gaps=[59], targets=55, min_coverage=0.8))
 
 
+def test_gaps_from_a_given_frame():
+    choice = FrameGaps(context_views=6, targets=8, gaps=[50, 58, 59], start=1, min_coverage=0.0)
+    found = runs(choice)
+    assert [run.context for run in found] == [[1, 11, 21, 31, 41, 51], [1, 13, 24, 36, 47, 59]]
+    assert [run.tier for run in found] == ["gap 50", "gap 58"], "the last is too long from there"
+    for run in found:
+        assert len(set(run.target)) == 8 and run.context[0] < min(run.target)
+        assert max(run.target) < run.context[-1] and not set(run.target) & set(run.context)
+    twelve = FrameGaps(12, 3, [44], start=0, min_coverage=0.0)
+    assert runs(twelve)[0].context == list(range(0, 45, 4))
+    for arguments, message in (
+        ({"start": -1}, "start is -1"),
+        ({"start": 0, "runs": 2}, "runs is"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            FrameGaps(**arguments)
+
+
 def test_a_video_has_all_frames_of_the_stretch():
     (run,) = runs(FrameGaps(gaps=[20], targets="all", context_views=3))
     assert run.target == list(range(run.context[0], run.context[-1] + 1)) and len(run.target) == 21
