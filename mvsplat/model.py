@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -15,13 +16,14 @@ from mvsplat import __version__
 from mvsplat.configurable import CONFIG_KEY, completed, same_class, to_primitives
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.decoder.checks import GAUSSIANS, GaussiansNotFinite
-from mvsplat.encoder import CostVolumeEncoder, Encoder
+from mvsplat.encoder import CostVolumeEncoder, DepthSplatEncoder, Encoder
 from mvsplat.encoder.published.backbone import (
     check_backbone,
     check_vit,
     load_backbone,
     load_vit,
 )
+from mvsplat.encoder.published.loading import ALONE
 from mvsplat.encoder.settings import differences
 from mvsplat.evaluation import Metric, metrics
 from mvsplat.evaluation.metric_table import with_standard
@@ -37,7 +39,7 @@ from mvsplat.training.resuming import (
     take_optimizer_settings,
     take_trained_weights,
 )
-from mvsplat.types import Batch, Gaussians, Rendering, Views
+from mvsplat.types import Batch, DepthEstimate, Gaussians, Rendering, Views
 from mvsplat.weights import Weights, read_weights
 
 
@@ -61,8 +63,9 @@ class MVSplat(LightningModule):
             validation, test and prediction: a name (``small``; ``mvsplat weights`` lists them), an
             address (``https://...``, ``hf://owner/repository/file``), or a file: a checkpoint of
             this package, a released one, or a state dict of either. The encoder's sizes and
-            behaviours follow it: an option that says otherwise is an error. Not read with a
-            ``ckpt_path``.
+            behaviours follow it: an option that says otherwise is an error. From a DepthSplat file
+            of depth alone, prediction writes depth maps, and training starts with new weights for
+            what makes Gaussians of depth. Not read with a ``ckpt_path``.
         metrics: What validation and test measure besides PSNR, SSIM and, where depth is known,
             AbsRel: classes derived from mvsplat.evaluation.Metric; logged as ``val/<name>``.
         compile: Compile the encoder's networks with ``torch.compile``, for GPUs: minutes at the
@@ -92,8 +95,12 @@ class MVSplat(LightningModule):
         vit_weights: str | None = None,
     ):
         super().__init__()
+        # Weights of depth alone, as long as nothing has trained what makes Gaussians of it.
+        self.depth_weights: str | None = None
         if weights is not None:
-            encoder = _encoder_of(read_weights(weights), encoder)
+            found = read_weights(weights)
+            encoder = _encoder_of(found, encoder)
+            self.depth_weights = found.origin if found.of_depth else None
         self.encoder = CostVolumeEncoder() if encoder is None else encoder
         self.decoder = SplattingDecoder() if decoder is None else decoder
         chosen = {"mse": MSE(), "lpips": LPIPS()} | (losses or {})
@@ -134,6 +141,8 @@ class MVSplat(LightningModule):
             return Rendering(color, color[:, :, 0], color[:, :, 0])
 
     def setup(self, stage: str) -> None:
+        if self.depth_weights is not None and stage in ("validate", "test"):
+            raise ValueError(f"{self.depth_weights} {ALONE}")
         if stage != "predict":  # which renders nothing
             self.decoder.prepare(self.trainer.strategy.root_device)
         if stage != "fit":
@@ -153,6 +162,12 @@ class MVSplat(LightningModule):
         # Only here does the trainer know whether it resumes.
         if self.trainer.ckpt_path is not None:
             return
+        if self.depth_weights is not None:
+            rank_zero_info(
+                f"{self.depth_weights} holds weights of depth alone: what makes Gaussians "
+                "of it starts with new ones."
+            )
+            self.depth_weights = None
         if self.backbone_weights is not None:
             load_backbone(self.encoder, self.backbone_weights)
         if self.vit_weights is not None:
@@ -188,7 +203,10 @@ class MVSplat(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         return self._evaluate(batch)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Gaussians:
+    def predict_step(self, batch: Batch, batch_idx: int) -> Gaussians | DepthEstimate:
+        if self.depth_weights is not None:
+            assert isinstance(self.encoder, DepthSplatEncoder)
+            return self.encoder.depth(batch.context)
         return self.encoder(batch.context)
 
     def _evaluate(self, batch: Batch) -> dict[str, Any]:
@@ -262,11 +280,16 @@ class MVSplat(LightningModule):
         data = getattr(self._trainer, "datamodule", None)
         settings = getattr(data, "settings", None)
         names = ("image_shape", "near", "far") if settings is not None else ()
-        return {name: to_primitives(getattr(settings, name), name) for name in names}
+        views = {name: to_primitives(getattr(settings, name), name) for name in names}
+        sampler = getattr(data, "views", {}).get("train")
+        if (counts := getattr(sampler, "view_counts", None)) is not None:
+            views["context_views"] = list(counts)
+        return views
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse another model's checkpoint; what fits goes on from its last complete step."""
         self.check_checkpoint(checkpoint)
+        self.depth_weights = None
         if self.trainer.state.fn == TrainerFn.FITTING:
             take_trained_weights(checkpoint)
             rewind_to_step(checkpoint, self.trainer.accumulate_grad_batches)
@@ -331,7 +354,7 @@ class MVSplat(LightningModule):
 def _encoder_of(weights: Weights, encoder: Encoder | None) -> Encoder:
     """The encoder of given weights, in training mode: the one that was built for them, if any."""
     if encoder is None and weights.encoder is not None:
-        return weights.build_encoder().train()
+        return weights.start_encoder().train()
     encoder = CostVolumeEncoder() if encoder is None else encoder
     weights.load_into(encoder)
     return encoder

@@ -58,12 +58,15 @@ def follow_weights(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It holds no weights, or an option that was given says otherwise.
+        ValueError: It holds no weights, none for what the command does, or an option that was
+            given says otherwise.
     """
     command = config["subcommand"]
     settings = config[command]
     checkpoint = settings.get("ckpt_path")
     weights = read_weights(Path(checkpoint) if checkpoint else settings["model"]["weights"])
+    if command in ("validate", "test"):
+        weights.check_complete()
     if weights.encoder is None:
         return config
     given = None
@@ -73,7 +76,7 @@ def follow_weights(
     if given is not None:
         check_agreement(given, weights.encoder, weights.origin)
     configured = settings["model"]["encoder"]
-    encoder = settled(configured and configured.as_dict(), weights.encoder)
+    encoder = settled(configured and configured.as_dict(), weights.encoder, weights.proposed)
     settings["model"]["encoder"] = None
     return parser.parse_object({command: {"model": {"encoder": encoder}}}, config)
 

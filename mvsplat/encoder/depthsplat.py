@@ -19,6 +19,9 @@ from mvsplat.encoder.networks.layers import Head
 from mvsplat.encoder.validation import check_views
 from mvsplat.types import Gaussians, Views
 
+USUAL_SCALES, PUBLISHED_SCALES = (0.5, 15.0), (1e-10, 3.0)
+"""Bounds of the Gaussians' scale: our own, and those of released models in their scenes' unit."""
+
 
 class DepthSplatEncoder(Encoder):
     """Depth by matching beside a ViT's single-view features, and a Gaussian for each pixel.
@@ -32,9 +35,9 @@ class DepthSplatEncoder(Encoder):
         feature_width: Channels of the DPT head whose features the Gaussians are made of.
         regressor_width: Channels of the convolutions between these features and the Gaussians.
         sh_degree: Degree of the spherical harmonics, 0 (no view dependence) to 3.
-        scale_range: Bounds of the Gaussians' scale, in units of about a fifth of a pixel. With
-            ``published_world_scales`` in the scene's unit: 1e-10 and 3 in the released models,
-            whose videos from 6 and 12 views were made with 0.1 in place of 3.
+        scale_range: Bounds of the Gaussians' scale, in units of about a fifth of a pixel; null: 0.5
+            and 15. With ``published_world_scales`` in the scene's unit; null: 1e-10 and 3, as in
+            the released models, whose videos from 6 and 12 views were made with 0.1 in place of 3.
         published_harmonics_rotation: Turn view-dependent colour by S R S with S = diag(-1, 1, -1)
             instead of the camera's rotation R.
         published_world_scales: Let the scale be in the scene's unit, whatever a Gaussian's depth.
@@ -53,12 +56,14 @@ class DepthSplatEncoder(Encoder):
         feature_width: int = 64,
         regressor_width: int = 64,
         sh_degree: int = 2,
-        scale_range: Sequence[float] = (0.5, 15.0),
+        scale_range: Sequence[float] | None = None,
         published_harmonics_rotation: bool = False,
         published_world_scales: bool = False,
         **depth: Any,
     ):
         super().__init__()
+        if scale_range is None:
+            scale_range = PUBLISHED_SCALES if published_world_scales else USUAL_SCALES
         lowest, highest = scale_range
         self.depth = DepthSplatDepth(**depth)
         self.divisor = self.depth.divisor

@@ -7,10 +7,13 @@ raw correlation reaches the depth logits, and the image the harmonics' constant 
 """
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mvsplat.encoder.networks.adapter import OFFSET, ROTATION, SCALE, SH_CONSTANT
 
@@ -25,9 +28,45 @@ UPDATE_NORM = 0.1
 SILENT = 1e-4
 # Weights beside what is passed through, relative to the usual initialisation.
 NOISE = 0.1
+# What fills a tensor with random numbers when a module is built.
+_DRAWS = (
+    nn.init.uniform_,
+    nn.init.normal_,
+    nn.init.trunc_normal_,
+    nn.init.kaiming_uniform_,
+    nn.init.kaiming_normal_,
+    nn.init.xavier_uniform_,
+    Tensor.uniform_,
+    Tensor.normal_,
+)
 # Standard deviation in pixels and opacity of the first Gaussians: sharp, and nearly opaque.
 PIXEL_SCALE = 0.5
 OPACITY = 0.8
+
+
+@contextmanager
+def nothing_drawn() -> Iterator[None]:
+    """Modules that are built in this context draw no weights: all must be loaded afterwards.
+
+    Drawing takes most of the time that building a large network does.
+    """
+    with _NothingDrawn():
+        yield
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves tensors that would be drawn as they are."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in _DRAWS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def initialize(encoder: nn.Module, kind: str) -> None:

@@ -1,5 +1,6 @@
 """The encoder that weights determine: what may be set otherwise, and where another one differs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mvsplat.configurable import class_of, same_class
@@ -11,17 +12,18 @@ Config = dict[str, Any]
 LISTED = 4
 
 
-def settled(configured: Config | None, determined: Config) -> Config:
+def settled(configured: Config | None, determined: Config, proposed: Mapping[str, Any]) -> Config:
     """The encoder to build for given weights.
 
     Args:
         configured: With all arguments; None where nothing is wished.
         determined: The arguments that the weights determine.
+        proposed: Arguments that suit the weights where no encoder of their class is configured.
 
     Returns:
         The weights' encoder; what trains it and what they leave open is as configured.
     """
-    path, arguments = determined["class_path"], {}
+    path, arguments = determined["class_path"], dict(proposed)
     if configured is not None and same_class(configured, determined):
         path, arguments = configured["class_path"], configured["init_args"]
     fixed = {n: x for n, x in determined["init_args"].items() if n not in _of_training(determined)}

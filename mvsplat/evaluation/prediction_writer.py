@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info
@@ -21,7 +22,7 @@ from mvsplat.export.video import render_path
 from mvsplat.files import file_name
 from mvsplat.geometry.trajectories import CameraPath
 from mvsplat.progress import tracker
-from mvsplat.types import Batch, Gaussians, Views
+from mvsplat.types import Batch, DepthEstimate, Gaussians, Views
 
 FOLDER = "predictions"
 """Name of the folder in a run folder."""
@@ -32,7 +33,8 @@ class PredictionWriter(Callback):
 
     ``<scene>.ply`` (or another format) has the Gaussians and ``<scene>.cameras.json`` the context
     views' cameras, for ``mvsplat view``; ``<scene>_interpolation.mp4`` is the film along the path
-    between the context views, and the folder ``<scene>`` has these views and their depth.
+    between the context views, and the folder ``<scene>`` has these views and their depth. Of
+    weights of depth alone, there is only that folder.
 
     Args:
         splats: Write the Gaussians.
@@ -83,20 +85,30 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         folder = Path(trainer.default_root_dir) / FOLDER
+        depth_alone = isinstance(outputs, DepthEstimate)
         for number, scene in enumerate(batch.scene):
             stem = file_name(scene)
             cameras = self._save_views(folder, stem, batch.context, number)
+            if depth_alone:
+                self._save_depth(folder / stem, outputs.depth[number], batch.context, number)
+                continue
             if self.splats:
                 path = folder / f"{stem}{self.format}"
                 save_splat(outputs, path, number, self.min_opacity, cameras=cameras)
                 save_cameras(cameras, folder / f"{stem}.cameras.json")
             if self.depth:
-                self._save_depth(folder / stem, pl_module, outputs, batch.context, number)
+                depths = _context_depth(pl_module, outputs, batch.context, number)
+                self._save_depth(folder / stem, depths, batch.context, number)
             for kind in self.films:
                 path = folder / f"{stem}_{kind}.mp4"
                 decoder: Any = pl_module.decoder
                 arguments = (decoder, outputs, batch.context, number, scene, self.film)
                 save_film(kind, path, *arguments, tracker(trainer, f"{scene}: {kind}"))
+
+    def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
+        weights = getattr(pl_module, "depth_weights", None)
+        if weights is not None and (self.splats or self.films):
+            rank_zero_info(f"{weights} holds depth alone: no Gaussians are written, and no films.")
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         rank_zero_info(f"The scenes are in {Path(trainer.default_root_dir) / FOLDER}")
@@ -116,9 +128,9 @@ class PredictionWriter(Callback):
         return Cameras(frames, near, far)
 
     def _save_depth(
-        self, folder: Path, model: Any, gaussians: Gaussians, context: Views, scene: int
+        self, folder: Path, depths: Float[Tensor, "v h w"], context: Views, scene: int
     ) -> None:
-        depths = _context_depth(model, gaussians, context, scene)
+        depths = depths.detach().float()
         bounds, far = depth_bounds(depths), float(context.far[scene].max())
         for depth, number in zip(depths, frame_numbers(context, scene), strict=True):
             save_depth(depth, folder / f"{number:06d}", self.depth, bounds, far)
@@ -127,7 +139,7 @@ class PredictionWriter(Callback):
 def _context_depth(model: Any, gaussians: Gaussians, context: Views, scene: int) -> Tensor:
     """Depth of the context views [v, h, w]: as estimated, or else as rendered."""
     if gaussians.estimate is not None:
-        return gaussians.estimate.depth[scene].detach().float()
+        return gaussians.estimate.depth[scene]
     path = CameraPath(context.extrinsics[scene], context.intrinsics[scene])
     size = (context.image.shape[-2], context.image.shape[-1])
     near, far = float(context.near[scene].min()), float(context.far[scene].max())

@@ -5,20 +5,19 @@ where this was written: sizes that begin with ~ follow from the number of parame
 files load is known only from files of the same names and shapes.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from mvsplat.weights.downloading import place_of
 from mvsplat.weights.hub import HUB, HubFile, address_of
+from mvsplat.weights.released_views import trained_views
 
 SMALL = "small"
 SMALL_FILE = Path(__file__).parent / "small.ckpt"
 """Beside this module in the repository, and so in the wheel."""
 
 _RE10K = "RealEstate10K"
-_FILE = re.compile(r"(\d+)x(\d+)-(?:rand)?view(\d+)(?:-(\d+))?$")
 
 
 @dataclass(frozen=True)
@@ -86,16 +85,16 @@ def _depthsplat() -> Iterator[KnownWeights]:
         ("depth-small", "depth-small-352x640-randview2-8", depth, "e807bd82", 142),
         ("depth-base", "depth-base-352x640-randview2-8", depth, "65a892c5", 445),
     ):
-        told = _FILE.search(of_file)
+        told = trained_views(of_file)
         assert told is not None
-        height, width, fewest, most = map(int, told.groups(default="0"))
+        image_shape, (fewest, most) = told
         file = HubFile("haofeixu/depthsplat", f"depthsplat-{of_file}-{sha256}.pth")
         yield KnownWeights(
             name=f"depthsplat-{name}",
             model="DepthSplat",
             trained_on=trained_on,
-            views=f"{fewest} to {most}" if most else f"{fewest}",
-            image_shape=(height, width),
+            views=f"{fewest} to {most}" if most > fewest else f"{fewest}",
+            image_shape=image_shape,
             licence="MIT",
             size=f"~{megabytes} MB",
             file=file,

@@ -158,7 +158,7 @@ def test_an_old_record_means_its_class_s_defaults(encoder, tmp_path):
             {"state_dict": depthsplat(DEPTH, "encoder.depth_predictor.")},
             "belong to a DepthSplatEncoder",
         ),
-        ({"model": depthsplat(DEPTH, "")}, "DepthSplat checkpoint of depth alone"),
+        ({"model": depthsplat(DEPTH, "")}, "belong to a DepthSplatEncoder"),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, expected):

@@ -23,8 +23,6 @@ from mvsplat.encoder.published.names import (
 )
 
 DEPTH = "depth_predictor."
-# Bounds of the Gaussians' scale that the released models were trained with.
-SCALE_RANGE = (1e-10, 3.0)
 # Depth Anything V2 uses the outputs of four of a ViT's blocks: at each quarter, but for these.
 VIT_LAYERS = {24: (4, 11, 17, 23)}
 

@@ -18,8 +18,18 @@ from typing import Any
 from torch import nn
 
 from mvsplat.encoder import CostVolumeEncoder, DepthSplatDepth, DepthSplatEncoder, Encoder
+from mvsplat.encoder.depthsplat import PUBLISHED_SCALES
+from mvsplat.encoder.initialization import nothing_drawn
 from mvsplat.encoder.published import depthsplat, mvsplat
+from mvsplat.encoder.published.depthsplat import is_depth_alone
 from mvsplat.encoder.published.reading import State, check_names_and_shapes, encoder_state
+
+ALONE = (
+    "is a DepthSplat checkpoint of depth alone, which holds no weights for Gaussians: here a file "
+    "depthsplat-gs-* would fit; predict and mvsplat.published.load_depth take depth from this one, "
+    "reconstruct --depth_weights bounds, and fit --model.weights starts from it"
+)
+"""What to say of such a file where Gaussians are needed, after its name."""
 
 VERSIONS = "DepthSplat's files of before March 2025 had other tensors, and cannot be read"
 Checkpoint = Mapping[str, Any] | str | os.PathLike
@@ -42,7 +52,9 @@ def load_encoder(checkpoint: Checkpoint, **encoder_arguments: Any) -> Encoder:
     """
     origin, state = _origin(checkpoint), encoder_state(checkpoint)
     cls = encoder_class(state, origin)
-    encoder = cls(**{**determined_arguments(state), **encoder_arguments})
+    arguments = determined_arguments(state) | proposed_arguments(state) | encoder_arguments
+    with nothing_drawn():
+        encoder = cls(**arguments)
     store(encoder, state, origin)
     return encoder.eval()
 
@@ -59,23 +71,28 @@ def load_depth(checkpoint: Checkpoint, **arguments: Any) -> DepthSplatDepth:
         ValueError: The file holds something else, or tensors are missing, unexpected or misshapen;
             all of them are named in one message.
     """
-    origin, state = _origin(checkpoint), encoder_state(checkpoint)
+    return depth_of(encoder_state(checkpoint), _origin(checkpoint), **arguments)
+
+
+def depth_of(state: State, origin: str, **arguments: Any) -> DepthSplatDepth:
+    """The model of depth in published tensors, in eval mode; see :func:`load_depth`."""
     if depthsplat.is_depthsplat(state):
         prefix = depthsplat.DEPTH
         state = {n.removeprefix(prefix): x for n, x in state.items() if n.startswith(prefix)}
-    if not depthsplat.is_depth_alone(state):
+    if not is_depth_alone(state):
         raise ValueError(
             f"{origin}: none of DepthSplat's tensors found in it, such as pretrained.cls_token: "
             "expected a released file of DepthSplat"
         )
-    model = DepthSplatDepth(**{**determined_arguments(state), **arguments})
+    with nothing_drawn():
+        model = DepthSplatDepth(**{**determined_arguments(state), **arguments})
     store(model, state, origin)
     return model.eval()
 
 
 def is_published(state: State) -> bool:
     """Whether tensors of an encoder have the names of a published model."""
-    kinds = (depthsplat.is_depthsplat, depthsplat.is_depth_alone, mvsplat.is_mvsplat)
+    kinds = (depthsplat.is_depthsplat, is_depth_alone, mvsplat.is_mvsplat)
     return any(of_kind(state) for of_kind in kinds)
 
 
@@ -85,12 +102,8 @@ def encoder_class(state: State, origin: str) -> type[CostVolumeEncoder] | type[D
     Raises:
         ValueError: They are no encoder's but DepthSplat's depth alone.
     """
-    if depthsplat.is_depth_alone(state):
-        raise ValueError(
-            f"{origin} is a DepthSplat checkpoint of depth alone: it holds no weights for "
-            "Gaussians. mvsplat.published.load_depth opens it; DepthSplat's files with Gaussians "
-            "are named depthsplat-gs-*"
-        )
+    if is_depth_alone(state):
+        raise ValueError(f"{origin} {ALONE}")
     return DepthSplatEncoder if depthsplat.is_depthsplat(state) else CostVolumeEncoder
 
 
@@ -100,20 +113,28 @@ def infer_arguments(state: State) -> dict[str, Any]:
     Args:
         state: By the published names, without the prefix ``encoder.``.
     """
-    theirs = depthsplat.is_depthsplat(state) or depthsplat.is_depth_alone(state)
+    theirs = depthsplat.is_depthsplat(state) or is_depth_alone(state)
     return (depthsplat if theirs else mvsplat).infer_arguments(state)
 
 
 def determined_arguments(state: State) -> dict[str, Any]:
     """The arguments that published tensors determine: sizes, behaviours."""
     arguments = infer_arguments(state)
-    if depthsplat.is_depth_alone(state):
+    if is_depth_alone(state):
         return {**dict.fromkeys(DepthSplatDepth.behaviours, True), **arguments}
     if depthsplat.is_depthsplat(state):
-        behaviours = dict.fromkeys(DepthSplatEncoder.behaviours, True)
-        return {**behaviours, "scale_range": depthsplat.SCALE_RANGE, **arguments}
+        return {**dict.fromkeys(DepthSplatEncoder.behaviours, True), **arguments}
     of_published = {name: name.startswith("published_") for name in CostVolumeEncoder.behaviours}
     return {**of_published, **arguments}
+
+
+def proposed_arguments(state: State) -> dict[str, Any]:
+    """Arguments of the encoder that suit published tensors, where nothing else is wished."""
+    if is_depth_alone(state):
+        width = infer_arguments(state).get("offset_width")
+        # As in all released models.
+        return {} if width is None else {"feature_width": 2 * width}
+    return {"scale_range": PUBLISHED_SCALES} if depthsplat.is_depthsplat(state) else {}
 
 
 def store(model: nn.Module, state: State, origin: str) -> None:
@@ -140,6 +161,8 @@ def store(model: nn.Module, state: State, origin: str) -> None:
         check_names_and_shapes(state, entries, origin)
     except ValueError as error:
         raise ValueError(f"{error}{hint}") from None
+    filled = {entry.target for entry in entries.values()}
+    assert all(name in filled for name, _ in model.named_parameters()), "none may stay undrawn"
     for name, entry in entries.items():
         entry.store(model, state[name])
 
