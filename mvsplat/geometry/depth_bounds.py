@@ -48,8 +48,14 @@ def bounds_from_points(
     seen = torch.cat(depths)
     if len(seen) < _FEWEST_POINTS:
         return None
-    low, high = (_percentile(seen, percent) for percent in _PERCENTILES)
+    low, high = percentiles(seen)
     return low * room[0], high * room[1]
+
+
+def percentiles(depths: Float[Tensor, " n"]) -> tuple[float, float]:
+    """The 1st and the 99th percentile, which a few wrong depths do not move."""
+    low, high = (_percentile(depths, percent) for percent in _PERCENTILES)
+    return low, high
 
 
 def bounds_from_cameras(

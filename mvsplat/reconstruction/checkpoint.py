@@ -1,5 +1,6 @@
 """The model of any checkpoint, ours or a released one, without Lightning, which takes seconds."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,13 @@ import torch
 import yaml
 
 from mvsplat.decoder import SplattingDecoder
-from mvsplat.encoder import Encoder
+from mvsplat.encoder import DepthSplatDepth, Encoder
 from mvsplat.machine import bf16_is_faster
-from mvsplat.weights import read_weights
+from mvsplat.weights import Weights, read_weights
 
-# Of released checkpoints, and of ours that do not say.
+# Of checkpoints that do not say.
 _USUAL_SHAPE, _USUAL_NEAR, _USUAL_FAR = (256, 256), 1.0, 100.0
+_USUAL_VIEWS = (2, 2)
 
 Precision = Literal["auto", "32", "bf16"]
 
@@ -32,6 +34,7 @@ class TrainedModel:
         name: What to call it.
         good_for: What it was trained on, in a phrase, as far as it is known.
         precision: "32", or "bf16" to compute convolutions and matrix products in it.
+        context_views: How many views it saw at once, at least and at most.
     """
 
     encoder: Encoder
@@ -42,6 +45,7 @@ class TrainedModel:
     name: str = ""
     good_for: str = ""
     precision: Literal["32", "bf16"] = "32"
+    context_views: tuple[int, int] = _USUAL_VIEWS
 
     @property
     def device(self) -> torch.device:
@@ -53,11 +57,41 @@ class TrainedModel:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 
+@dataclass
+class TrainedDepth:
+    """A model of depth, and what it was trained on; see :class:`TrainedModel`.
+
+    Args:
+        model: In eval mode.
+    """
+
+    model: DepthSplatDepth
+    image_shape: tuple[int, int]
+    near: float
+    far: float
+    name: str
+    context_views: tuple[int, int]
+
+
+def views_at_once(trained: tuple[int, int], photos: int) -> int:
+    """How many of some photographs to show a network together.
+
+    All of them if it saw so many in training, else as many as it saw there on average; fewer only
+    where there are no more.
+
+    Args:
+        trained: The fewest and the most views that it saw.
+        photos: How many photographs there are.
+    """
+    fewest, most = trained
+    return photos if photos <= most else (fewest + most) // 2
+
+
 def load_trained(checkpoint: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
     """Load weights of any kind, by name, address or file (see ``read_weights``).
 
     What the views were like in training stands in the checkpoint, or in ``config.yaml`` of its run
-    folder; released models saw 256x256 pixels and bounds of 1 and 100.
+    folder; what is known of released models is in :mod:`mvsplat.weights.released_views`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -65,15 +99,26 @@ def load_trained(checkpoint: str | Path, device: torch.device | str = "cpu") -> 
         ValueError: It holds no model that is known, or is damaged.
     """
     weights = read_weights(checkpoint)
-    # Only a run of this package has a folder with its configuration.
-    settings = weights.views or (_run_views(weights.path) if weights.decoder else {})
-    model = TrainedModel(weights.build_encoder(), weights.build_decoder(), *_views(settings))
-    model.name, model.good_for = weights.name, weights.good_for
+    encoder, decoder = weights.build_encoder(), weights.build_decoder()
+    model = TrainedModel(encoder, decoder, good_for=weights.good_for, **_training(weights))
     # Pictures and scores show what is in the splat: no viewer fills what no Gaussian covers.
     model.decoder.fill = False
     model.encoder.to(device).requires_grad_(False)
     model.decoder.to(device).eval()
     return model
+
+
+def load_trained_depth(weights: str | Path, device: torch.device | str = "cpu") -> TrainedDepth:
+    """Load a model of depth: a file of DepthSplat, of depth alone or with Gaussians.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConnectionError: It cannot be downloaded.
+        ValueError: It holds no model of depth, or is damaged.
+    """
+    found = read_weights(weights)
+    model = found.build_depth().to(device).requires_grad_(False)
+    return TrainedDepth(model, **_training(found))
 
 
 def device_named(name: str) -> torch.device:
@@ -98,13 +143,23 @@ def precision_named(name: Precision, device: torch.device) -> Literal["32", "bf1
     return name
 
 
-def _views(settings: dict[str, Any]) -> tuple[tuple[int, int], float, float]:
-    """What is known of the views in training, completed by what is usual."""
-    shape = settings.get("image_shape") or _USUAL_SHAPE
+def _training(weights: Weights) -> dict[str, Any]:
+    """What is known of the views in training, completed by what is usual; and the weights' name."""
+    # Only a run of this package has a folder with its configuration.
+    settings: Mapping[str, Any] = weights.views
+    settings = settings or (_run_views(weights.path) if weights.decoder else {})
+    height, width = settings.get("image_shape") or _USUAL_SHAPE
     near, far = settings.get("near"), settings.get("far")
     if not (isinstance(near, (int, float)) and isinstance(far, (int, float))):
         near, far = _USUAL_NEAR, _USUAL_FAR
-    return (int(shape[0]), int(shape[1])), float(near), float(far)
+    fewest, most = settings.get("context_views") or _USUAL_VIEWS
+    return {
+        "image_shape": (int(height), int(width)),
+        "near": float(near),
+        "far": float(far),
+        "context_views": (int(fewest), int(most)),
+        "name": weights.name,
+    }
 
 
 def _run_views(checkpoint: Path) -> dict[str, Any]:

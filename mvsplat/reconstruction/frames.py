@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -17,6 +18,7 @@ from mvsplat.geometry.trajectories import visiting_order
 from mvsplat.refinement.photographs import Photograph, fitted_shape
 from mvsplat.types import Views
 
+Item = TypeVar("Item")
 # Pictures for people have at most so many pixels along their longer side.
 _SHOWN_SIDE = 512
 
@@ -109,10 +111,10 @@ def as_views(frames: Sequence[CroppedFrame], near: float, far: float) -> Views:
     )
 
 
-def spread(photos: Sequence[UsedPhoto], most: int) -> list[UsedPhoto]:
-    """At most so many of some photographs, evenly spread over their order."""
-    places = torch.linspace(0, len(photos) - 1, min(most, len(photos))).round().long()
-    return [photos[place] for place in places.tolist()]
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of some photographs, say, evenly spread over their order."""
+    places = torch.linspace(0, len(items) - 1, min(most, len(items))).round().long()
+    return [items[place] for place in places.tolist()]
 
 
 def cameras_of_photos(

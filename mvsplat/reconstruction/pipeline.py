@@ -4,15 +4,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mvsplat.data.bounds import with_given
 from mvsplat.data.transforms import Shape
 from mvsplat.reconstruction.checkpoint import (
     Precision,
+    TrainedDepth,
     TrainedModel,
     device_named,
     load_trained,
+    load_trained_depth,
     precision_named,
 )
 from mvsplat.reconstruction.choosing import ChosenPhotos, HeldOut, WantedDepth, choose_readable
+from mvsplat.reconstruction.depth_range import DepthRange
+from mvsplat.reconstruction.depth_weights import bounds_of_photos
 from mvsplat.reconstruction.frames import UsedPhoto
 from mvsplat.reconstruction.inputs import open_input
 from mvsplat.reconstruction.refinement import Refine, refine_on, refinement_settings
@@ -25,6 +30,7 @@ from mvsplat.refinement.photographs import DEFAULT_SIZE
 from mvsplat.refinement.starting import NETWORK
 
 PREDICTING = "Predicting Gaussians"
+LOOKING = "Estimating depth"
 
 
 def reconstruct(
@@ -48,6 +54,7 @@ def reconstruct(
     precision: Precision = "auto",
     seed: int = 0,
     format: str = "auto",
+    depth_weights: str | Path | None = None,
     stages: Stages | None = None,
 ) -> Reconstruction:
     """Make a 3-D scene from photographs.
@@ -67,7 +74,8 @@ def reconstruct(
             with.
         size: Height and width in pixels to which photos are cropped for the network, one number for
             a square; null takes the size it was trained with, lengthened to the photos' own shape.
-        near: Nearest depth of the scene, in the unit of the cameras; null estimates it.
+        near: Nearest depth of the scene, in the unit of the cameras; null takes the data's, or
+            estimates it.
         far: Farthest depth; null estimates it.
         scene: Which scene, where the data has several; null takes the first.
         frames: How many frames of a video to look at, evenly spread, the sharpest ones around.
@@ -91,6 +99,9 @@ def reconstruct(
         format: What the input is: a reader's name (chunks, transforms, colmap, dtu ...), the
             import path of your own, or photos, which estimates cameras even where there are some;
             auto looks.
+        depth_weights: A model of depth that near and far are estimated with, instead: named as
+            checkpoint is, a file of DepthSplat (depthsplat-depth-small). It also replaces what the
+            data says of them.
         stages: Told about progress, and asked for times afterwards.
 
     Raises:
@@ -115,6 +126,9 @@ def reconstruct(
     with stages.stage("Loading the model"):
         model = load_trained(checkpoint, device_named(device))
         model.precision = precision_named(precision, model.device)
+        depth = None
+        if depth_weights is not None:
+            depth = load_trained_depth(depth_weights, device_named(device))
     most = model.encoder.maximum_views
     if views is not None and most is not None and views > most:
         raise ValueError(f"views is {views}, but this model takes {most} at most")
@@ -126,6 +140,9 @@ def reconstruct(
         wanted = WantedDepth(near, far, (model.near, model.far))
         with stages.stage("Choosing photos"):
             chosen = choose_readable(found, wanted, max_photos, held_out, refine_size, stages)
+        if depth is not None and None in (near, far):
+            with stages.stage(LOOKING), model.in_precision():
+                chosen = _with_bounds_of(depth, chosen, wanted, stages)
         shape = given_shape or _whole_frames(chosen.used, model)
         with stages.stage(PREDICTING):
             before = _predicted(model, chosen, shape, views, stages)
@@ -146,6 +163,20 @@ def reconstruct(
         refinement,
         work,
     )
+
+
+def _with_bounds_of(
+    depth: TrainedDepth, chosen: ChosenPhotos, wanted: WantedDepth, stages: Stages
+) -> ChosenPhotos:
+    """The photographs with the bounds that a model of depth finds, but for those that are given."""
+    bounds = bounds_of_photos(
+        depth,
+        chosen.used,
+        chosen.depth,
+        lambda done, total: stages.update(LOOKING, done, total),
+    )
+    bounds = with_given(bounds, wanted.near, wanted.far, chosen.source.scene.key)
+    return chosen._replace(depth=DepthRange(bounds, chosen.depth.points))
 
 
 def _predicted(

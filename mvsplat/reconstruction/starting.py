@@ -11,7 +11,7 @@ from torch import Tensor
 from mvsplat.data.bounds import Bounds
 from mvsplat.data.transforms import Shape
 from mvsplat.geometry.view_groups import ViewGroup, measure_views, neighbour_groups, neighbours
-from mvsplat.reconstruction.checkpoint import TrainedModel
+from mvsplat.reconstruction.checkpoint import TrainedModel, views_at_once
 from mvsplat.reconstruction.frames import CroppedFrame, as_views
 from mvsplat.reconstruction.scaling import scaling_to
 from mvsplat.reconstruction.widening import pixel_size, widened_by_pixels
@@ -19,9 +19,8 @@ from mvsplat.refinement.judging import split_off
 from mvsplat.refinement.merging import DepthView, Merged, Merging, concatenated, those
 from mvsplat.types import Gaussians
 
-USUAL_VIEWS = 2
-"""How many views released weights and ours were trained with."""
 _COMPARED = 8
+_HARDLY_LOST = 0.02
 
 Progress = Callable[[int, int], None]
 """Is told how many groups are done, and of how many."""
@@ -80,14 +79,15 @@ def predict_all(
         model: The network.
         frames: The photographs, at a size that suits it.
         bounds: Nearest and farthest depth.
-        views: How many the network sees at once; None takes 2.
+        views: How many the network sees at once; None takes what it was trained with.
         points: Sparse points of the scene, which tell what views share.
         progress: Is told after each group, and may raise what ends the work.
 
     Raises:
         ValueError: The photographs do not suit the model.
     """
-    size = min(views or USUAL_VIEWS, model.encoder.maximum_views or len(frames))
+    wanted = views or views_at_once(model.context_views, len(frames))
+    size = min(wanted, model.encoder.maximum_views or len(frames))
     extrinsics = torch.stack([frame.extrinsics for frame in frames])
     intrinsics = torch.stack([frame.intrinsics for frame in frames])
     pairs = measure_views(extrinsics, intrinsics, bounds.near, bounds.far, points)
@@ -191,14 +191,29 @@ def whole_shape(shape: Shape, photo: Shape, divisor: int) -> Shape:
     """A shape for the network in which nearly all of a photograph has room.
 
     The shorter side stays as it is, the longer one grows as the photograph's does, in multiples of
-    what the network takes: weights trained on squares predict whole photographs as well.
+    what the network takes: weights trained on squares predict whole photographs as well. Where that
+    would cut off more than a fiftieth of the photograph, the shorter side is the next multiple
+    below or above if that loses less and differs by an eighth at most.
 
     Args:
         shape: Height and width that the network was trained with.
         photo: Those of a photograph.
         divisor: What the network takes multiples of.
     """
-    side = min(shape)
-    longer = side * max(photo) / min(photo)
-    longer = max(side, round(longer / divisor) * divisor)
-    return (longer, side) if photo[0] > photo[1] else (side, longer)
+    short, ratio = min(shape), max(photo) / min(photo)
+
+    def longer(side: int) -> int:
+        return max(side, round(side * ratio / divisor) * divisor)
+
+    def preference(side: int) -> tuple[float, int]:
+        return max(_lost(longer(side) / side, ratio), _HARDLY_LOST), abs(side - short)
+
+    multiples = ((short // divisor + step) * divisor for step in (-1, 1))
+    others = [side for side in multiples if abs(side - short) <= short // 8]
+    side = min([short, *others], key=preference)
+    return (longer(side), side) if photo[0] > photo[1] else (side, longer(side))
+
+
+def _lost(shape: float, photo: float) -> float:
+    """Share of a picture that a crop loses, by the ratios of their sides."""
+    return 1 - min(shape, photo) / max(shape, photo)
