@@ -20,8 +20,9 @@ class Walk(Scene):
 
 
 STEADY = Walk(range(120))
-# There, a rest, and back past the same places.
-RETURNING = Walk([*range(40), *[39] * 40, *range(39, -1, -1)])
+# There and back past the same places, once with a rest between.
+RETURNING = Walk([*range(60), *range(59, -1, -1)])
+RESTING = Walk([*range(40), *[39] * 40, *range(39, -1, -1)])
 
 
 def draws(sampler, scene, count=100, step=0):
@@ -57,10 +58,10 @@ def test_even_views_are_even():
 
 def test_the_farthest_cameras_are_not_those_of_a_rest():
     """From where the camera rests, one view is enough; evenly spaced frames are mostly of it."""
-    for spread, most in (("farthest", 1), ("even", 3)):
+    for spread, most in (("farthest", 1), ("even", 2)):
         sampler = SpreadViewSampler(4, spread=spread, min_gap=70, max_gap=70)
         resting = [
-            sum(39 <= frame < 81 for frame in context) for context, _ in draws(sampler, RETURNING)
+            sum(39 <= frame < 81 for frame in context) for context, _ in draws(sampler, RESTING)
         ]
         assert max(resting) == most
     # Independently: each next view is the farthest from those before it.
@@ -74,11 +75,11 @@ def test_the_nearest_frames_are_those_of_the_way_back_too():
     places = RETURNING.extrinsics[:, 0, 3]
     both_ways = 0
     for context, target in draws(sampler, RETURNING):
-        # 21 frames, there and back, are of about ten neighbouring places.
+        # 21 frames, there and back, are of about eleven neighbouring places.
         frames = [*context, *target]
-        assert float(places[frames].max() - places[frames].min()) <= 20
+        assert float(places[frames].max() - places[frames].min()) <= 11
         assert len({float(places[frame]) for frame in context}) == 3
-        both_ways += min(frames) < 40 and max(frames) >= 80
+        both_ways += min(frames) < 60 and max(frames) >= 60
     assert both_ways > 50
 
 
