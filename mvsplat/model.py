@@ -281,7 +281,8 @@ class MVSplat(LightningModule):
         settings = getattr(data, "settings", None)
         names = ("image_shape", "near", "far") if settings is not None else ()
         views = {name: to_primitives(getattr(settings, name), name) for name in names}
-        sampler = getattr(data, "views", {}).get("train")
+        samplers = getattr(data, "views", None)
+        sampler = samplers.get("train") if isinstance(samplers, dict) else None
         if (counts := getattr(sampler, "view_counts", None)) is not None:
             views["context_views"] = list(counts)
         return views
