@@ -25,7 +25,8 @@ def files(tmp_path_factory):
     for kind, name in (("small low", "low.pth"), ("base low", "base.pth"), ("small", "high.pth")):
         torch.save({"state_dict": published_state(small_depthsplat(kind))}, folder / name)
     depth = published_state(small_depthsplat("small").depth)
-    torch.save({"model": depth}, folder / "depth.pth")
+    for name in ("depth.pth", "depth-32x48-randview2-8.pth"):
+        torch.save({"model": depth}, folder / name)
     torch.save({"state_dict": mvsplat_state("tiny_2views")}, folder / "mvsplat.ckpt")
     return folder
 
@@ -75,13 +76,13 @@ def test_views_of_a_training_here(checkpoint, tmp_path):
 # Bounds from depth
 
 
-class KnownDepth(nn.Module):
+class KnownDepth(mvsplat.DepthSplatDepth):
     """Tells the room's depth, as it is in the unit that it is handed the cameras in."""
 
     divisor = 4
 
     def __init__(self, room):
-        super().__init__()
+        nn.Module.__init__(self)
         self.room, self.seen = room, []
         self.weight = nn.Parameter(torch.zeros(1))
 
@@ -121,18 +122,21 @@ def test_bounds_from_depth_are_the_scenes_in_its_own_unit(room):
 def test_reconstruct_takes_bounds_from_depth_weights(posed, checkpoint, files):
     options = dict(checkpoint=checkpoint, size=32, refine="off", max_photos=2, held_out=0)
     plain = mvsplat.reconstruct(posed, **options)
-    scene = mvsplat.reconstruct(posed, depth_weights=files / "depth.pth", **options)
-    assert scene.bounds.origin == "the depth of depth.pth" != plain.bounds.origin
+    weights = files / "depth-32x48-randview2-8.pth"  # small pictures
+    scene = mvsplat.reconstruct(posed, depth_weights=weights, **options)
+    assert scene.bounds.origin == f"the depth of {weights.name}" != plain.bounds.origin
     assert scene.bounds[:2] != plain.bounds[:2] and 0 < scene.bounds.near < scene.bounds.far
     assert scene.gaussians.means.isfinite().all()
-    given = mvsplat.reconstruct(posed, near=1.25, depth_weights=files / "depth.pth", **options)
-    assert given.bounds.near == 1.25 and given.bounds.far == pytest.approx(scene.bounds.far)
+    near = 0.5 * scene.bounds.near
+    given = mvsplat.reconstruct(posed, near=near, depth_weights=weights, **options)
+    assert given.bounds.near == near and given.bounds.far == pytest.approx(scene.bounds.far)
 
 
 def test_depth_is_taken_from_files_with_gaussians_too_and_from_no_others(files, checkpoint):
     # As in the files' name: those of depth alone saw other views.
     assert load_trained_depth(files / "depth.pth").image_shape == (352, 640)
     assert load_trained_depth(files / "depth.pth").context_views == (2, 8)
+    assert load_trained_depth(files / "depth-32x48-randview2-8.pth").image_shape == (32, 48)
     assert load_trained_depth(files / "low.pth").image_shape == (448, 768)
     for file in (checkpoint, files / "mvsplat.ckpt"):
         with pytest.raises(ValueError, match=f"{file.name} holds no model of depth: .* would fit"):
