@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 # torch and numba (and gsplat, which is built by torch)
@@ -27,6 +28,13 @@ def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
     torch 2.6 to 2.13: ``torch._foreach_norm``, which ``clip_grad_norm_`` is made of.
     """
     return list(torch._foreach_norm(list(tensors)))  # type: ignore[arg-type]
+
+
+DispatchMode = TorchDispatchMode
+"""A context in which every operation passes through ``__torch_dispatch__``.
+
+torch 2.6 to 2.13: ``torch.utils._python_dispatch``.
+"""
 
 
 def allocations(profile: Any) -> list[int]:

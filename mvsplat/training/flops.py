@@ -10,6 +10,7 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from torch.utils.flop_counter import FlopCounterMode
 
 from mvsplat.encoder.cpu import correlation  # noqa: F401  (defines the operations counted here)
+from mvsplat.private_names import DispatchMode
 
 Shape = tuple[int, ...]
 
@@ -37,6 +38,31 @@ def _product(shape: Shape) -> int:
     return int(torch.Size(shape).numel())
 
 
+class _Counting(DispatchMode):
+    """Adds up operations; FlopCounterMode itself has hooks that change gradients' last digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        ours = torch.ops.mvsplat
+        formulas = {
+            ours.correlate_at_points: _correlations,
+            ours.correlate_at_points_backward: _correlations_backward,
+            ours.correlate_with_samples: _samples,
+            ours.correlate_with_samples_backward: _samples_backward,
+        }
+        self._formulas = FlopCounterMode(display=False, custom_mapping=formulas).flop_registry
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        formula = self._formulas.get(getattr(function, "overloadpacket", None))
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
 class FlopCounter:
     """Counts the operations of products, convolutions and attention between two calls.
 
@@ -46,19 +72,12 @@ class FlopCounter:
 
     def __init__(self) -> None:
         self._running: ExitStack | None = None
-        self._mode: FlopCounterMode | None = None
+        self._mode = _Counting()
 
     def start(self) -> None:
         """Begin to count; compiled parts run as they are written until the end."""
         self.stop()
-        ours = torch.ops.mvsplat
-        formulas = {
-            ours.correlate_at_points: _correlations,
-            ours.correlate_at_points_backward: _correlations_backward,
-            ours.correlate_with_samples: _samples,
-            ours.correlate_with_samples_backward: _samples_backward,
-        }
-        self._mode = FlopCounterMode(display=False, custom_mapping=formulas)
+        self._mode = _Counting()
         self._running = ExitStack()
         if "torch._dynamo" in sys.modules:  # in compiled code there is nothing to see
             self._running.enter_context(torch.compiler.set_stance("force_eager"))
@@ -66,11 +85,11 @@ class FlopCounter:
 
     def stop(self) -> int | None:
         """End; the operations since the start, or None if there was none."""
-        if self._running is None or self._mode is None:
+        if self._running is None:
             return None
         self._running.close()
         self._running = None
-        return self._mode.get_total_flops()
+        return self._mode.total
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:

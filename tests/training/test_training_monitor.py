@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from toy_model import SIZE, TARGET, ToyModel, make_batch, make_views
 
-from mvsplat import progress
+from mvsplat import CostVolumeEncoder, progress
 from mvsplat.encoder.cpu.correlation import correlate_at_points, correlate_with_samples
 from mvsplat.training import monitor
 from mvsplat.training.flops import FlopCounter, peak_flops
@@ -248,3 +249,20 @@ def test_the_log_says_it_all(make_trainer, monkeypatch, capsys):
         assert parts[4] == "5.24 GB"
         assert parts[5:] == [] or parts[5].endswith(" left")
     assert len(others) == 5 and others[0].endswith(" left")
+
+
+def test_counting_changes_no_number(tiny_config):
+    """Or a run that was resumed, which counts anew, would not go on with the same bits."""
+    sizes = yaml.safe_load(tiny_config.read_text())["model"]["encoder"]["init_args"]
+    encoder, found, counter = CostVolumeEncoder(**sizes), [], FlopCounter()
+    for counts in (False, True):
+        if counts:
+            counter.start()
+        gaussians = encoder(make_views(0, 2))
+        (gaussians.means.square().sum() + gaussians.opacities.sum()).backward()
+        assert (counter.stop() is not None) == counts
+        found.append([gaussians.means, *(p.grad for p in encoder.parameters())])
+        encoder.zero_grad()
+    for without, counted in zip(*found, strict=True):
+        assert (without is None) == (counted is None)
+        assert without is None or torch.equal(without, counted)
