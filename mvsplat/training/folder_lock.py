@@ -8,7 +8,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 _log = logging.getLogger("mvsplat.training")
-_LOCK = ".training.lock"
+LOCK = ".training.lock"
+"""Name of a file in a run folder that says nothing: what counts is who holds it."""
 _PATIENCE = 10.0
 """Seconds for which loader workers may outlive a run that was killed, and hold its lock."""
 
@@ -21,7 +22,7 @@ def only_training_run(run: Path) -> Iterator[None]:
         RuntimeError: There is one already.
     """
     run.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run / _LOCK)
+    lock = FileLock(run / LOCK)
     try:
         lock.acquire(timeout=_PATIENCE)
     except Timeout:

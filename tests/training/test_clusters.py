@@ -76,10 +76,6 @@ def test_a_group_that_torchrun_starts_again_ends_with_the_same_bits(tmp_path, sc
     whole, killed = states
     assert whole["global_step"] == 5 and whole["SceneDataModule"]["position"] == 10
     assert_same_run(whole, killed)
-    assert_same_run(
-        {**whole, "state_dict": whole["trained_weights"]},
-        {**killed, "state_dict": killed["trained_weights"]},
-    )
 
 
 SRUN = """#!/bin/bash

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from mvsplat.training.earlier_run import EarlierRun
+from mvsplat.training.folder_lock import LOCK
 
 RESOLVED = {
     "run_dir": "anywhere",
@@ -50,18 +51,18 @@ def test_every_commands_results_go_with_the_run(program):
         assert program(command, "--ckpt_path=last", *arguments) == 0, program.err
     run = program.run_dir
     notes = write(run / "notes.txt")
-    before = files(run) - {"notes.txt"}
+    before = files(run) - {"notes.txt", LOCK}
     assert {"other_data/scores.json", "test/scores.json", "validate/config.yaml"} <= before
 
     earlier = EarlierRun(run)
     earlier.set_aside()
     assert files(run / "earlier-1") == before
-    assert {path.name for path in run.iterdir()} == {notes.name, "earlier-1"}
+    assert {path.name for path in run.iterdir()} == {notes.name, "earlier-1", LOCK}
 
     config(run)
     write(run / "logs" / "events.out.tfevents.new")
     earlier.put_back()
-    assert files(run) == before | {"notes.txt"}
+    assert files(run) == before | {"notes.txt", LOCK}
     assert not (run / "earlier-1").exists()
 
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 from processes import assert_all_end
 
+from mvsplat.training.resuming import TRAINED
+
 TINY = Path(__file__).parents[1] / "configs" / "tiny.yaml"
 KILLS = {0: 2, 2: 1}  # by the number of loader workers
 SEED = os.environ.get("MVSPLAT_SEED", "0")
@@ -35,6 +37,7 @@ def options(workers: int) -> list[str]:
         "data.train_views.initial_min_gap": 1,
         "model.schedule.warmup_fraction": 0.2,
         "checkpoint.every_n_steps": 1,
+        "averaging.decay": 0.9,
     }
     return [f"--{name}={value}" for name, value in settings.items()]
 
@@ -113,6 +116,8 @@ def assert_same_run(one: dict, two: dict) -> None:
     ):
         assert not differences(one[part], two[part], part)
     assert not differences(one["callbacks"], two["callbacks"], "callbacks")
+    # Beside averages, if there are any.
+    assert not differences(one.get(TRAINED), two.get(TRAINED), TRAINED)
 
 
 @pytest.mark.slow
