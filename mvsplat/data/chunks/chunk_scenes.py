@@ -119,8 +119,7 @@ class ChunkScenes(SceneSource):
             return
         if self._prefetcher is None or self._prefetcher.process != os.getpid():
             self._prefetcher = Prefetcher(self.cache, self._facts)
-        places = (index[key] for key in keys)
-        self._prefetcher.expect(place for place in places if isinstance(place, Address))
+        self._prefetcher.expect(index[key] for key in keys)
 
     def _folders(self, split: Split) -> list[Location]:
         return [location(root, self.cache.patience) / split for root in self.roots]

@@ -1,8 +1,8 @@
 """Finding out what kind of data a path holds."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ Format = str
 
 _DEPTH, _DEEPEST = 2, 6
 _LOOKED_AT = 300
+_LOOKED_AHEAD = 2000
 _TOLD = 3
 _log = logging.getLogger("mvsplat.data")
 
@@ -167,6 +168,14 @@ class AnyScenes(SceneSource):
             raise ValueError(f"no scene {key!r} in {', '.join(self.paths[split])}")
         member = self._listed(split)[key]
         return member.source.scene(member.split, member.key)
+
+    def expect(self, split: Split, keys: Iterable[str]) -> None:
+        members = self._listed(split)
+        upcoming = (members[key] for key in islice(keys, _LOOKED_AHEAD))
+        first = next(upcoming, None)
+        if first is not None:  # the others' turn comes when one of theirs is the first
+            own = (each for each in chain([first], upcoming) if each.source is first.source)
+            first.source.expect(first.split, (each.key for each in own))
 
     def groups(self, split: Split) -> Sequence[Sequence[str]]:
         return _groups_of(self._listed(split))

@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
-from mvsplat.data.storage.addresses import Address
+from mvsplat.data.storage.addresses import Address, Location
 from mvsplat.data.storage.cache import FileCache, entry_name
 from mvsplat.data.storage.facts import FileFacts
 
 _THREADS = 2
-_AT_LEAST = 1.0  # seconds from one look ahead to the next
+_AT_LEAST = 2.0  # seconds from one look ahead to the next
 _PAUSE = 5.0  # seconds after a failure
-_FARTHEST = 10_000  # scenes
+_FARTHEST = 2000  # scenes, which take some milliseconds to look at
 
 
 class Prefetcher:
@@ -39,7 +39,7 @@ class Prefetcher:
         self._last_look = float("-inf")
         self._threads: list[threading.Thread] = []
 
-    def expect(self, upcoming: Iterable[Address]) -> None:
+    def expect(self, upcoming: Iterable[Location]) -> None:
         """Fetch what comes next, in order: as much as the cache holds.
 
         Args:
@@ -61,12 +61,12 @@ class Prefetcher:
             for thread in self._threads:
                 thread.start()
 
-    def _next(self, upcoming: Iterable[Address]) -> list[Address]:
+    def _next(self, upcoming: Iterable[Location]) -> list[Address]:
         """The next files that the cache holds together."""
         total = 0
         found: dict[Address, None] = {}
         for address in islice(upcoming, _FARTHEST):
-            if address in found or address not in self.facts:
+            if not isinstance(address, Address) or address in found or address not in self.facts:
                 continue
             total += self.facts[address].size or 0
             if total > self.cache.limit:

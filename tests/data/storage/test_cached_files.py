@@ -14,15 +14,25 @@ import fsspec
 import pytest
 import torch
 from fsspec.registry import known_implementations
+from tiny_scenes import make_entry
 from web_server import WebServer, serving
 
-from mvsplat.data.chunks.chunk_scenes import ChunkScenes
+from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks
 from mvsplat.data.faults import StorageAway, faults_are
 from mvsplat.data.loading.examples import ExampleSettings, SceneExamples
 from mvsplat.data.loading.loaders import BatchLoader, ExampleBatches, LoaderSettings
+from mvsplat.data.loading.mixture import MixedExamples
 from mvsplat.data.loading.skips import SkipReport
-from mvsplat.data.loading.streams import EndlessPlan, RankShare, ShuffledOrder, StreamStart
+from mvsplat.data.loading.streams import (
+    EndlessPlan,
+    InOrder,
+    RankShare,
+    ShuffledOrder,
+    StreamStart,
+    combined_seed,
+)
 from mvsplat.data.loading.view_samplers import BoundedViewSampler
+from mvsplat.data.readers.opening import AnyScenes
 from mvsplat.data.storage import cache, drivers, patience
 from mvsplat.data.storage.addresses import Address, location
 from mvsplat.data.storage.cache import DamagedInStorage, FileCache
@@ -297,6 +307,51 @@ def test_chunks_that_come_next_are_fetched_ahead_as_far_as_the_cache_reaches(sto
     # What is needed soon is not driven out by what is only fetched ahead.
     assert hold(cached, stored[2], facts=facts[stored[2]], keep=ahead.soon, ahead=True) is None
     assert names_in(cached) == ["0", "1", "3"]
+
+
+class Told(SceneExamples):
+    """Remembers what it is told to expect."""
+
+    def __init__(self, count):
+        self.count, self.told = count, []
+
+    def __len__(self):
+        return self.count
+
+    def groups(self):
+        return [list(range(self.count))]
+
+    def expect(self, upcoming):
+        self.told += islice(upcoming, 4)
+
+
+def test_the_sets_of_a_mixture_are_told_their_own_samples():
+    parts = {"few": Told(3), "many": Told(7)}
+    mixed = MixedExamples(parts)
+    # Training draws sets: position 2 of the second of two.
+    order = mixed.shuffled(window=1, seed=0)
+    own = ShuffledOrder([list(range(7))], 1, combined_seed(0, 1))
+    mixed.expect(order.upcoming(2 * 2 + 1))
+    assert parts["many"].told == [own.at(position) for position in range(2, 6)]
+    assert not parts["few"].told
+    # Evaluation goes through one after the other, and ends.
+    mixed.expect(InOrder(10).upcoming(1))
+    mixed.expect(InOrder(10).upcoming(8))
+    mixed.expect(InOrder(10).upcoming(10))
+    assert parts["few"].told == [1, 2] and parts["many"].told[4:] == [5, 6]
+
+
+def test_several_places_at_once_are_fetched_ahead(tmp_path):
+    write_chunks("memory://ahead1/train", [make_entry("a", 2), make_entry("b", 2)], 1)
+    write_chunks("memory://ahead2/train", [make_entry("c", 2)])
+    source = AnyScenes(train=["memory://ahead1", "memory://ahead2"])
+    source.cache = FileCache(folder=str(tmp_path))
+    source.expect("train", iter(["b", "c", "a"]))
+    source.expect("train", iter(["c", "a"]))
+    deadline = time.monotonic() + 20
+    while len(list(tmp_path.glob("*.torch"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(list(tmp_path.glob("*.torch"))) == 3
 
 
 def stream(source, start=0, count=12, workers=0, seed=3):

@@ -230,37 +230,53 @@ def test_a_conversion_to_s3(s3, program, tmp_path, monkeypatch):
     assert "s3://bucket/out/train is not empty" in program.err
 
 
-def test_training_does_not_depend_on_storage(chunks, root, program, tmp_path):
-    """Four steps from the local disk, and two and two from S3 with a cache of one chunk."""
-    weights = {}
-    for name, place, stops in (("here", root, [4]), ("there", chunks, [2, 4])):
-        for steps in stops:
-            program.run_dir = tmp_path / name
-            code = main_fit(program, place, steps, tmp_path / "little")
-            assert code == 0, program.err
-        saved = torch.load(program.checkpoint(), weights_only=True)
-        assert saved["global_step"] == 4
-        weights[name] = saved["state_dict"]
-    assert weights["here"].keys() == weights["there"].keys()
-    for name, value in weights["here"].items():
-        assert torch.equal(value, weights["there"][name]), name
+def test_a_run_that_storage_has_ended_goes_on_to_the_same_bits(
+    s3, chunks, root, program, tmp_path, monkeypatch
+):
+    """Six steps from the local disk, and from S3, which goes away meanwhile, with a tiny cache."""
+    assert fit(program, tmp_path / "here", root) == 0, program.err
+    expected = torch.load(program.checkpoint(), weights_only=True)
+    read, calls = s3.cat_file, []
+
+    def going_away(path, *arguments, **options):
+        calls.append(path)
+        if sum(path.endswith(".torch") for path in calls) > 2:
+            raise ConnectionError("no route to host")
+        return read(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s3, "cat_file", going_away)
+        assert fit(program, tmp_path / "there", chunks) == 2
+    assert "storage has not answered for 0 s (ConnectionError: no route" in program.err
+    begun = torch.load(program.checkpoint(), weights_only=True)["global_step"]
+    assert 0 < begun < 6
+    assert fit(program, tmp_path / "there", chunks, "--ckpt_path", "last") == 0, program.err
+    found = torch.load(program.checkpoint(), weights_only=True)
+    assert found["global_step"] == expected["global_step"] == 6
+    assert found["SceneDataModule"] == expected["SceneDataModule"]
+    for name, value in expected["state_dict"].items():
+        assert torch.equal(value, found["state_dict"][name]), name
+    assert len(list((tmp_path / "there/cache").glob("*.torch"))) == 1
 
 
 TINY = Path(__file__).parents[2] / "configs/tiny.yaml"
 
 
-def main_fit(program, place, steps, cache) -> int:
-    again = ["--ckpt_path", "last"] if program.checkpoint().exists() else []
-    again += ["--config", str(TINY), "--run_dir", str(program.run_dir)]
-    source = {"class_path": "mvsplat.data.ChunkScenes", "init_args": {"roots": str(place)}}
+def fit(program, folder, scenes, *more) -> int:
+    program.run_dir = folder
+    source = {"class_path": "mvsplat.data.ChunkScenes", "init_args": {"roots": str(scenes)}}
     return program(
         "fit",
-        *again,
+        *("--config", TINY, "--run_dir", folder),
         f"--data.source={json.dumps(source)}",
-        f"--data.cache.folder={cache}",
+        f"--data.cache.folder={folder}/cache",
         "--data.cache.gigabytes=1e-6",
-        f"--trainer.max_steps={steps}",
+        "--data.cache.patience=0",
+        "--trainer.max_steps=6",
         "--trainer.limit_val_batches=0",
+        "--trainer.logger=false",
         "--data.max_field_of_view=null",
+        "--checkpoint.every_n_steps=1",
+        *more,
         config=False,
     )
