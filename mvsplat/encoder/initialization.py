@@ -46,7 +46,7 @@ OPACITY = 0.8
 
 @contextmanager
 def nothing_drawn() -> Iterator[None]:
-    """Modules that are built in this context draw no weights: all must be loaded afterwards.
+    """Modules that are built in this context have zeros for what they draw: load all of it.
 
     Drawing takes most of the time that building a large network does.
     """
@@ -55,7 +55,7 @@ def nothing_drawn() -> Iterator[None]:
 
 
 class _NothingDrawn(TorchFunctionMode):
-    """Leaves tensors that would be drawn as they are."""
+    """Puts zeros where numbers would be drawn: some functions draw again until all are in range."""
 
     def __torch_function__(
         self,
@@ -65,7 +65,8 @@ class _NothingDrawn(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if func in _DRAWS:
-            return args[0] if args else (kwargs or {})["tensor"]
+            with torch.no_grad():
+                return (args[0] if args else (kwargs or {})["tensor"]).zero_()
         return func(*args, **(kwargs or {}))
 
 
