@@ -4,30 +4,38 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mvsplat.export.cameras import FILE_NAME
+from mvsplat.export.splat_registry import is_named_like_a_splat, writing
 from mvsplat.machine import keep_freed_memory
 from mvsplat.reconstruction import output as names
-from mvsplat.reconstruction.output import OutputFolder
+from mvsplat.reconstruction.output import OutputFolder, check_writable
 from mvsplat.reconstruction.previews import Previews
 from mvsplat.reconstruction.result import Reconstruction
-from mvsplat.reconstruction.saving import save
+from mvsplat.reconstruction.saving import save, save_file
 from mvsplat.reconstruction.scores import average, in_words
 from mvsplat.reconstruction.stages import Preview, ShownStages, Stages
 
 _MOST_LINES = 8
 
 
-def output_folder(folder: str, overwrite: bool, *inputs: str) -> OutputFolder:
+def names_a_splat(output: str) -> bool:
+    """Whether an output is a splat's file rather than a folder."""
+    return is_named_like_a_splat(output) and not Path(output).is_dir()
+
+
+def output_folder(folder: str, overwrite: bool, *inputs: str, splat: str = ".ply") -> OutputFolder:
     """The folder to write, checked before anything takes time.
 
     Raises:
-        ValueError: One of the inputs is in it and would be overwritten, or something else is.
+        ValueError: One of the inputs is in it and would be overwritten, or something else is, or
+            the splat's suffix is not one to write.
         OSError: It cannot be written to.
     """
     target = Path(folder).resolve()
     for given in inputs:
         if overwrite and Path(given).resolve().is_relative_to(target):
             raise ValueError(f"--output {folder} holds the input, {given}: choose another folder")
-    return OutputFolder(folder, overwrite)
+    return OutputFolder(folder, overwrite, splat)
 
 
 def make_folder(make: Callable[[Stages], Reconstruction], output: OutputFolder, show: bool) -> None:
@@ -46,11 +54,52 @@ def make_folder(make: Callable[[Stages], Reconstruction], output: OutputFolder, 
     )
     summarize(scene)
     seconds = sum(scene.seconds.values())
-    print(f"{output.path}: {names.SPLAT}, {names.VIDEO}, {names.REPORT} ... ({seconds:.0f} s)")
+    print(f"{output.path}: {output.splat}, {names.VIDEO}, {names.REPORT} ... ({seconds:.0f} s)")
     if show or _asked(f"Show it in the browser? (later: mvsplat view {output.path})"):
         from mvsplat.cli.commands.view import main as view
 
         view([str(output.path), "--open"])
+
+
+def make_file(
+    make: Callable[[Stages], Reconstruction],
+    target: Path,
+    overwrite: bool,
+    source: str | None = None,
+) -> None:
+    """Make a scene and write nothing but its splat, and its cameras if these are not in it.
+
+    Args:
+        make: Makes the scene, and tells the stages how far it is.
+        target: The splat.
+        overwrite: Replace the file if it is there.
+        source: The splat that the scene is made from, if it is made from one.
+    """
+    if target.exists() and not overwrite:
+        raise ValueError(f"--output {target} is there already; --overwrite replaces it")
+    check_writable(target.parent)
+    cameras = target.with_name(FILE_NAME)
+    if cameras.exists():  # of another splat, perhaps
+        cameras = target.with_suffix(f".{FILE_NAME}")
+
+    def left_behind() -> str:
+        if not previews.written:
+            return "nothing was written"
+        return f"{target} is the scene as it was while it was refined"
+
+    previews = Previews(target, cameras)
+    # What is refined is replaced by something better only, and a page by a whole one.
+    is_source = source is not None and target.resolve() == Path(source).resolve()
+    is_whole = writing(target).format.takes("cameras")
+    scene = make_scene(
+        make,
+        lambda scene: save_file(scene, target, cameras),
+        left_behind,
+        None if is_source or is_whole else previews,
+    )
+    summarize(scene)
+    written = str(target) if is_whole else f"{target}, {cameras.name}"
+    print(f"{written} ({sum(scene.seconds.values()):.0f} s)")
 
 
 def make_scene(

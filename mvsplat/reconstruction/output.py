@@ -8,13 +8,14 @@ the program, a folder with that file in it is not the whole result.
 import shutil
 from pathlib import Path
 
+from mvsplat.export.splat_registry import is_named_like_a_splat, writing
 from mvsplat.files import replacing
 
 SPLAT, CAMERAS, VIDEO, REPORT = "scene.ply", "cameras.json", "video.mp4", "report.html"
 SCORES = "scores.json"
 DEPTH, PHOTOS, COLMAP = "depth", "photos", "colmap"
 MARKER = "INCOMPLETE.txt"
-_FILES = (SPLAT, CAMERAS, VIDEO, REPORT, SCORES)
+_FILES = (CAMERAS, VIDEO, REPORT, SCORES)
 _FOLDERS = (DEPTH, PHOTOS, COLMAP)
 _IGNORED = frozenset([".DS_Store", "Thumbs.db", "desktop.ini"])
 
@@ -25,14 +26,27 @@ class OutputFolder:
     Args:
         path: The folder; it is created when the first file is due.
         overwrite: Whether an earlier reconstruction in it may be replaced.
+        splat: The suffix of its splat, with or without the dot.
+
+    Attributes:
+        splat: The splat's file name in the folder.
 
     Raises:
-        ValueError: There is something in it that must not be lost.
+        ValueError: There is something in it that must not be lost, or the splat's format is not
+            one for a folder.
         OSError: It cannot be written to.
     """
 
-    def __init__(self, path: str | Path, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, overwrite: bool = False, splat: str = Path(SPLAT).suffix
+    ) -> None:
         self.path = Path(path)
+        self.splat = f"{Path(SPLAT).stem}.{splat.lstrip('.')}"
+        if writing(self.splat).format.takes("cameras"):
+            raise ValueError(
+                f"{self.splat} holds cameras and photos itself: name it as the output, in place "
+                "of a folder"
+            )
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"--output {self.path} is a file; expected a folder")
         there = self._content()
@@ -41,7 +55,8 @@ class OutputFolder:
                 f"--output {self.path} has something in it already ({_listed(there)}); choose "
                 "another folder, or --overwrite an earlier reconstruction"
             )
-        if there and MARKER not in there and not {SPLAT, CAMERAS, REPORT} <= set(there):
+        whole = {CAMERAS, REPORT} <= set(there) and any(map(_is_ours, there))
+        if there and MARKER not in there and not whole:
             raise ValueError(
                 f"--output {self.path} holds no earlier reconstruction but {_listed(there)}: "
                 "--overwrite would mix the results with other files; choose another folder"
@@ -69,9 +84,9 @@ class OutputFolder:
         if self._has_only_ours:
             return
         self._has_only_ours, self._was_complete = True, False
-        for name in _FILES:
-            if name != SPLAT:
-                (self.path / name).unlink(missing_ok=True)
+        splats = [name for name in filter(_is_ours, self._content()) if name != self.splat]
+        for name in (*_FILES, *splats):
+            (self.path / name).unlink(missing_ok=True)
         for name in _FOLDERS:
             if (self.path / name).is_dir():
                 shutil.rmtree(self.path / name)
@@ -90,6 +105,11 @@ class OutputFolder:
         if not self.path.is_dir():
             return []
         return sorted(p.name for p in self.path.iterdir() if p.name not in _IGNORED)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file is named as a reconstruction's splat is."""
+    return name.partition(".")[0] == Path(SPLAT).stem and is_named_like_a_splat(name)
 
 
 def check_writable(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mvsplat.export.cameras import Cameras, save_cameras
 from mvsplat.export.splats import save_splat
-from mvsplat.reconstruction.output import CAMERAS, SPLAT, OutputFolder
+from mvsplat.reconstruction.output import CAMERAS, OutputFolder
 from mvsplat.types import Gaussians
 
 _PAUSE = 10.0
@@ -40,7 +40,7 @@ class Previews:
     @classmethod
     def into(cls, output: OutputFolder) -> "Previews":
         """Those of the scene that a folder will hold."""
-        return cls(output.path / SPLAT, output.path / CAMERAS, output)
+        return cls(output.path / output.splat, output.path / CAMERAS, output)
 
     def __call__(self, scene: Callable[[], Gaussians], cameras: Cameras) -> None:
         """Write the scene, if it is time to."""

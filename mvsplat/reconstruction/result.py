@@ -10,12 +10,13 @@ from mvsplat.reconstruction.saving import save
 class Reconstruction(ReconstructedScene):
     """A 3-D scene made from photographs; what it holds is in :class:`ReconstructedScene`."""
 
-    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Write everything: scene.ply first, then cameras, photos, depth, video, and the report.
+    def save(self, folder: str | Path, overwrite: bool = False, splat: str = ".ply") -> Path:
+        """Write everything: the splat first, then cameras, photos, depth, video, and the report.
 
         Args:
             folder: Created if need be; must be empty otherwise.
             overwrite: Replace an earlier reconstruction in it.
+            splat: The suffix of the splat's format.
 
         Returns:
             The folder.
@@ -24,4 +25,4 @@ class Reconstruction(ReconstructedScene):
             ValueError: There is something in the folder that must not be lost.
             OSError: It cannot be written to.
         """
-        return save(self, OutputFolder(folder, overwrite))
+        return save(self, OutputFolder(folder, overwrite, splat))

@@ -1,6 +1,7 @@
 """Writing a reconstruction's files: the splat first, the report last."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +12,6 @@ from mvsplat.evaluation.photo_scores import PhotoScores, save_photo_scores
 from mvsplat.export.cameras import save_cameras
 from mvsplat.export.depth import depth_unit, save_depth_png
 from mvsplat.export.images import color_depth, save_png, to_pil
-from mvsplat.export.ply import save_ply
 from mvsplat.export.splat_registry import writing
 from mvsplat.export.splats import save_splat
 from mvsplat.export.video import render_path, save_video
@@ -39,8 +39,8 @@ def save(scene: ReconstructedScene, output: OutputFolder) -> Path:
     try:
         with scene.stages.stage("Writing the splat"):
             output.begin()
-            save_ply(scene.gaussians_for(), output.path / names.SPLAT)
-            written.append(names.SPLAT)
+            save_splat(scene.gaussians_for(), output.path / output.splat)
+            written.append(output.splat)
             output.remove_earlier()
         with scene.stages.stage("Comparing with photos"):
             scene.scores, scene.warnings  # noqa: B018 -- computed once, here
@@ -49,7 +49,7 @@ def save(scene: ReconstructedScene, output: OutputFolder) -> Path:
             ("Writing scores", _scores),
             (_DEPTH, _depth_maps),
             (_FILM, _video),
-            ("Writing the report", _report),
+            ("Writing the report", partial(_report, splat=output.splat)),
         ):
             with scene.stages.stage(title):
                 write(scene, output.path)
@@ -60,7 +60,7 @@ def save(scene: ReconstructedScene, output: OutputFolder) -> Path:
             raise OSError(f"nothing could be written to {output.path}: {error}") from error
         raise OSError(
             f"{output.path} could not be completed: {error}\n"
-            f"{names.SPLAT} is written; {names.MARKER} marks the folder as incomplete."
+            f"{output.splat} is written; {names.MARKER} marks the folder as incomplete."
         ) from error
     output.finish()
     return output.path
@@ -157,6 +157,6 @@ def _film(scene: ReconstructedScene) -> Iterator[Image.Image]:
     yield from frames[-2:0:-1]
 
 
-def _report(scene: ReconstructedScene, folder: Path) -> None:
+def _report(scene: ReconstructedScene, folder: Path, splat: str) -> None:
     with replacing(folder / names.REPORT) as temporary:
-        temporary.write_text(report(scene, folder), encoding="utf-8")
+        temporary.write_text(report(scene, folder / splat), encoding="utf-8")

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 import pytest
 
 from mvsplat.cli.commands import reconstruct as command
-from mvsplat.export import load_cameras, load_ply, save_video
+from mvsplat.export import load_cameras, load_ply, load_splat, save_video
+from mvsplat.export.cameras import cameras_of
 
 
 @pytest.fixture
@@ -173,3 +174,30 @@ def test_help_explains_the_options(program):
     words = "--checkpoint --photos --held_out --refine --refine_steps --size --overwrite --open"
     for word in [*words.split(), "report.html"]:
         assert word in program.out
+
+
+@pytest.mark.parametrize("suffix", [".spz", ".html"])
+def test_an_output_named_like_a_splat_is_one_file(program, checkpoint, two_posed, tmp_path, suffix):
+    target = tmp_path / "out" / f"door{suffix}"
+    call = ["reconstruct", two_posed, "--checkpoint", checkpoint, "--output", target,
+            "--refine", "off", "--refine_size", 128]  # fmt: skip
+    assert program(*call, "--splat", "ply", config=False) == 2
+    assert "--splat ply is for folders" in program.err and not target.parent.exists()
+    assert program(*call, config=False) == 0, program.err
+    beside = set() if suffix == ".html" else {"cameras.json"}
+    assert {path.name for path in target.parent.iterdir()} == {target.name} | beside
+    assert load_splat(target).means.shape[1] > 0
+    assert len(load_cameras(cameras_of(target)).frames) == 2
+    assert program(*call, config=False) == 2 and "--overwrite replaces it" in program.err
+
+
+def test_the_folder_s_splat_can_be_of_any_format(reconstruct, two_posed, program):
+    assert reconstruct(two_posed, "--splat", "html") == 2
+    assert "scene.html holds cameras and photos itself" in program.err
+    assert reconstruct(two_posed, "--splat", "ksplat") == 2 and "are not written" in program.err
+    assert not reconstruct.folder.exists()
+    for suffix, name in (("spz", "scene.spz"), (".compressed.ply", "scene.compressed.ply")):
+        assert reconstruct(two_posed, "--splat", suffix, "--overwrite") == 0, program.err
+        assert {path.name for path in reconstruct.folder.glob("scene.*")} == {name}
+        assert len(load_cameras(cameras_of(reconstruct.folder / name)).frames) == 2
+        assert load_splat(reconstruct.folder / name).means.shape[1] > 0

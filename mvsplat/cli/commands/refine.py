@@ -1,18 +1,12 @@
 """``refine``: a splat of any origin is optimised on photographs with cameras."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from mvsplat.cli.errors import CommandParser
-from mvsplat.cli.scene_command import make_folder, make_scene, output_folder, summarize
-from mvsplat.export.cameras import FILE_NAME
-from mvsplat.export.splat_registry import is_named_like_a_splat, writing
-from mvsplat.reconstruction.output import check_writable
-from mvsplat.reconstruction.previews import Previews
+from mvsplat.cli.scene_command import make_file, make_folder, names_a_splat, output_folder
 from mvsplat.reconstruction.refine_splat import refine_splat
 from mvsplat.reconstruction.result import Reconstruction
-from mvsplat.reconstruction.saving import save_file
 from mvsplat.reconstruction.stages import Stages
 
 EPILOG = """\
@@ -36,42 +30,11 @@ def main(argv: list[str]) -> None:
     def make(stages: Stages) -> Reconstruction:
         return refine_splat(**options, stages=stages)
 
-    if is_named_like_a_splat(target) and not Path(target).is_dir():
-        _to_file(make, Path(target), overwrite, options["splat"])
+    if names_a_splat(target):
+        make_file(make, Path(target), overwrite, source=options["splat"])
     else:
         output = output_folder(target, overwrite, options["splat"], options["photos"])
         make_folder(make, output, show)
-
-
-def _to_file(
-    make: Callable[[Stages], Reconstruction], target: Path, overwrite: bool, source: str
-) -> None:
-    """Write nothing but the splat and its cameras, which some formats hold."""
-    if target.exists() and not overwrite:
-        raise ValueError(f"--output {target} is there already; --overwrite replaces it")
-    check_writable(target.parent)
-    cameras = target.with_name(FILE_NAME)
-    if cameras.exists():  # of another splat, perhaps
-        cameras = target.with_suffix(f".{FILE_NAME}")
-
-    def left_behind() -> str:
-        if not previews.written:
-            return "nothing was written"
-        return f"{target} is the scene as it was while it was refined"
-
-    previews = Previews(target, cameras)
-    # What is refined is replaced by something better only, and a page by a whole one.
-    is_source = target.resolve() == Path(source).resolve()
-    is_whole = writing(target).format.takes("cameras")
-    scene = make_scene(
-        make,
-        lambda scene: save_file(scene, target, cameras),
-        left_behind,
-        None if is_source or is_whole else previews,
-    )
-    summarize(scene)
-    written = str(target) if is_whole else f"{target}, {cameras.name}"
-    print(f"{written} ({sum(scene.seconds.values()):.0f} s)")
 
 
 def _parser() -> CommandParser:

@@ -3,7 +3,6 @@
 from html import escape
 from pathlib import Path
 
-from mvsplat.reconstruction import output as names
 from mvsplat.reconstruction.reconstructed import ReconstructedScene
 from mvsplat.reconstruction.report.tables import table
 from mvsplat.reconstruction.scores import Score, average, in_words
@@ -12,8 +11,8 @@ from mvsplat.reconstruction.unrefined import Unrefined
 _MOSTLY_SEEN = 0.6
 
 
-def overview(scene: ReconstructedScene, folder: Path) -> str:
-    """The table; ``folder`` holds the splat."""
+def overview(scene: ReconstructedScene, splat: Path) -> str:
+    """The table; the splat is written."""
     source, bounds, before = scene.source, scene.bounds, scene.before
     total = len(source.names)
     cameras = "as given"
@@ -22,7 +21,7 @@ def overview(scene: ReconstructedScene, folder: Path) -> str:
             f"estimated: {total} of {total + len(source.dropped)} photos registered, "
             f"{estimate.points:,} points, {estimate.reprojection_error:.2f} pixels of error"
         )
-    size = (folder / names.SPLAT).stat().st_size / 1e6
+    size = splat.stat().st_size / 1e6
     rows = {
         "Photos used": f"{len(scene.context)} of {total} with cameras",
         "Cameras": cameras,

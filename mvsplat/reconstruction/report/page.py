@@ -40,10 +40,11 @@ footer { margin-top: 3em; color: #777; font-size: .85em; }
 """
 
 
-def report(scene: ReconstructedScene, folder: Path) -> str:
-    """The page; ``folder`` holds the other results."""
+def report(scene: ReconstructedScene, splat: Path) -> str:
+    """The page; the other results are beside the splat."""
+    folder = splat.parent
     sections = [
-        overview(scene, folder),
+        overview(scene, splat),
         _warnings(scene),
         _film(folder),
         refinement_section(scene),
