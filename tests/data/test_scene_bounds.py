@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from room_films import film_rooms
-from test_examples import generator
+from tiny_scenes import generator
 
 from mvsplat.data import scene_bounds
 from mvsplat.data.chunks.chunk_scenes import ChunkScenes, write_chunks

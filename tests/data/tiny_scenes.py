@@ -12,6 +12,10 @@ from PIL import Image
 from mvsplat.data.chunks.chunk_scenes import encode_depth, pack_cameras, write_chunks
 
 
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 def encoded(picture: Image.Image, kind: str = "PNG") -> torch.Tensor:
     buffer = io.BytesIO()
     picture.save(buffer, kind)

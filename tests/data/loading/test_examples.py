@@ -9,7 +9,7 @@ import torch
 import wall
 from noise import noise
 from PIL import Image
-from tiny_scenes import encoded, make_entry, write_dataset
+from tiny_scenes import encoded, generator, make_entry, write_dataset
 
 from mvsplat.data.chunks.chunk_scenes import ChunkScene, ChunkScenes, encode_depth, write_chunks
 from mvsplat.data.evaluation_index.view_sampler import EvaluationViewSampler
@@ -24,10 +24,6 @@ from mvsplat.data.loading.view_samplers import (
 from mvsplat.data.scene import Scene, SceneSource
 
 SHAPE = (8, 8)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def examples(source, views=None, split="train", flip=0.0, only=None, **settings):
