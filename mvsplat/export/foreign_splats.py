@@ -2,6 +2,7 @@
 
 import gzip
 import zipfile
+import zlib
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -87,7 +88,7 @@ def _told(path: Path, what: str, way_out: str) -> str:
 
 
 def _unpacked(path: Path) -> bytes:
-    with suppress(OSError, EOFError), gzip.open(path) as file:
+    with suppress(OSError, EOFError, zlib.error), gzip.open(path) as file:
         return file.read(4)
     return b""
 

@@ -10,13 +10,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch.utils.data import DataLoader
 from toy_model import SplattingModel, ToyModel, make_batch, make_loader
 
-from mvsplat.data import EvaluationViewSampler
+from mvsplat.data import EvaluationViewSampler, GeneratedScenes, SceneDataModule
 from mvsplat.evaluation import load_results
 from mvsplat.evaluation.lpips import PerceptualDistance
 from mvsplat.evaluation.metrics import psnr
@@ -131,13 +130,18 @@ def test_results_are_grouped_by_what_the_index_says(make_trainer, tmp_path, caps
     }
     (tmp_path / "index.json").write_text(json.dumps(index))
 
-    class Data(LightningDataModule):
-        views = {"test": EvaluationViewSampler(str(tmp_path / "index.json"))}
+    class Data(SceneDataModule):
+        def setup(self, stage):
+            pass
+
+        def prepare_data(self):
+            pass
 
         def test_dataloader(self):
             return make_loader(range(3))
 
-    make_trainer(TestResults()).test(ToyModel(), datamodule=Data(), verbose=False)
+    data = Data(GeneratedScenes(), test_views=EvaluationViewSampler(str(tmp_path / "index.json")))
+    make_trainer(TestResults()).test(ToyModel(), datamodule=data, verbose=False)
     scores = json.loads((tmp_path / "test" / "scores.json").read_text())
     assert scores["scenes"]["scene/1"]["overlap"] == 0.2
     assert {t: group["scenes"] for t, group in scores["groups"]["tier"].items()} == {

@@ -206,7 +206,7 @@ def command(program, posed, checkpoint, tmp_path, quick):
 
 
 def test_ctrl_c_ends_refinement_and_goes_on_to_the_outputs(command, program, monkeypatch):
-    def interrupt(stages, progress):
+    def interrupt(stages, cameras, progress):
         if progress.step == 2:
             raise KeyboardInterrupt
 

@@ -7,9 +7,11 @@ import os
 import signal
 import warnings
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from mvsplat.training import checkpoint_io, folder_lock, run_folder
@@ -295,8 +297,8 @@ def test_processes_that_would_go_on_from_different_checkpoints_are_refused():
 
     def start(mine):
         strategy = SimpleNamespace(broadcast=lambda _: "runs/a/last.ckpt")
-        trainer = SimpleNamespace(ckpt_path=mine, strategy=strategy, global_rank=1)
-        LatestCheckpoint().on_fit_start(trainer, None)
+        trainer = Mock(spec=Trainer, ckpt_path=mine, strategy=strategy, global_rank=1)
+        LatestCheckpoint().on_fit_start(trainer, Mock(spec=LightningModule))
 
     for mine, said in (("runs/a/step-0000001.ckpt", "runs/a/step"), (None, "no checkpoint")):
         with pytest.raises(RuntimeError, match=f"process 1 goes on from {said}.*, the first one"):
