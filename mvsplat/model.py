@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from mvsplat import __version__
-from mvsplat.configurable import CONFIG_KEY, completed, same_class, to_primitives
+from mvsplat.configurable import CONFIG_KEY, to_primitives
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.decoder.checks import GAUSSIANS, GaussiansNotFinite
 from mvsplat.encoder import CostVolumeEncoder, DepthSplatEncoder, Encoder
@@ -24,13 +24,13 @@ from mvsplat.encoder.published.backbone import (
     load_vit,
 )
 from mvsplat.encoder.published.loading import ALONE
-from mvsplat.encoder.settings import differences
 from mvsplat.evaluation import Metric, metrics
 from mvsplat.evaluation.metric_table import with_standard
 from mvsplat.evaluation.scene_means import SceneMeans
 from mvsplat.evaluation.view_scores import model_prediction, score_views
 from mvsplat.losses import LPIPS, MSE, Loss
 from mvsplat.schedules import OneCycle, Schedule
+from mvsplat.training.fitting_weights import check_weights
 from mvsplat.training.parameter_groups import apply_factors, parameter_groups
 from mvsplat.training.resuming import (
     ACCUMULATED,
@@ -313,43 +313,9 @@ class MVSplat(LightningModule):
         Raises:
             ValueError: Tensors, behaviours or the optimizer differ.
         """
-        mine, theirs = self.state_dict(), checkpoint["state_dict"]
-        wrong = [
-            name
-            for name in sorted({*mine, *theirs})
-            if name not in mine or name not in theirs or mine[name].shape != theirs[name].shape
-        ]
-        if wrong:
-            raise ValueError(
-                f"the checkpoint is of another model: {len(wrong)} tensors do not fit, {wrong[0]} "
-                f"first. {self._difference(checkpoint.get(CONFIG_KEY))} Use the configuration it "
-                "was trained with (config.yaml in its run folder)."
-            )
-        self._check_behaviours(checkpoint.get(CONFIG_KEY))
+        check_weights(self.state_dict(), self.encoder, checkpoint)
         if training:
             check_optimizer(checkpoint, self._optimizer())
-
-    def _check_behaviours(self, stored: dict[str, Any] | None) -> None:
-        """Refuse weights that fit, but were trained with switches this encoder does not have."""
-        if stored is None or not self.encoder.behaviours:
-            return
-        theirs, mine = completed(stored["encoder"])["init_args"], self.encoder.config["init_args"]
-        names = [name for name in self.encoder.behaviours if theirs.get(name) != mine.get(name)]
-        if names:
-            options = " ".join(f"--model.encoder.{name} {theirs.get(name)}" for name in names)
-            raise ValueError(
-                "the checkpoint's weights belong to an encoder with other settings: add "
-                f"{options.lower()} or use the configuration they were trained with"
-            )
-
-    def _difference(self, stored: dict[str, Any] | None) -> str:
-        if stored is None:
-            return "It does not say how it was configured."
-        theirs, mine = stored["encoder"], self.encoder.config
-        if not same_class(theirs, mine):
-            return f"Its encoder is a {theirs['class_path']}, this one a {mine['class_path']}."
-        pairs = [f"{n} = {x} (here {y})" for n, y, x in differences(mine, completed(theirs))]
-        return f"It has {', '.join(pairs[:4])}." if pairs else ""
 
 
 def _encoder_of(weights: Weights, encoder: Encoder | None) -> Encoder:
