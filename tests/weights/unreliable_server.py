@@ -3,12 +3,12 @@
 It answers a bounded number of requests, and only to this machine.
 """
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+import loopback
 
 MOST_REQUESTS = 50
 
@@ -41,24 +41,6 @@ class UnreliableServer:
     def ranges(self) -> list[str | None]:
         """The Range header of each GET."""
         return [headers.get("Range") for method, _, headers in self.requests if method == "GET"]
-
-
-@contextmanager
-def serving(
-    server: UnreliableServer, handler: type["Handler"] | None = None
-) -> Iterator[UnreliableServer]:
-    """Serve on a free port of the loopback address; sets ``address``."""
-    handler = type("Serving", (handler or Handler,), {"serves": server})
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.address = f"http://127.0.0.1:{listening.server_port}"
-    thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        listening.shutdown()
-        listening.server_close()
-        thread.join(5)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -106,3 +88,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments):
         pass
+
+
+def serving(
+    server: UnreliableServer, handler: type[Handler] = Handler
+) -> AbstractContextManager[UnreliableServer]:
+    """Serve on a free port of the loopback address; sets ``address``."""
+    return loopback.serving(server, handler)

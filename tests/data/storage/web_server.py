@@ -2,11 +2,13 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+import loopback
 
 MOST_REQUESTS = 500
 
@@ -45,22 +47,6 @@ class WebServer:
         for path in root.rglob("*"):
             if path.is_file():
                 self.files[f"/{path.relative_to(root)}"] = path.read_bytes()
-
-
-@contextmanager
-def serving(server: WebServer) -> Iterator[WebServer]:
-    """Serve on a free port of the loopback address; sets ``address``."""
-    handler = type("Serving", (Handler,), {"serves": server})
-    listening = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.address = f"http://127.0.0.1:{listening.server_port}"
-    thread = threading.Thread(target=listening.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        listening.shutdown()
-        listening.server_close()
-        thread.join(5)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -117,3 +103,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments):
         pass
+
+
+def serving(server: WebServer) -> AbstractContextManager[WebServer]:
+    """Serve on a free port of the loopback address; sets ``address``."""
+    return loopback.serving(server, Handler)
