@@ -1,6 +1,5 @@
 """Photographs as refinement compares with them: whole frames with cameras, at any smaller size."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -8,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image, ImageFilter
+from PIL import Image
 from torch import Tensor
 
+from mvsplat.data.readers.masks import reduced_mask
 from mvsplat.data.scene import Scene
 from mvsplat.types import Views
 
@@ -130,13 +130,7 @@ def _pixels(image: Image.Image, size: int) -> UInt8[Tensor, "3 h w"]:
 
 
 def _counted(mask: np.ndarray, size: int) -> Bool[Tensor, "h w"]:
-    """Which pixels of the reduced photograph none but counting ones went into."""
-    height, width = fitted_shape(mask.shape, size)
-    # The reach of resizing: what lies behind an edge shines through nearby.
-    reach = 2 * (math.ceil(3 * mask.shape[1] / width) // 2) + 1 if width < mask.shape[1] else 1
-    whole = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.MinFilter(reach))
-    small = whole.resize((width, height), Image.Resampling.NEAREST)
-    return torch.from_numpy(np.array(small) > 0)
+    return torch.from_numpy(reduced_mask(mask, fitted_shape(mask.shape, size)))
 
 
 def photographs_of(views: Views, names: Sequence[str] | None = None) -> list[Photograph]:

@@ -21,7 +21,8 @@ from mvsplat.data.readers.clutter import entries
 from mvsplat.data.readers.finding import find_pictures
 from mvsplat.data.readers.lens import Lens
 from mvsplat.data.readers.many import ManyScenes
-from mvsplat.data.readers.photos import Photo, PhotoScene, picture_size
+from mvsplat.data.readers.photos import Photo, PhotoScene
+from mvsplat.data.readers.picture_files import picture_size
 from mvsplat.data.scene import Split
 from mvsplat.data.untrusted import in_natural_order, is_folder, read_text
 

@@ -74,9 +74,18 @@ def find_pictures(
     return _Report(search, parts, follow_links).found()
 
 
-def find_file(name: str, root: Path, follow_links: bool = True) -> Path | None:
-    """A file that data names, in the scene's folder: the longest end of its name that is there."""
-    listings, parts = Listings(), components(name)
+def find_file(
+    name: str, root: Path, follow_links: bool = True, listings: Listings | None = None
+) -> Path | None:
+    """A file that data names, in the scene's folder: the longest end of its name that is there.
+
+    Args:
+        name: As the data has it.
+        root: The scene's folder.
+        follow_links: Whether to take a file that symbolic links out of the folder lead to.
+        listings: Folders as they were listed for other names.
+    """
+    listings, parts = listings or Listings(), components(name)
     for start in range(len(parts)):
         for path in listings.files(root, parts[start:], Form.EXACT):
             if follow_links or not any(links_on_the_way(root, path)):

@@ -19,11 +19,17 @@ from torch import Tensor
 from mvsplat.data.camera_checks import camera_problems
 from mvsplat.data.faults import DECODING_ERRORS
 from mvsplat.data.left_out import LeftOut, describe_left_out
-from mvsplat.data.picture_formats import FORMATS, why_unreadable
 from mvsplat.data.readers.finding import Found
 from mvsplat.data.readers.lens import Lens
+from mvsplat.data.readers.masks import mask_file, mask_of
+from mvsplat.data.readers.picture_files import (
+    open_picture,
+    same_shape,
+    says_transparent,
+    to_rgb,
+)
 from mvsplat.data.scene import Scene
-from mvsplat.data.untrusted import in_natural_order, is_file
+from mvsplat.data.untrusted import in_natural_order
 
 _ORIENTATION = 0x0112
 _log = logging.getLogger("mvsplat.data")
@@ -38,12 +44,14 @@ class Photo:
         name: What the data calls it.
         lens: Its camera's lens.
         extrinsics: Its camera-to-world matrix [4, 4] (OpenCV axes, float64).
+        mask: The file that the data names as its mask; None looks beside the picture.
     """
 
     path: Path
     name: str
     lens: Lens
     extrinsics: Tensor
+    mask: Path | None = None
 
 
 class PhotoScene(Scene):
@@ -131,19 +139,21 @@ class PhotoScene(Scene):
         return photo.lens.undistort(self._oriented(picture, photo))
 
     def mask(self, index: int) -> np.ndarray | None:
-        """Of a transparent picture what is opaque; else by COLMAP's file masks/NAME.png, if any."""
+        """As :mod:`mvsplat.data.readers.masks` tells.
+
+        Raises:
+            ValueError: The picture or its mask is damaged, or they are of different shapes.
+        """
         photo = self.photos[index]
-        file = _mask_file(photo.path)
-        if file is None and not _says_transparent(photo.path):
+        file = photo.mask or mask_file(photo.path, photo.name)
+        if file is None and not says_transparent(photo.path):
             return None
         picture = open_picture(photo.path)
-        if _is_transparent(picture):
-            shown = picture.convert("RGBA").getchannel("A")
-        elif file is None:
+        turn = picture.getexif().get(_ORIENTATION, 1)
+        shown = mask_of(picture, file, turn)
+        if shown is None:
             return None
-        else:
-            shown = open_picture(file).convert("L").resize(picture.size, Image.Resampling.NEAREST)
-        shown.getexif()[_ORIENTATION] = picture.getexif().get(_ORIENTATION, 1)
+        shown.getexif()[_ORIENTATION] = turn
         upright = photo.lens.undistort(self._oriented(shown, photo))
         return np.asarray(upright)[..., 0] >= 128
 
@@ -169,7 +179,7 @@ class PhotoScene(Scene):
         """The RGB picture with the pixels that the camera describes."""
         size = photo.lens.size
         turn = picture.getexif().get(_ORIENTATION, 1)
-        if size is None or _same_shape(picture.size, size):
+        if size is None or same_shape(picture.size, size):
             if turn not in (0, 1) and not self._warned:
                 self._warned = True
                 _log.warning(
@@ -180,7 +190,7 @@ class PhotoScene(Scene):
                     turn,
                 )
             return to_rgb(picture)
-        if turn > 4 and _same_shape(picture.size[::-1], size):
+        if turn > 4 and same_shape(picture.size[::-1], size):
             return to_rgb(ImageOps.exif_transpose(picture))
         raise ValueError(
             f"{photo.path} is {picture.width} x {picture.height} pixels, its camera in "
@@ -215,83 +225,3 @@ def _usable(
     for number, problem in problems.items():
         left_out.add(f"{Path(origin).name}: its camera {problem}", usable[number][0].name)
     return [pair for number, pair in enumerate(usable) if number not in problems]
-
-
-def open_picture(path: Path) -> Image.Image:
-    """A picture file, decoded, of any mode.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is damaged, no picture, or has more pixels than PIL allows.
-    """
-    if not is_file(path):
-        raise FileNotFoundError(f"there is no picture {path}")
-    try:
-        if not path.stat().st_size:
-            raise ValueError("cannot identify a picture in an empty file")
-        picture = Image.open(path, formats=FORMATS)
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit and picture.width * picture.height > limit:
-            raise ValueError(
-                f"{picture.width} x {picture.height} pixels are over the limit, {limit}"
-            )
-        picture.load()
-    except DECODING_ERRORS as error:
-        raise ValueError(f"{path} cannot be decoded: {why_unreadable(error, path)}") from error
-    return picture
-
-
-def picture_size(path: Path) -> tuple[int, int]:
-    """A picture's width and height, from its header.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is damaged or no picture.
-    """
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            return picture.size
-    except FileNotFoundError:
-        raise
-    except DECODING_ERRORS as error:
-        raise ValueError(f"{path} cannot be decoded: {why_unreadable(error, path)}") from error
-
-
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """8-bit RGB: transparent pictures on white, 16-bit ones by their upper 8 bits."""
-    if picture.mode == "RGB":
-        return picture
-    if picture.mode.startswith("I;16") or picture.mode == "I":
-        upper = np.clip(np.asarray(picture, dtype=np.int64) >> 8, 0, 255)
-        return Image.fromarray(upper.astype(np.uint8)).convert("RGB")
-    if _is_transparent(picture):
-        rgba = picture.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return picture.convert("RGB")
-
-
-def _is_transparent(picture: Image.Image) -> bool:
-    return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
-
-
-def _says_transparent(path: Path) -> bool:
-    """What a picture's header says, without decoding it; of one that cannot be read, True."""
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            return _is_transparent(picture)
-    except DECODING_ERRORS:
-        return True
-
-
-def _mask_file(picture: Path) -> Path | None:
-    """The mask of a picture: masks/a.jpg.png (or masks/a.png) beside the folder of a.jpg."""
-    folder = picture.parent.parent / "masks"
-    files = (folder / f"{picture.name}.png", folder / f"{picture.stem}.png")
-    return next((file for file in files if is_file(file)), None)
-
-
-def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Whether one size is the other one, scaled and rounded to whole pixels."""
-    (w, h), (x, y) = size, other
-    return abs(w * y - h * x) <= x + y

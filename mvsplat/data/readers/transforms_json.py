@@ -3,10 +3,12 @@
 ``transform_matrix`` is camera-to-world with OpenGL axes (x right, y up, z backward). Intrinsics
 are the file's or, where a frame has its own, the frame's: ``fl_x fl_y cx cy w h`` in pixels, or
 ``camera_angle_x`` (and ``_y``) in radians; camera models and distortion are those of
-:mod:`mvsplat.data.readers.transforms_lens`.
+:mod:`mvsplat.data.readers.transforms_lens`. A frame's ``mask_path``, relative to the file, is a
+picture with black where pixels do not count.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from torch import Tensor
 
 from mvsplat.data.left_out import LeftOut
 from mvsplat.data.readers.finding import find_file, find_pictures
-from mvsplat.data.readers.photos import Photo, PhotoScene, picture_size
+from mvsplat.data.readers.folder_listing import Listings
+from mvsplat.data.readers.photos import Photo, PhotoScene
+from mvsplat.data.readers.picture_files import picture_size
 from mvsplat.data.readers.picture_search import SMALLER
 from mvsplat.data.readers.single import SingleScene
 from mvsplat.data.readers.transforms_lens import frame_lens, frame_size
@@ -79,11 +83,13 @@ class TransformsScenes(SingleScene):
         found = find_pictures(
             [name for _, name, _ in frames], self.root, [self.root], None, self.follow_links
         )
+        masks = _Masks(self.root, self.follow_links, set(found.paths.values()), notes)
         photos: list[Photo] = []
         for file, name, fields in frames:
             try:
                 if path := found.paths.get(name):
-                    photos.append(_photo(path, found.names[name], fields, notes))
+                    photo = _photo(path, found.names[name], fields, notes)
+                    photos.append(replace(photo, mask=masks.find(file, fields.get("mask_path"))))
             except (ValueError, OSError) as error:
                 left_out.add(f"{file.name}: {error}", name)
         return PhotoScene(
@@ -95,6 +101,40 @@ class TransformsScenes(SingleScene):
             found=found,
             notes=list(notes),
         )
+
+
+class _Masks:
+    """Finds the masks that frames name, relative to the file; black in them is ignored.
+
+    Args:
+        root: The scene's folder.
+        follow_links: Whether to take masks that symbolic links out of the folder lead to.
+        pictures: The frames' pictures, which are nobody's mask.
+        notes: Gets what is to be said of masks that are not there.
+    """
+
+    def __init__(
+        self, root: Path, follow_links: bool, pictures: set[Path], notes: dict[str, None]
+    ) -> None:
+        self.root, self.follow_links = root, follow_links
+        self.pictures, self.notes = pictures, notes
+        self._listings = Listings()
+        self._said: set[Path] = set()
+
+    def find(self, file: Path, name: Any) -> Path | None:
+        """The mask that a frame of a file names; None where it names none that is there."""
+        if not name:
+            return None
+        path = find_file(str(name), self.root, self.follow_links, self._listings)
+        if path is not None and path not in self.pictures:
+            return path
+        if file not in self._said:
+            self._said.add(file)
+            self.notes[
+                f"mask_path of {file.name} names masks that are not there, such as "
+                f"{str(name)[:100]!r}: all pixels of their pictures count"
+            ] = None
+        return None
 
 
 def _frames(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from captures import SIZE, pose, rotation, write_colmap_text, write_picture
+from PIL import Image
 
 from mvsplat.data import open_scenes
 from mvsplat.export.cameras import Cameras, Frame, save_cameras
@@ -313,7 +314,14 @@ def test_scannetpp(tmp_path):
     (dslr / "nerfstudio/transforms.json").write_text(
         json.dumps(content | {"frames": frames[:2], "test_frames": frames[2:]})
     )
-    check(the_scene(dslr.parent), lambda index: fisheye(index, k))
+    scene = the_scene(dslr.parent)
+    check(scene, lambda index: fisheye(index, k))
+    assert scene.mask(0) is None
+    (dslr / "resized_anon_masks").mkdir()
+    valid = np.arange(W)[None].repeat(H, 0) < W // 2
+    Image.fromarray(valid * np.uint8(255)).save(dslr / f"resized_anon_masks/{names[0]}")
+    mask = the_scene(dslr.parent).mask(0)
+    assert mask[:, : W // 3].all() and not mask[:, -W // 3 :].any()
     iphone = tmp_path / "phone/iphone"
     video = [f"video/frame_00000{number}.jpg" for number in range(COUNT)]
     for number in range(COUNT):

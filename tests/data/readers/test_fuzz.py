@@ -36,7 +36,7 @@ from mvsplat.data.chunks.storage import load_chunk, read_index, save_chunk
 from mvsplat.data.readers.colmap import ColmapScenes
 from mvsplat.data.readers.colmap_model import ColmapModel
 from mvsplat.data.readers.dtu import read_camera
-from mvsplat.data.readers.photos import open_picture, to_rgb
+from mvsplat.data.readers.picture_files import open_picture, to_rgb
 from mvsplat.data.readers.realestate10k import read_cameras
 from mvsplat.data.readers.transforms_json import TransformsScenes
 from mvsplat.export import load_ply, load_splat, save_ply, save_splat

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from mvsplat.data.readers.lens import Lens
-from mvsplat.data.readers.photos import Photo, PhotoScene, open_picture, picture_size, to_rgb
+from mvsplat.data.readers.photos import Photo, PhotoScene
+from mvsplat.data.readers.picture_files import open_picture, picture_size, to_rgb
 
 
 def saved(picture: Image.Image, path, **options):

@@ -35,8 +35,15 @@ class Frames:
         self.photos: list[Photo] = []
         self.left_out = LeftOut()
 
-    def add(self, name: str, picture: Path | None, camera: Callable[[], tuple[Lens, Pose]]) -> None:
-        """A frame: its picture, None where that is missing, and how to read its camera."""
+    def add(
+        self,
+        name: str,
+        picture: Path | None,
+        camera: Callable[[], tuple[Lens, Pose]],
+        mask: Path | None = None,
+    ) -> None:
+        """A frame: its picture, None where that is missing, how to read its camera, and its mask
+        where it lies in a place of its own."""
         try:
             if picture is None:
                 self.left_out.add(MISSING, name)
@@ -47,7 +54,7 @@ class Frames:
             reason = str(error).replace(f"the camera of frame {name!r}", "the camera")
             self.left_out.add(f"damaged cameras ({reason})", name)
         else:
-            self.photos.append(Photo(picture, name, lens, pose))
+            self.photos.append(Photo(picture, name, lens, pose, mask))
 
     def scene(self, key: str, **options: Any) -> PhotoScene:
         """The scene of all frames.

@@ -19,7 +19,7 @@ from mvsplat.data.readers.captures.frames import (
 )
 from mvsplat.data.readers.clutter import entries
 from mvsplat.data.readers.lens import Lens
-from mvsplat.data.readers.photos import picture_size
+from mvsplat.data.readers.picture_files import picture_size
 from mvsplat.data.readers.reader import Reader
 from mvsplat.data.scene import Scene
 from mvsplat.data.untrusted import is_file, is_folder, read_text

@@ -3,7 +3,9 @@
 The DSLR's pictures are in ``dslr/resized_images`` (or ``original_images``), its cameras in
 ``dslr/colmap`` (read first: it has points) or ``dslr/nerfstudio/transforms.json`` (OpenGL axes, an
 OPENCV_FISHEYE lens, names of pictures without a folder). The iPhone's frames, which have to be
-extracted from ``rgb.mkv``, are in ``iphone/rgb``, their cameras in ``iphone/colmap``.
+extracted from ``rgb.mkv``, are in ``iphone/rgb``, their cameras in ``iphone/colmap``. What was made
+anonymous is black in the masks beside the pictures, in ``dslr/resized_anon_masks`` (or
+``original_anon_masks``) and ``iphone/rgb_masks``.
 """
 
 from functools import partial
@@ -27,6 +29,11 @@ from mvsplat.data.readers.reader import Reader
 from mvsplat.data.scene import Scene
 from mvsplat.data.untrusted import is_file, is_folder, read_json
 
+_MASKS = {
+    "resized_images": "resized_anon_masks",
+    "original_images": "original_anon_masks",
+    "rgb": "rgb_masks",
+}
 _PICTURES = {"dslr": ("resized_images", "original_images"), "iphone": ("rgb",)}
 
 
@@ -61,12 +68,13 @@ class ScanNetPPReader(Reader):
 
 def _from_model(model: ColmapModel, folder: Path) -> PhotoScene:
     lenses = model.cameras()
-    pictures = pictures_by_stem(folder)
+    pictures, masks = pictures_by_stem(folder), _masks(folder)
     frames = Frames(model.folder)
     for image in model.images():
         # The iPhone's are called video/frame_000000.jpg.
-        picture = pictures.get(Path(image.name).stem)
-        frames.add(image.name, picture, partial(colmap_camera, lenses, image))
+        stem = Path(image.name).stem
+        camera = partial(colmap_camera, lenses, image)
+        frames.add(image.name, pictures.get(stem), camera, masks.get(stem))
     return frames.scene(folder.name, load_points=model.points)
 
 
@@ -76,12 +84,13 @@ def _from_transforms(part: Path, folder: Path) -> PhotoScene:
     size = round(number(content, "w")), round(number(content, "h"))
     names = ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "k3", "k4")
     lens = colmap_lens("OPENCV_FISHEYE", size, [number(content, name) for name in names])
-    pictures = pictures_by_stem(folder)
+    pictures, masks = pictures_by_stem(folder), _masks(folder)
     frames = Frames(file)
     for field in ("frames", "test_frames"):
         for frame in content.get(field) or []:
             name = str(frame.get("file_path")) if isinstance(frame, dict) else "?"
-            frames.add(name, pictures.get(Path(name).stem), partial(_camera, lens, frame))
+            stem = Path(name).stem
+            frames.add(name, pictures.get(stem), partial(_camera, lens, frame), masks.get(stem))
     return frames.scene(folder.name)
 
 
@@ -108,3 +117,8 @@ def _has_cameras(part: Path) -> bool:
 def _pictures(part: Path) -> Path | None:
     names = _PICTURES.get(part.name, ())
     return next((part / name for name in names if is_folder(part / name)), None)
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    """The masks of a folder of pictures, by the pictures' names without suffix."""
+    return pictures_by_stem(folder.parent / _MASKS[folder.name])
