@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -45,6 +45,16 @@ def crop_image(image: Image.Image, shape: Shape) -> UInt8[Tensor, "3 h w"]:
     else:
         image = _resized_whole(image, shape)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def crop_mask(mask: Bool[Tensor, "frame_h frame_w"], shape: Shape) -> Bool[Tensor, "h w"]:
+    """What a picture's mask says of each pixel of :func:`crop_image`, where its centre is."""
+    resized, corner = cover((mask.shape[0], mask.shape[1]), shape)
+    rows, columns = (
+        ((torch.arange(count) + first + 0.5) * (before / after)).long().clamp(max=before - 1)
+        for count, first, before, after in zip(shape, corner, mask.shape, resized, strict=True)
+    )
+    return mask[rows][:, columns]
 
 
 def _resized_whole(image: Image.Image, shape: Shape) -> Image.Image:

@@ -1,7 +1,7 @@
 """Photographs without cameras: read from a folder, a list or a video, checked, put in one place.
 
 What can be used is written, upright and without metadata, to a folder that structure from motion
-reads; what cannot is dropped with a reason.
+reads, and masks of what does not count to a folder beside it; what cannot is dropped with a reason.
 """
 
 import re
@@ -16,6 +16,7 @@ from PIL import Image
 
 from mvsplat.data.picture_formats import NAMED_SUFFIXES
 from mvsplat.data.readers.clutter import entries
+from mvsplat.data.readers.masks import FOLDER as MASKS
 from mvsplat.machine import usable_cores
 from mvsplat.reconstruction.pictures import LoadedPhoto, load_photo
 from mvsplat.reconstruction.quality import blur, fingerprint, same_picture
@@ -39,6 +40,7 @@ class PhotoFile:
         focal_length: From EXIF, in pixels, if it is known.
         camera: What tells cameras apart.
         blur: How blurred it is, 0 to 1.
+        masked: Whether some of its pixels do not count.
     """
 
     name: str
@@ -48,6 +50,7 @@ class PhotoFile:
     focal_length: float | None
     camera: str
     blur: float
+    masked: bool = False
 
 
 @dataclass
@@ -65,6 +68,11 @@ class Collection:
     photos: list[PhotoFile] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
     ordered: bool = False
+
+    @property
+    def masks(self) -> Path:
+        """Where the masks are, those of ``a.jpg`` as ``a.jpg.png``: as COLMAP has them."""
+        return self.folder.parent / MASKS
 
 
 def photo_paths(folder: Path) -> list[Path]:
@@ -104,6 +112,8 @@ def collect(
             if same is not None:
                 collection.dropped[name] = f"shows the same as {same}"
                 (folder / photo.file).unlink()
+                if photo.masked:
+                    (collection.masks / f"{photo.file}.png").unlink()
             else:
                 fingerprints.append((name, print_))
                 collection.photos.append(photo)
@@ -138,15 +148,21 @@ def _read(
         read = photo if isinstance(photo, LoadedPhoto) else load_photo(photo, LONGEST_SIDE)
     except (ValueError, OSError) as error:
         return str(error).removeprefix(f"{photo}: ")
-    image = read.image
+    image, mask = read.image, read.mask
     if max(image.size) > LONGEST_SIDE:
         image = image.copy()
         image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     file = f"{number:05d}.jpg"
     image.save(folder / file, quality=96, subsampling=0)
+    if mask is not None:
+        masks = folder.parent / MASKS
+        masks.mkdir(exist_ok=True)
+        mask.resize(image.size, Image.Resampling.NEAREST).save(masks / f"{file}.png")
     diagonal = float(np.hypot(*image.size))
     focal = None if read.focal_length is None else read.focal_length * diagonal
-    entry = PhotoFile(read.name, file, *image.size, focal, read.camera, blur(image))
+    entry = PhotoFile(
+        read.name, file, *image.size, focal, read.camera, blur(image), masked=mask is not None
+    )
     return entry, fingerprint(image)
 
 

@@ -56,7 +56,11 @@ def bounds_of_photos(
     for done, group in enumerate(groups):
         progress(done, len(groups))
         frames = [photos[member].crop(shape) for member in group.members]
-        found.append(_depth_of(depth, frames, _NEARER * near).flatten())
+        seen = _depth_of(depth, frames, _NEARER * near)
+        found += [
+            part.flatten() if frame.mask is None else part[frame.mask]
+            for part, frame in zip(seen, frames, strict=True)
+        ]
     nearest, farthest = percentiles(torch.cat(found))
     return Bounds(nearest * _ROOM[0], farthest * _ROOM[1], f"the depth of {depth.name}")
 

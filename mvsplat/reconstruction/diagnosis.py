@@ -123,6 +123,7 @@ def motion_warnings(context: list[UsedPhoto], pairs: ViewPairs) -> list[str]:
             torch.stack([frame.pixels for frame in two]) / 255,
             torch.stack([frame.extrinsics for frame in two]),
             torch.stack([frame.intrinsics for frame in two]),
+            [frame.mask for frame in two],
         )
         if share > _MOVED:
             found.append(
@@ -137,9 +138,10 @@ def bounds_warnings(bounds: Bounds, depth: Float[Tensor, "v h w"] | None) -> lis
     """Depths that pile up at a bound, which then cuts the scene off."""
     if depth is None:
         return []
-    at_near, at_far = share_at_bounds(
-        depth.flatten(), torch.tensor(bounds.near), torch.tensor(bounds.far)
-    )
+    known = depth[depth > 0]
+    if not len(known):
+        return []
+    at_near, at_far = share_at_bounds(known, torch.tensor(bounds.near), torch.tensor(bounds.far))
     if at_near <= _PILED_UP:
         return []
     return [

@@ -7,12 +7,12 @@ from types import MappingProxyType
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from torch import Tensor
 
 from mvsplat.data.bounds import Bounds
-from mvsplat.data.transforms import Shape, crop_image, crop_intrinsics, stack_images
+from mvsplat.data.transforms import Shape, crop_image, crop_intrinsics, crop_mask, stack_images
 from mvsplat.export.cameras import Cameras, Frame
 from mvsplat.geometry.trajectories import visiting_order
 from mvsplat.refinement.photographs import Photograph, fitted_shape
@@ -33,6 +33,7 @@ class CroppedFrame:
         pixels: Its crop, at the model's size.
         extrinsics: Camera-to-world matrix.
         intrinsics: Normalised intrinsics of the crop.
+        mask: Which pixels count; None where all do.
     """
 
     index: int
@@ -40,6 +41,7 @@ class CroppedFrame:
     pixels: UInt8[Tensor, "3 h w"]
     extrinsics: Float[Tensor, "4 4"]
     intrinsics: Float[Tensor, "3 3"]
+    mask: Bool[Tensor, "h w"] | None = None
 
 
 @dataclass
@@ -94,8 +96,14 @@ class UsedPhoto:
         height, width = self.photograph.shape
         picture = Image.fromarray(self.pixels.permute(1, 2, 0).contiguous().numpy())
         intrinsics = crop_intrinsics(self.photograph.intrinsics, (height, width), shape).float()
+        mask = self.photograph.mask
         return CroppedFrame(
-            self.index, self.name, crop_image(picture, shape), self.extrinsics, intrinsics
+            self.index,
+            self.name,
+            crop_image(picture, shape),
+            self.extrinsics,
+            intrinsics,
+            None if mask is None else crop_mask(mask, shape),
         )
 
 

@@ -254,8 +254,12 @@ def _one(photo: Any, number: int) -> Path | LoadedPhoto:
         return Path(photo)
     name = f"photo_{number:03d}"
     if isinstance(photo, Image.Image):
-        picture = pictures.prepare(photo, LONGEST_SIDE, photo.getexif().get(0x0112, 1))
-        return LoadedPhoto(name, picture, camera=f"{picture.size}")
+        turn = photo.getexif().get(0x0112, 1)
+        try:
+            picture, mask = pictures.prepare_with_mask(photo, LONGEST_SIDE, turn)
+        except ValueError as error:
+            raise ValueError(f"photo {number}: {error}") from error
+        return LoadedPhoto(name, picture, camera=f"{picture.size}", mask=mask)
     pixels = np.asarray(photo)
     if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
         raise ValueError(

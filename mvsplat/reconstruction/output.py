@@ -8,15 +8,16 @@ the program, a folder with that file in it is not the whole result.
 import shutil
 from pathlib import Path
 
+from mvsplat.data.readers import masks
 from mvsplat.export.splat_registry import is_named_like_a_splat, writing
 from mvsplat.files import replacing
 
 SPLAT, CAMERAS, VIDEO, REPORT = "scene.ply", "cameras.json", "video.mp4", "report.html"
 SCORES = "scores.json"
-DEPTH, PHOTOS, COLMAP = "depth", "photos", "colmap"
+DEPTH, PHOTOS, MASKS, COLMAP = "depth", "photos", masks.FOLDER, "colmap"
 MARKER = "INCOMPLETE.txt"
 _FILES = (CAMERAS, VIDEO, REPORT, SCORES)
-_FOLDERS = (DEPTH, PHOTOS, COLMAP)
+_FOLDERS = (DEPTH, PHOTOS, MASKS, COLMAP)
 _IGNORED = frozenset([".DS_Store", "Thumbs.db", "desktop.ini"])
 
 

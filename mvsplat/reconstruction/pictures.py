@@ -2,7 +2,8 @@
 
 Rotation by EXIF is applied, transparency is laid over white, 16-bit and floating-point values are
 brought to 8 bits, grey, palette and CMYK pictures become RGB. No metadata leaves this module but
-the focal length and the camera's name.
+the focal length and the camera's name. What is transparent, or black in the photograph's mask
+(:mod:`mvsplat.data.readers.masks`), is told by a mask of the same size.
 """
 
 import math
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mvsplat.data.picture_formats import FORMATS, is_raw, why_unreadable
+from mvsplat.data.readers.masks import mask_file, mask_of, reduced_mask
 
 # A gigapixel of RGB is 3 GB: more is a mistake, or an attack.
 MAX_PIXELS = 1_000_000_000
@@ -52,12 +54,14 @@ class LoadedPhoto:
         focal_length: Focal length from EXIF in units of the picture's diagonal, if it is known;
             neither resizing nor turning the picture changes it.
         camera: What tells cameras apart: maker, model, focal length and the file's size.
+        mask: White where pixels count, a grey picture of the same size; None where all do.
     """
 
     name: str
     image: Image.Image
     focal_length: float | None = None
     camera: str = ""
+    mask: Image.Image | None = None
 
 
 def load_photo(path: str | Path, longest: int | None = None) -> LoadedPhoto:
@@ -68,7 +72,8 @@ def load_photo(path: str | Path, longest: int | None = None) -> LoadedPhoto:
         longest: Reduce the picture so that its longer side has at most so many pixels.
 
     Raises:
-        ValueError: The file is no picture, is damaged, or is absurdly large or small.
+        ValueError: The file is no picture, is damaged, or is absurdly large or small; or its mask
+            is damaged, of another shape, or leaves nothing of it.
     """
     path = Path(path)
     if path.stat().st_size == 0:
@@ -81,8 +86,12 @@ def load_photo(path: str | Path, longest: int | None = None) -> LoadedPhoto:
             exif, details = _exif(image)
             focal_length = _focal_length(details, image.size)
             camera = _camera(exif, focal_length, image.size)
-            picture = prepare(image, longest, exif.get(_ORIENTATION, 1))
-            return LoadedPhoto(path.name, picture, focal_length, camera)
+            turn = exif.get(_ORIENTATION, 1)
+            try:
+                picture, mask = prepare_with_mask(image, longest, turn, mask_file(path))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+            return LoadedPhoto(path.name, picture, focal_length, camera, mask)
     except UnidentifiedImageError as error:
         reason = why_unreadable(error, path)
         raise ValueError(f"{path}: not a picture in a format that can be read: {reason}") from None
@@ -127,6 +136,35 @@ def prepare(image: Image.Image, longest: int | None = None, orientation: int = 1
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     # Fresh pixels: nothing of the file (EXIF, comments, colour profile) comes along.
     return Image.fromarray(np.array(image.convert("RGB")))
+
+
+def prepare_with_mask(
+    image: Image.Image, longest: int | None = None, orientation: int = 1, file: Path | None = None
+) -> tuple[Image.Image, Image.Image | None]:
+    """An opened picture as :func:`prepare` has it, and white where its pixels count.
+
+    Args:
+        image: A picture of any mode.
+        longest: Largest width and height of the result.
+        orientation: How the picture lies, as EXIF numbers it (1: upright).
+        file: Its mask, if there is one.
+
+    Returns:
+        The picture, and a grey picture of the same size; None in its place where all pixels count.
+
+    Raises:
+        ValueError: The mask is damaged or of another shape, or no pixel counts.
+    """
+    stored = mask_of(image, file, orientation)
+    picture = prepare(image, longest, orientation)
+    if stored is None:
+        return picture, None
+    if orientation in _UPRIGHT:
+        stored = stored.transpose(_UPRIGHT[orientation])
+    counted = reduced_mask(np.asarray(stored) > 0, (picture.height, picture.width))
+    if not counted.any():
+        raise ValueError("its mask leaves nothing of it")
+    return picture, None if counted.all() else Image.fromarray(counted.astype(np.uint8) * 255)
 
 
 def _check_size(image: Image.Image, path: Path) -> None:

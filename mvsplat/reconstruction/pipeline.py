@@ -66,7 +66,8 @@ def reconstruct(
     Args:
         photos: A folder of photos, a video, data with cameras in any format that is read (a COLMAP
             model, a transforms.json, chunks, exports of capture apps), or a folder of these; from
-            Python also a Scene, or a list of paths, PIL pictures or uint8 arrays.
+            Python also a Scene, or a list of paths, PIL pictures or uint8 arrays. Pixels do not
+            count that are transparent, or black in masks/NAME.png in or beside the photos' folder.
         checkpoint: The network's weights: small, which comes with the package, another name that
             mvsplat weights lists, an address (https://..., hf://owner/repository/file), or a file
             (runs/.../last.ckpt, a released checkpoint).

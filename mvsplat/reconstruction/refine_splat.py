@@ -44,7 +44,8 @@ def refine_splat(
     Args:
         splat: A file of any format that is read.
         photos: Data with cameras in any format that is read (a COLMAP model, a transforms.json
-            ...); from Python also a Scene.
+            ...); from Python also a Scene. Pixels do not count that are transparent, or black in
+            masks/NAME.png in or beside the photos' folder.
         near: Nearest depth of the scene; null takes that of the data, or estimates it.
         far: Farthest depth; as for near.
         scene: Which scene, where the data has several; null takes the first.

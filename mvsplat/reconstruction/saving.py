@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -85,8 +86,10 @@ def picture_name(photo: UsedPhoto, suffix: str) -> str:
 
 
 def _photos(scene: ReconstructedScene, folder: Path) -> None:
-    """The photos, the cameras beside the splat, and a COLMAP model if we made it."""
+    """The photos, masks of what does not count in them, the cameras beside the splat, and a COLMAP
+    model if we made it."""
     files = _photo_files(scene, folder / names.PHOTOS)
+    _masks(scene, folder / names.MASKS, files)
     save_cameras(scene.cameras_with(files), folder / names.CAMERAS)
     if scene.source.estimate is not None:
         target = folder / names.COLMAP
@@ -103,6 +106,15 @@ def _photo_files(scene: ReconstructedScene, folder: Path) -> dict[int, Path]:
             to_pil(photo.pixels / 255).save(temporary, "JPEG", quality=95, subsampling=0)
         scene.stages.update(_PHOTOS, done, len(photos))
     return files
+
+
+def _masks(scene: ReconstructedScene, folder: Path, files: dict[int, Path]) -> None:
+    """Write the masks of photos, named as readers look for them, white where pixels count."""
+    for photo in [*scene.context, *scene.left_out]:
+        mask = photo.photograph.mask
+        if mask is not None:
+            with replacing(folder / f"{files[photo.index].name}.png") as temporary:
+                Image.fromarray(mask.numpy().astype(np.uint8) * 255).save(temporary, "PNG")
 
 
 def _corrected(scene: ReconstructedScene) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mvsplat.data.bounds import Bounds
@@ -72,8 +72,9 @@ def predict_all(
     """The Gaussians of any number of photographs, in groups of neighbours, merged.
 
     Time and memory grow with the number of photographs. Each photograph's Gaussians are taken from
-    one group; see :mod:`mvsplat.refinement.merging` for what is dropped. An encoder that does not
-    tell each view's depth has the Gaussians of all groups laid into one.
+    one group; see :mod:`mvsplat.refinement.merging` for what is dropped. Neither is there anything
+    of pixels that do not count. An encoder that does not tell each view's depth has the Gaussians
+    of all groups laid into one.
 
     Args:
         model: The network.
@@ -84,7 +85,7 @@ def predict_all(
         progress: Is told after each group, and may raise what ends the work.
 
     Raises:
-        ValueError: The photographs do not suit the model.
+        ValueError: The photographs do not suit the model, or none of their pixels counts.
     """
     wanted = views or views_at_once(model.context_views, len(frames))
     size = min(wanted, model.encoder.maximum_views or len(frames))
@@ -156,23 +157,25 @@ class _Collected:
             depth = estimate.depth[0, place].clone()
             confidence = F.interpolate(estimate.confidence[:, place, None], depth.shape)[0, 0]
             frame = self.frames[owned]
+            counts = torch.ones_like(depth, dtype=torch.bool) if frame.mask is None else frame.mask
+            depth[~counts] = 0
             view = DepthView(frame.pixels, depth, frame.extrinsics, frame.intrinsics)
-            self.merging.add(
-                owned,
-                those(predicted, slice(place * each, (place + 1) * each)),
-                view,
-                confidence.flatten().repeat_interleave(each // depth.numel()),
+            confidence, counts = (
+                x.flatten().repeat_interleave(each // depth.numel()) for x in (confidence, counts)
             )
+            mine = those(predicted, slice(place * each, (place + 1) * each))
+            self.merging.add(owned, those(mine, counts), view, confidence[counts])
             self.views[owned] = view
 
     def _unmerged(self, group: ViewGroup, predicted: Gaussians) -> Merged:
-        views = as_views([self.frames[i] for i in group.members], *self.bounds[:2])
+        members = [self.frames[i] for i in group.members]
+        predicted = those(predicted, _counting(predicted.means[0], members))
         count = predicted.means.shape[1]
         return Merged(
-            those(predicted, torch.ones(count, dtype=torch.bool)),
+            predicted,
             torch.full((count,), group.members[0]),
             torch.ones(count),
-            pixel_size(predicted.means[0], views),
+            pixel_size(predicted.means[0], as_views(members, *self.bounds[:2])),
         )
 
     def scene(self) -> PredictedScene:
@@ -182,9 +185,25 @@ class _Collected:
         if len(self.views) == len(self.frames):
             views = [self.views[number] for number in range(len(self.frames))]
         gaussians = merged.gaussians.to(self.device)
+        if not gaussians.means.shape[1]:
+            raise ValueError(
+                "of what the network sees of the photos, their masks leave nothing; in a mask, "
+                "white is what counts, and black is ignored"
+            )
         return PredictedScene(
             gaussians, merged.photograph, merged.confidence, merged.pixel, views, self.groups
         )
+
+
+def _counting(means: Float[Tensor, "g 3"], frames: Sequence[CroppedFrame]) -> Bool[Tensor, " g"]:
+    """Places that some photograph has among the pixels that count, or none has in its frame."""
+    masked, counted = (torch.zeros(len(means), dtype=torch.bool) for _ in range(2))
+    for frame in frames:
+        mask = torch.ones_like(frame.pixels[0]).bool() if frame.mask is None else frame.mask
+        for found, pixels in ((counted, mask), (masked, ~mask)):
+            view = DepthView(frame.pixels, pixels.float(), frame.extrinsics, frame.intrinsics)
+            found |= view.look(means).seen
+    return counted | ~masked
 
 
 def whole_shape(shape: Shape, photo: Shape, divisor: int) -> Shape:

@@ -30,7 +30,7 @@ class DepthView:
 
     Args:
         pixels: 8-bit RGB.
-        depth: Along the optical axis, at the same pixels.
+        depth: Along the optical axis, at the same pixels; 0 where it is not known.
         extrinsics: Camera-to-world matrix.
         intrinsics: Normalised intrinsics.
     """

@@ -127,9 +127,12 @@ def _finer(view: DepthView, photograph: Photograph) -> DepthView:
     nearest = found.gather(0, weight.argmax(dim=0)[None])[0]
     weight = weight * ((found / nearest.clamp(min=1e-12) - 1).abs() < _SURFACE)
     depth = (weight * found).sum(dim=0) / weight.sum(dim=0).clamp(min=1e-12)
+    known = nearest > 0
+    if photograph.mask is not None:
+        known &= photograph.mask
     return DepthView(
         photograph.pixels,
-        depth.where(nearest > 0, 0),
+        depth.where(known, 0),
         photograph.extrinsics,
         photograph.intrinsics,
     )

@@ -46,6 +46,10 @@ def test_a_thing_that_moved_is_found(room):
     moved[0, :, 20:80, 60:120] = thing
     moved[1, :, 110:170, 60:120] = thing
     assert moved_share(moved, extrinsics, intrinsics) > 0.02
+    masks = torch.ones(2, *images.shape[-2:], dtype=torch.bool)
+    masks[0, 14:86, 54:126] = masks[1, 104:176, 54:126] = False
+    for ignored in ([masks[0], None], [None, masks[1]], [*masks]):
+        assert moved_share(moved, extrinsics, intrinsics, ignored) == 0
     still = moved.flip(0)[[0, 0]]
     assert moved_share(still, extrinsics[[0, 0]], intrinsics[[0, 0]]) == 0
 

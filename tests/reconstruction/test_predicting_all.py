@@ -1,5 +1,7 @@
 """All photographs through a network, a few at a time: what is asked of it, what is kept."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -151,6 +153,31 @@ def test_an_encoder_that_tells_no_depth_has_all_it_says_kept():
     assert scene.gaussians.means.shape[1] == len(asked.encoder.seen) * 2 * SIZE**2
     assert torch.allclose(scene.confidence, torch.tensor(1.0))
     assert torch.allclose(scene.pixel, torch.tensor(WALL / SIZE))
+
+
+@pytest.mark.parametrize(("each", "estimates"), [(1, True), (3, True), (2, False)])
+def test_nothing_is_predicted_of_pixels_that_do_not_count(each, estimates):
+    """Whether their photographs tell which pixels Gaussians are of, or only where these are."""
+    asked = model(each=each, estimates=estimates)
+    masks = torch.ones(2, SIZE, SIZE, dtype=torch.bool)
+    masks[0, :5] = masks[1, :, :6] = False
+    pair = [replace(frame, mask=mask) for frame, mask in zip(ROW[::4], masks, strict=False)]
+    scene = predict_all(asked, pair, BOUNDS)
+    means = scene.gaussians.means[0]
+    counted = torch.zeros(len(means), dtype=torch.bool)
+    for number, (frame, mask) in enumerate(zip(pair, masks, strict=True)):
+        x, y = (((means - frame.extrinsics[:3, 3])[:, :2] / WALL + 0.5) * SIZE).floor().long().T
+        inside = (x >= 0) & (x < SIZE) & (y >= 0) & (y < SIZE)
+        shown = inside & mask[y.clamp(0, SIZE - 1), x.clamp(0, SIZE - 1)]
+        if estimates:
+            mine = scene.photograph == number
+            assert shown[mine].all() and mine.sum() == each * mask.sum()
+            assert torch.equal(scene.depth[number] > 0, mask)
+        counted |= shown
+    assert counted.all()
+    if not estimates:  # nothing else is left out
+        whole = predict_all(model(each=each), ROW[:5:4], BOUNDS).gaussians.means[0]
+        assert 0.6 * len(whole) < len(means) < len(whole)
 
 
 def test_widening_is_that_of_the_own_pixels():

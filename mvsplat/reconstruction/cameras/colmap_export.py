@@ -12,6 +12,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor
 
+from mvsplat.data.readers.masks import FOLDER as MASKS
 from mvsplat.files import replacing
 from mvsplat.geometry.projection import invert_rigid
 
@@ -21,7 +22,7 @@ _MODEL = Path("sparse/0")
 def export_colmap(
     source: Path, target: Path, corrected: Mapping[str, Float[Tensor, "4 4"]]
 ) -> None:
-    """Copy ``images/`` and the model in ``sparse/0``.
+    """Copy ``images/``, ``masks/`` if there are any, and the model in ``sparse/0``.
 
     Args:
         source: The data set that was estimated.
@@ -32,6 +33,8 @@ def export_colmap(
         RuntimeError: pycolmap failed.
     """
     _copy(source / "images", target / "images")
+    if (source / MASKS).is_dir():
+        _copy(source / MASKS, target / MASKS)
     if not corrected:
         _copy(source / _MODEL, target / _MODEL)
         return

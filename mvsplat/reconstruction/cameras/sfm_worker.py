@@ -57,7 +57,9 @@ def _extract(task: dict[str, Any], database: Path) -> None:
         pycolmap.import_images(
             database, task["images"], pycolmap.CameraMode.SINGLE, camera["files"], reader
         )
-        for files in parts(camera["files"], 2 * task["threads"]):
+        for files in _in_parts(camera["files"], task):
+            if files[0] in task["masked"]:
+                reader.mask_path = task["masks"]
             pycolmap.extract_features(
                 database,
                 task["images"],
@@ -69,6 +71,13 @@ def _extract(task: dict[str, Any], database: Path) -> None:
             )
             done += len(files)
             tell(stage="features", done=done, total=total)
+
+
+def _in_parts(files: list[str], task: dict[str, Any]) -> list[list[str]]:
+    """The photographs, some at a time, and those that have masks last: of each such part all do."""
+    masked = set(task["masked"])
+    kinds = [[file for file in files if (file in masked) == which] for which in (False, True)]
+    return [part for kind in kinds for part in parts(kind, 2 * task["threads"])]
 
 
 def _map(task: dict[str, Any], folder: Path, database: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class CameraEstimate:
     """What structure from motion found.
 
     Args:
-        folder: A COLMAP data set: ``images/`` and the model in ``sparse/0``.
+        folder: A COLMAP data set: ``images/``, ``masks/`` and the model in ``sparse/0``.
         dropped: Why photographs have no camera, by name.
         points: Number of sparse points.
         reprojection_error: Mean distance in pixels between features and projected points.
@@ -56,6 +56,7 @@ def estimate_cameras(
     """Estimate cameras and sparse points.
 
     Photographs of one camera share their intrinsics, which start from EXIF where it says something.
+    Features on pixels that do not count are not looked at.
 
     Args:
         collection: The photographs, in ``folder / "images"``.
@@ -94,6 +95,8 @@ def _task(collection: Collection, seed: int) -> dict[str, Any]:
     """What the worker is to do."""
     return {
         "images": str(collection.folder),
+        "masks": str(collection.masks),
+        "masked": [photo.file for photo in collection.photos if photo.masked],
         "order": [photo.file for photo in collection.photos],
         "cameras": _cameras(collection.photos),
         "threads": usable_cores(),
