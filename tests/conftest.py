@@ -1,16 +1,24 @@
 """What several test modules share: the program run in-process, on a few tiny generated scenes."""
 
 import logging
+import os
 import random
 import signal
 import warnings
 from pathlib import Path
 
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if IS_WORKER:
+    # Before torch is imported: there are as many processes as cores, for each of them one thread.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# ruff: noqa: E402
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 from lightning.pytorch import Trainer
+from workers import number_of_workers
 
 from mvsplat.__main__ import main
 from mvsplat.machine import bf16_is_faster
@@ -27,6 +35,18 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 TINY = Path(__file__).parent / "configs" / "tiny.yaml"
+
+
+def pytest_xdist_auto_num_workers(config):
+    return number_of_workers(config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Several processes begin with the files that take longest, so that they end together."""
+    if IS_WORKER:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -55,8 +75,11 @@ def tiny_config():
 
 @pytest.fixture(scope="session")
 def scenes_root(tmp_path_factory):
-    """Folder in which the tiny runs' generated scenes are made, once a session."""
-    return tmp_path_factory.mktemp("generated")
+    """Folder in which generated scenes are made, once a session for all of its processes."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if IS_WORKER else folder) / "generated"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 class Program:

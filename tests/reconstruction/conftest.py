@@ -13,11 +13,9 @@ from mvsplat.data.generated.generated_scenes import GeneratedScenes
 
 
 @pytest.fixture(scope="session")
-def room(tmp_path_factory):
+def room(scenes_root):
     """A scene of eight 300x400 frames whose cameras and depths are known exactly."""
-    source = GeneratedScenes(
-        str(tmp_path_factory.mktemp("room")), 1, 1, frames=8, image_shape=(300, 400), travel=1.5
-    )
+    source = GeneratedScenes(str(scenes_root), 1, 1, frames=8, image_shape=(300, 400), travel=1.5)
     source.prepare()
     return source.scene("test", source.keys("test")[0])
 
