@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -57,12 +58,19 @@ def bounds_of_photos(
         progress(done, len(groups))
         frames = [photos[member].crop(shape) for member in group.members]
         seen = _depth_of(depth, frames, _NEARER * near)
-        found += [
-            part.flatten() if frame.mask is None else part[frame.mask]
-            for part, frame in zip(seen, frames, strict=True)
-        ]
-    nearest, farthest = percentiles(torch.cat(found))
+        found += [_counting(part, frame) for part, frame in zip(seen, frames, strict=True)]
+    depths = torch.cat(found)
+    if not len(depths):
+        return guess.bounds
+    nearest, farthest = percentiles(depths)
     return Bounds(nearest * _ROOM[0], farthest * _ROOM[1], f"the depth of {depth.name}")
+
+
+def _counting(depth: Float[Tensor, "h w"], frame: CroppedFrame) -> Float[Tensor, " n"]:
+    """The depths of pixels that count."""
+    if frame.mask is None:
+        return depth.flatten()
+    return depth[F.interpolate(frame.mask[None, None].float(), depth.shape)[0, 0] > 0]
 
 
 @torch.no_grad()

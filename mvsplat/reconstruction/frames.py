@@ -21,6 +21,7 @@ from mvsplat.types import Views
 Item = TypeVar("Item")
 # Pictures for people have at most so many pixels along their longer side.
 _SHOWN_SIDE = 512
+_PALE = 224
 
 
 @dataclass
@@ -88,8 +89,9 @@ class UsedPhoto:
         return fitted_shape(self.photograph.shape, _SHOWN_SIDE)
 
     def to_show(self) -> UInt8[Tensor, "3 h w"]:
-        """The whole frame at a size to look at."""
-        return self.photograph.fitted(_SHOWN_SIDE).pixels
+        """The whole frame at a size to look at, pale grey where pixels do not count."""
+        shown = self.photograph.fitted(_SHOWN_SIDE)
+        return shown.pixels if shown.mask is None else shown.pixels.where(shown.mask, _PALE)
 
     def crop(self, shape: Shape) -> CroppedFrame:
         """The middle of the frame, resized to cover ``shape``, with the crop's camera."""

@@ -175,6 +175,7 @@ def test_a_crop_ignores_what_its_photo_does(room):
         crop = photo.crop(shape)
         bright = crop.pixels[0] > 128
         assert crop.mask.shape == shape and (crop.mask == bright).float().mean() > 0.98
+    assert photo.to_show()[0, 0, 0] not in (0, 255) and (photo.to_show()[:, counted] == 255).all()
     assert UsedPhoto(0, Photograph("0", pixels, *camera), 0.0).crop((32, 32)).mask is None
 
 
@@ -199,6 +200,7 @@ def test_a_reconstruction_keeps_the_masks_of_its_photos(
     out = tmp_path / "out"
     scene.save(out)
     assert [path.name for path in (out / "masks").iterdir()] == ["0000_1.jpg.png"]
+    assert "50% of one photo" in (out / "report.html").read_text()
     source = open_scenes(out)
     again = source.scene("test", source.keys("test")[0])
     masks = [again.mask(index) for index in range(2)]

@@ -1,6 +1,7 @@
 """Released weights in ``reconstruct``: what they were trained with, and bounds from depth alone."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -102,6 +103,10 @@ class KnownDepth(mvsplat.DepthSplatDepth):
         return DepthEstimate(depth, none, none[:, :, None], none[..., 0])
 
 
+def reduced(depth, shape):
+    return nn.functional.interpolate(torch.as_tensor(depth)[None, None].float(), shape)[0, 0]
+
+
 def test_bounds_from_depth_are_the_scenes_in_its_own_unit(room):
     found = read_photographs(room, range(len(room)), [f"{i}" for i in range(len(room))], 64)
     photos = [UsedPhoto(index, photo, 0.0) for index, photo in enumerate(found.photographs)]
@@ -114,6 +119,16 @@ def test_bounds_from_depth_are_the_scenes_in_its_own_unit(room):
     # Without the few that are nearest and farthest, with a little room.
     assert 0.8 * low < bounds.near < 1.1 * low and 0.9 * high < bounds.far < 1.4 * high
     assert bounds.origin == "the depth of known"
+    # Pixels that do not count have no part in it: here all from the median on.
+    middle = truth[::50].median()
+    near_parts = [
+        replace(photo, photograph=replace(photo.photograph, mask=mask))
+        for photo in photos
+        for mask in [reduced(room.depth(photo.index), photo.photograph.shape) < middle]
+    ]
+    ending = bounds_of_photos(trained, near_parts, guess)
+    assert 0.9 * middle < ending.far < min(1.4 * middle, 0.8 * bounds.far)
+    assert ending.near == pytest.approx(bounds.near, 0.1)
     # It is asked from half of the guess on, which is its own near bound, as far as in training.
     assert all((near, far) == pytest.approx((0.5, 200)) for _, near, far in model.seen)
     assert len(model.seen) <= 4 and {len(frames) for frames, *_ in model.seen} == {2}

@@ -2,6 +2,7 @@
 
 from html import escape
 from pathlib import Path
+from statistics import fmean
 
 from mvsplat.reconstruction.reconstructed import ReconstructedScene
 from mvsplat.reconstruction.report.tables import table
@@ -24,6 +25,7 @@ def overview(scene: ReconstructedScene, splat: Path) -> str:
     size = splat.stat().st_size / 1e6
     rows = {
         "Photos used": f"{len(scene.context)} of {total} with cameras",
+        **_ignored(scene),
         "Cameras": cameras,
         "Depth bounds": f"{bounds.near:.4g} to {bounds.far:.4g} (from {bounds.origin})",
         **({"Model": before.model} if before.model else {}),
@@ -33,6 +35,16 @@ def overview(scene: ReconstructedScene, splat: Path) -> str:
     }
     notes = "".join(f"<p>{escape(note)}</p>" for note in source.notes)
     return table(rows) + notes
+
+
+def _ignored(scene: ReconstructedScene) -> dict[str, str]:
+    """How much of the photographs does not count, as a row."""
+    masks = [photo.photograph.mask for photo in [*scene.context, *scene.left_out]]
+    shares = [1 - float(mask.float().mean()) for mask in masks if mask is not None]
+    if not shares:
+        return {}
+    photos = "one photo" if len(shares) == 1 else f"{len(shares)} photos"
+    return {"Ignored": f"{fmean(shares):.0%} of {photos}, transparent or masked (pale grey below)"}
 
 
 def _seen(before: Unrefined) -> str:

@@ -91,7 +91,10 @@ def _comparison(scene: ReconstructedScene) -> str:
         pictures = [embedded(photo.to_show().float() / 255, f"photo {photo.name}")]
         if shows_both:
             pictures.append(embedded(before.picture, "before refinement"))
-        error = color_error(score.picture, photo.pixels.float() / 255)
+        truth, mask = photo.pixels.float() / 255, photo.photograph.mask
+        error = color_error(
+            score.picture, truth if mask is None else truth.where(mask, score.picture)
+        )
         pictures += [embedded(score.picture, "the scene"), embedded(error, "error")]
         caption = (
             f"{photo.name}: {in_words(score.values)}"
