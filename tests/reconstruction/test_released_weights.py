@@ -119,6 +119,9 @@ def test_bounds_from_depth_are_the_scenes_in_its_own_unit(room):
     # Without the few that are nearest and farthest, with a little room.
     assert 0.8 * low < bounds.near < 1.1 * low and 0.9 * high < bounds.far < 1.4 * high
     assert bounds.origin == "the depth of known"
+    # It is asked from half of the guess on, which is its own near bound, as far as in training.
+    assert all((near, far) == pytest.approx((0.5, 200)) for _, near, far in model.seen)
+    assert len(model.seen) <= 4 and {len(frames) for frames, *_ in model.seen} == {2}
     # Pixels that do not count have no part in it: here all from the median on.
     middle = truth[::50].median()
     near_parts = [
@@ -129,9 +132,6 @@ def test_bounds_from_depth_are_the_scenes_in_its_own_unit(room):
     ending = bounds_of_photos(trained, near_parts, guess)
     assert 0.9 * middle < ending.far < min(1.4 * middle, 0.8 * bounds.far)
     assert ending.near == pytest.approx(bounds.near, 0.1)
-    # It is asked from half of the guess on, which is its own near bound, as far as in training.
-    assert all((near, far) == pytest.approx((0.5, 200)) for _, near, far in model.seen)
-    assert len(model.seen) <= 4 and {len(frames) for frames, *_ in model.seen} == {2}
 
 
 def test_reconstruct_takes_bounds_from_depth_weights(posed, checkpoint, files):
