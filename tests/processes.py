@@ -18,7 +18,7 @@ def running(pids=(), group: int | None = None) -> list[int]:
     return found
 
 
-def assert_all_end(pids=(), group: int | None = None, seconds: float = 10) -> None:
+def assert_all_end(pids=(), group: int | None = None, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while left := running(pids, group):
         assert time.monotonic() < end, f"processes {left} outlive their parent"

@@ -135,6 +135,7 @@ def _expanded(word: str, folder: Path) -> list[str]:
     return found or [word]
 
 
+@pytest.mark.slow
 def test_every_command_does_what_it_says(reader, monkeypatch, capsys):
     monkeypatch.chdir(reader)
     done = []

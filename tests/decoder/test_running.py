@@ -76,7 +76,7 @@ def test_forked_child_after_use_in_the_parent():
     child = context.Process(target=_render_in_child, args=(queue, gaussians))
     child.start()
     try:
-        assert torch.equal(torch.from_numpy(queue.get(timeout=30)), expected)
+        assert torch.equal(torch.from_numpy(queue.get(timeout=120)), expected)
     finally:
         child.join(5)
         child.kill()

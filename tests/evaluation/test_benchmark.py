@@ -2,7 +2,6 @@
 
 import mmap
 import sys
-import time
 
 import pytest
 import torch
@@ -12,18 +11,27 @@ from mvsplat.evaluation.benchmark import Benchmark, peak_memory, reset_peak_memo
 from mvsplat.types import Batch, Views
 
 
+class Clock:
+    """A clock that goes on only when told to."""
+
+    now = 10.0
+
+    def __call__(self):
+        return self.now
+
+
 class Part(nn.Module):
-    def __init__(self, seconds: float):
+    def __init__(self, clock: Clock, seconds: float):
         super().__init__()
-        self.seconds = seconds
+        self.clock, self.seconds = clock, seconds
 
     def forward(self):
-        time.sleep(self.seconds)
+        self.clock.now += self.seconds
 
 
 class Model:
-    def __init__(self):
-        self.encoder, self.decoder = Part(0.06), Part(0.03)
+    def __init__(self, clock: Clock):
+        self.encoder, self.decoder = Part(clock, 0.06), Part(clock, 0.03)
 
 
 def batch() -> Batch:
@@ -33,17 +41,20 @@ def batch() -> Batch:
     return Batch(views, views, ["a", "b"])
 
 
-def test_times_are_a_scene_and_the_first_call_warms_up():
-    model = Model()
+def test_times_are_a_scene_and_the_first_call_warms_up(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("mvsplat.evaluation.benchmark.perf_counter", clock)
+    model = Model(clock)
     with Benchmark(model) as benchmark:
         for first in (True, False):
             model.encoder()
+            clock.now += 5  # which belongs to neither
             model.decoder()
             cost = benchmark.of_last(batch(), gaussians=7)
             assert cost["warm_up"] is first and cost["gaussians"] == 7
-    assert 0.03 <= cost["encoder_seconds"] < 0.06
-    assert 0.015 <= cost["decoder_seconds"] < 0.03
-    assert cost["decoder_seconds_a_view"] == pytest.approx(cost["decoder_seconds"] / 3)
+    assert cost["encoder_seconds"] == pytest.approx(0.03)
+    assert cost["decoder_seconds"] == pytest.approx(0.015)
+    assert cost["decoder_seconds_a_view"] == pytest.approx(0.005)
     assert not model.encoder._forward_pre_hooks and not model.decoder._forward_hooks
 
 

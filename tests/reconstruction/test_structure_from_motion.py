@@ -193,7 +193,7 @@ def test_the_worker_ends_when_the_program_that_started_it_dies(photos, tmp_path,
     )
     assert json.loads(worker.stdout.readline())["stage"] == "features"
     worker.stdin.close()
-    assert worker.wait(timeout=20) == 1
+    assert worker.wait(timeout=60) == 1
     worker.stdout.close()
 
 

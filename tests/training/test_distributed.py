@@ -286,11 +286,7 @@ class Measured(Callback):
 def test_processes_without_depth_or_with_fewer_batches_keep_no_other_waiting(program, tmp_path):
     """Of five scenes one process has three, without depth, the other one two, with it."""
     assert program("fit", "--trainer.max_steps=1", "--model.optimizer.lr=0") == 0, program.err
-    measured = [
-        measured
-        for command in ("fit", "validate")
-        for measured in _measured(command, program.checkpoint(), tmp_path / command)
-    ]
+    measured = _measured(program.checkpoint(), tmp_path)
     model = load_model(program.checkpoint())
     model.decoder.prepare(torch.device("cpu"))
     of_scenes = evaluate(model, [_scene(number, number % 2 == 1) for number in range(5)])
@@ -304,32 +300,40 @@ def test_processes_without_depth_or_with_fewer_batches_keep_no_other_waiting(pro
     assert deep == ["scene1", "scene3"]
 
 
-def _measured(command: str, checkpoint: Path, folder: Path) -> list[dict[str, float]]:
-    """What each of two processes says of its validation."""
-    folder.mkdir()
+COMMANDS = ("fit", "validate")
+
+
+def _measured(checkpoint: Path, folder: Path) -> list[dict[str, float]]:
+    """What each of two processes says of its validation, in training and by itself."""
+    for command in COMMANDS:
+        (folder / command).mkdir()
     result = subprocess.run(
-        [sys.executable, __file__, command, str(checkpoint), str(folder)],
+        [sys.executable, __file__, str(checkpoint), str(folder)],
         capture_output=True,
         text=True,
         timeout=200,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
+    files = [folder / command / f"{rank}.json" for command in COMMANDS for rank in (0, 1)]
+    return [json.loads(file.read_text()) for file in files]
 
 
-def _measure(command: str, checkpoint: str, folder: str) -> None:
+def _measure(checkpoint: str, folder: str) -> None:
     """What the test above starts: two processes on HalfDeep."""
     model = load_model(checkpoint).train()
     model.build_optimizer = lambda parameters: torch.optim.SGD(parameters, lr=0.0)
     model.schedule = None
+    measured = Measured(folder)
     trainer = Trainer(
         accelerator="cpu", strategy="ddp", devices=2, max_steps=2, val_check_interval=2,
         num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-        callbacks=[Measured(folder), Preemption()],
+        callbacks=[measured, Preemption()],
     )  # fmt: skip
-    getattr(trainer, command)(model, datamodule=HalfDeep())
+    for command in COMMANDS:
+        measured.folder = Path(folder, command)
+        getattr(trainer, command)(model, datamodule=HalfDeep())
 
 
 if __name__ == "__main__":

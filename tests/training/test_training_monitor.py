@@ -89,14 +89,14 @@ def test_the_wait_for_data_is_what_loading_takes(make_trainer, tmp_path):
 def test_validation_and_saving_are_no_waiting(make_trainer, tmp_path):
     class SlowSaving(Callback):
         def on_save_checkpoint(self, trainer, pl_module, checkpoint):
-            time.sleep(0.6)
+            time.sleep(1.2)
 
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             if batch_idx == 2:
                 trainer.save_checkpoint(tmp_path / "a.ckpt")
 
     fit(make_trainer, tmp_path, TrainingMonitor(), SlowSaving())
-    assert max(logged(tmp_path)["train/data_wait"]) < 0.5
+    assert max(logged(tmp_path)["train/data_wait"]) < 1.1
 
 
 def test_it_can_be_turned_off(make_trainer, tmp_path):
