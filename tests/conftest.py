@@ -7,8 +7,7 @@ import signal
 import warnings
 from pathlib import Path
 
-IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
-if IS_WORKER:
+if "PYTEST_XDIST_WORKER" in os.environ:
     # Before torch is imported: there are as many processes as cores, for each of them one thread.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -19,6 +18,7 @@ import torch
 from hypothesis import settings
 from lightning.pytorch import Trainer
 from workers import number_of_workers
+from xdist import is_xdist_worker
 
 from mvsplat.__main__ import main
 from mvsplat.machine import bf16_is_faster
@@ -42,9 +42,9 @@ def pytest_xdist_auto_num_workers(config):
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(session, items):
     """Several processes begin with the files that take longest, so that they end together."""
-    if IS_WORKER:
+    if is_xdist_worker(session):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow)
 
@@ -74,10 +74,10 @@ def tiny_config():
 
 
 @pytest.fixture(scope="session")
-def scenes_root(tmp_path_factory):
+def scenes_root(request, tmp_path_factory):
     """Folder in which generated scenes are made, once a session for all of its processes."""
     folder = tmp_path_factory.getbasetemp()
-    folder = (folder.parent if IS_WORKER else folder) / "generated"
+    folder = (folder.parent if is_xdist_worker(request) else folder) / "generated"
     folder.mkdir(exist_ok=True)
     return folder
 
