@@ -19,6 +19,7 @@ from mvsplat.reconstruction.checkpoint import load_trained
 from mvsplat.weights import downloading, hub, known, read_weights
 from mvsplat.weights.locating import find_weights, is_path
 
+torch.manual_seed(0)
 ENCODER = mvsplat.CostVolumeEncoder(
     d_feature=8,
     cnn_widths=(8, 8, 8),
@@ -258,7 +259,9 @@ def test_another_file_than_expected(released, server, cache):
     assert find_weights("room").is_file()
 
 
-@pytest.mark.parametrize("hashed", [HASH[:8], HASH, "0123abcd", "20240131"])
+@pytest.mark.parametrize(
+    "hashed", [HASH[:8], HASH, "0123abcd", "20240131"], ids=["short", "whole", "another's", "date"]
+)
 def test_a_hash_in_the_name(server, cache, hashed):
     server.files[f"/room-{hashed}.pth"] = CONTENT
     if hashed == "0123abcd":
