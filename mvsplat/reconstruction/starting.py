@@ -14,7 +14,7 @@ from mvsplat.geometry.view_groups import ViewGroup, measure_views, neighbour_gro
 from mvsplat.reconstruction.checkpoint import TrainedModel, views_at_once
 from mvsplat.reconstruction.frames import CroppedFrame, as_views
 from mvsplat.reconstruction.scaling import scaling_to
-from mvsplat.reconstruction.widening import pixel_size, widened_by_pixels
+from mvsplat.decoder.widening import pixel_size, widened_by_pixels
 from mvsplat.refinement.judging import split_off
 from mvsplat.refinement.merging import DepthView, Merged, Merging, concatenated, those
 from mvsplat.types import Gaussians
@@ -57,7 +57,7 @@ class PredictedScene:
 
     def widened(self, enlargement: float | int = float("inf")) -> Gaussians:
         """The Gaussians for pictures ``enlargement`` times as fine as the model's; see
-        :mod:`mvsplat.reconstruction.widening`."""
+        :mod:`mvsplat.decoder.widening`."""
         return widened_by_pixels(self.gaussians, self.pixel, enlargement)
 
 

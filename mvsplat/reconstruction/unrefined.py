@@ -9,7 +9,7 @@ from torch import Tensor
 from mvsplat.data.bounds import Bounds
 from mvsplat.data.transforms import Shape
 from mvsplat.decoder import SplattingDecoder
-from mvsplat.reconstruction.widening import widened_by_pixels
+from mvsplat.decoder.widening import widened_by_pixels
 from mvsplat.refinement.merging import DepthView
 from mvsplat.refinement.photographs import Photograph
 from mvsplat.types import Gaussians
@@ -59,7 +59,7 @@ class Unrefined:
         """The Gaussians for pictures of a size, or of any.
 
         A model's are widened so that larger pictures show the scene as the model's own size does,
-        without gaps; see :mod:`mvsplat.reconstruction.widening`.
+        without gaps; see :mod:`mvsplat.decoder.widening`.
 
         Args:
             size: Height and width of the pictures; None for any.

@@ -5,7 +5,7 @@ import torch
 
 from mvsplat import Gaussians, SplattingDecoder, Views
 from mvsplat.reconstruction.scaling import scaling_to
-from mvsplat.reconstruction.widening import pixel_size, widened
+from mvsplat.decoder.widening import pixel_size, widened
 from mvsplat.types import DepthEstimate
 
 NEAR = torch.ones(1, 1)
