@@ -29,6 +29,7 @@ from mvsplat.evaluation.metric_table import with_standard
 from mvsplat.evaluation.scene_means import SceneMeans
 from mvsplat.evaluation.view_scores import model_prediction, score_views
 from mvsplat.losses import LPIPS, MSE, Loss
+from mvsplat.refinement.covering import covered_scenes
 from mvsplat.schedules import OneCycle, Schedule
 from mvsplat.training.fitting_weights import check_weights
 from mvsplat.training.parameter_groups import apply_factors, parameter_groups
@@ -207,7 +208,10 @@ class MVSplat(LightningModule):
         if self.depth_weights is not None:
             assert isinstance(self.encoder, DepthSplatEncoder)
             return self.encoder.depth(batch.context)
-        return self.encoder(batch.context)
+        gaussians = self.encoder(batch.context)
+        if not self.decoder.fill:
+            return gaussians
+        return covered_scenes(gaussians, self.decoder, batch.context)  # no viewer fills
 
     def _evaluate(self, batch: Batch) -> dict[str, Any]:
         gaussians = self.encoder(batch.context)

@@ -34,6 +34,14 @@ class _Movable:
         """A copy in page-locked memory; torch's DataLoader calls this."""
         return self._with_each(lambda value: value.pin_memory())
 
+    def part(self, number: int):
+        """One scene of the batch, as a batch of one."""
+        return self._with_each(
+            lambda value: (
+                value.part(number) if isinstance(value, _Movable) else value[number : number + 1]
+            )
+        )
+
     def _with_each(self, move: Callable[[Any], Any]):
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         movable = {k: v for k, v in values.items() if isinstance(v, (Tensor, _Movable))}

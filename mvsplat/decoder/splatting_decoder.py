@@ -37,8 +37,9 @@ class SplattingDecoder(Configurable, nn.Module):
             the optical axis, 0 where nothing was drawn.
         fill: Fill what no Gaussian covers from the colours around it, not with the background: what
             lies beyond the edges of all context views becomes a blurred continuation, where black
-            would be far off. ``alpha`` tells what was filled. Renderings only: scenes that are
-            exported have no more in them.
+            would be far off. ``alpha`` tells what was filled. Renderings only; as no viewer fills,
+            ``predict`` and ``reconstruct`` make the Gaussians that they write opaque and wide
+            enough to look the same without.
         scale_invariant: Measure distances in units of each view's near bound, so that the fixed
             near plane (0.2 of it) suits scenes of any size; changes nothing else.
         engine: ``gsplat`` (CUDA), ``cpu`` (any device, computes on the CPU) or ``auto``: gsplat for

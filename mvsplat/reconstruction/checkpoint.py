@@ -27,7 +27,7 @@ class TrainedModel:
 
     Args:
         encoder: In eval mode.
-        decoder: Renders what it predicts.
+        decoder: Renders what it predicts, and fills nothing.
         image_shape: Height and width of the views in training.
         near: Their near bound, which sets the scale of the scenes the encoder knows.
         far: Their far bound.
@@ -35,6 +35,7 @@ class TrainedModel:
         good_for: What it was trained on, in a phrase, as far as it is known.
         precision: "32", or "bf16" to compute convolutions and matrix products in it.
         context_views: How many views it saw at once, at least and at most.
+        filling: The decoder of training, where it fills what no Gaussian covers.
     """
 
     encoder: Encoder
@@ -46,6 +47,7 @@ class TrainedModel:
     good_for: str = ""
     precision: Literal["32", "bf16"] = "32"
     context_views: tuple[int, int] = _USUAL_VIEWS
+    filling: SplattingDecoder | None = None
 
     @property
     def device(self) -> torch.device:
@@ -100,12 +102,13 @@ def load_trained(checkpoint: str | Path, device: torch.device | str = "cpu") -> 
     """
     weights = read_weights(checkpoint)
     encoder, decoder = weights.build_encoder(), weights.build_decoder()
-    model = TrainedModel(encoder, decoder, good_for=weights.good_for, **_training(weights))
+    filling = weights.build_decoder().to(device).eval() if decoder.fill else None
     # Pictures and scores show what is in the splat: no viewer fills what no Gaussian covers.
-    model.decoder.fill = False
-    model.encoder.to(device).requires_grad_(False)
-    model.decoder.to(device).eval()
-    return model
+    decoder.fill = False
+    encoder.to(device).requires_grad_(False)
+    decoder.to(device).eval()
+    training = _training(weights)
+    return TrainedModel(encoder, decoder, good_for=weights.good_for, filling=filling, **training)
 
 
 def load_trained_depth(weights: str | Path, device: torch.device | str = "cpu") -> TrainedDepth:

@@ -1,11 +1,15 @@
 """From photographs to Gaussians: the steps of ``mvsplat.reconstruct``."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mvsplat.data.bounds import with_given
 from mvsplat.data.transforms import Shape
+from mvsplat.decoder import SplattingDecoder
 from mvsplat.reconstruction.checkpoint import (
     Precision,
     TrainedDepth,
@@ -23,13 +27,15 @@ from mvsplat.reconstruction.inputs import open_input
 from mvsplat.reconstruction.refinement import Refine, refine_on, refinement_settings
 from mvsplat.reconstruction.result import Reconstruction
 from mvsplat.reconstruction.stages import Stages
-from mvsplat.reconstruction.starting import predict_all, whole_shape
+from mvsplat.reconstruction.starting import PredictedScene, predict_all, whole_shape
 from mvsplat.reconstruction.unrefined import Unrefined
+from mvsplat.refinement.covering import cameras_between, covered
 from mvsplat.refinement.optimization import Settings
 from mvsplat.refinement.photographs import DEFAULT_SIZE
 from mvsplat.refinement.starting import NETWORK
 
 PREDICTING = "Predicting Gaussians"
+COVERING = "Closing gaps"
 LOOKING = "Estimating depth"
 
 
@@ -146,7 +152,18 @@ def reconstruct(
                 chosen = _with_bounds_of(depth, chosen, wanted, stages)
         shape = given_shape or _whole_frames(chosen.used, model)
         with stages.stage(PREDICTING):
-            before = _predicted(model, chosen, shape, views, stages)
+            predicted = predict_all(
+                model,
+                [photo.crop(shape) for photo in chosen.used],
+                chosen.depth.bounds,
+                views,
+                chosen.depth.points,
+                lambda done, total: stages.update(PREDICTING, done, total),
+            )
+        if model.filling is not None:
+            with stages.stage(COVERING):
+                predicted = _covered(model.filling, predicted, chosen, shape, seed, stages)
+        before = _unrefined(model, predicted, shape)
         refinement = None
         if settings is not None:
             bounds, points = chosen.depth.bounds, chosen.source.scene.points
@@ -180,29 +197,44 @@ def _with_bounds_of(
     return chosen._replace(depth=DepthRange(bounds, chosen.depth.points))
 
 
-def _predicted(
-    model: TrainedModel, chosen: ChosenPhotos, shape: Shape, views: int | None, stages: Stages
-) -> Unrefined:
-    """What the network says of all photographs."""
-    found = predict_all(
-        model,
-        [photo.crop(shape) for photo in chosen.used],
-        chosen.depth.bounds,
-        views,
-        chosen.depth.points,
-        lambda done, total: stages.update(PREDICTING, done, total),
+def _covered(
+    filling: SplattingDecoder,
+    predicted: PredictedScene,
+    chosen: ChosenPhotos,
+    shape: Shape,
+    seed: int,
+    stages: Stages,
+) -> PredictedScene:
+    """The scene with Gaussians that show without filling what the model's own decoder shows."""
+    frames = [photo.crop(shape) for photo in chosen.used]
+    extrinsics = torch.stack([frame.extrinsics for frame in frames])
+    intrinsics = torch.stack([frame.intrinsics for frame in frames])
+    gaussians = covered(
+        predicted.gaussians,
+        filling,
+        cameras_between(extrinsics, intrinsics, predicted.pairs),
+        predicted.pixel,
+        chosen.depth.bounds.near,
+        shape,
+        seed,
+        lambda done, total: stages.update(COVERING, done, total),
     )
+    return replace(predicted, gaussians=gaussians)
+
+
+def _unrefined(model: TrainedModel, predicted: PredictedScene, shape: Shape) -> Unrefined:
+    """What the network says of all photographs."""
     return Unrefined(
-        found.gaussians,
+        predicted.gaussians,
         model.decoder,
         NETWORK,
         _in_words(model),
         shape,
-        found.pixel,
-        found.photograph,
-        found.confidence,
-        found.views,
-        (len(found.groups), max(len(group.members) for group in found.groups)),
+        predicted.pixel,
+        predicted.photograph,
+        predicted.confidence,
+        predicted.views,
+        (len(predicted.groups), max(len(group.members) for group in predicted.groups)),
     )
 
 

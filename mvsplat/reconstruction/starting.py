@@ -10,11 +10,11 @@ from torch import Tensor
 
 from mvsplat.data.bounds import Bounds
 from mvsplat.data.transforms import Shape
+from mvsplat.decoder.widening import pixel_size, widened_by_pixels
 from mvsplat.geometry.view_groups import ViewGroup, measure_views, neighbour_groups, neighbours
 from mvsplat.reconstruction.checkpoint import TrainedModel, views_at_once
 from mvsplat.reconstruction.frames import CroppedFrame, as_views
 from mvsplat.reconstruction.scaling import scaling_to
-from mvsplat.decoder.widening import pixel_size, widened_by_pixels
 from mvsplat.refinement.judging import split_off
 from mvsplat.refinement.merging import DepthView, Merged, Merging, concatenated, those
 from mvsplat.types import Gaussians
@@ -37,6 +37,7 @@ class PredictedScene:
         pixel: How large a pixel of the model's pictures is at each Gaussian's place.
         views: Of each photograph the depth that the network saw; None if the encoder tells none.
         groups: Which photographs were seen together.
+        pairs: Photographs each of which shows most of what the other one does.
     """
 
     gaussians: Gaussians
@@ -45,6 +46,7 @@ class PredictedScene:
     pixel: Float[Tensor, " g"]
     views: list[DepthView] | None
     groups: list[ViewGroup]
+    pairs: list[tuple[int, int]]
 
     @property
     def depth(self) -> Float[Tensor, "n h w"] | None:
@@ -93,13 +95,15 @@ def predict_all(
     intrinsics = torch.stack([frame.intrinsics for frame in frames])
     pairs = measure_views(extrinsics, intrinsics, bounds.near, bounds.far, points)
     groups = neighbour_groups(pairs, size)
-    collected = _Collected(frames, neighbours(pairs, _COMPARED), groups, bounds)
+    compared = neighbours(pairs, _COMPARED)
+    collected = _Collected(frames, compared, groups, bounds)
     progress(0, len(groups))
     for done, group in enumerate(groups, 1):
         members = [frames[member] for member in group.members]
         collected.add(group, predict(model, members, bounds))
         progress(done, len(groups))
-    return collected.scene()
+    nearest = {(i, int(found[0])) for i, found in enumerate(compared) if len(found)}
+    return collected.scene(sorted({(min(pair), max(pair)) for pair in nearest}))
 
 
 @torch.no_grad()
@@ -178,7 +182,7 @@ class _Collected:
             pixel_size(predicted.means[0], as_views(members, *self.bounds[:2])),
         )
 
-    def scene(self) -> PredictedScene:
+    def scene(self, pairs: list[tuple[int, int]]) -> PredictedScene:
         """All of it."""
         merged = concatenated([*([self.merging.result()] if self.views else []), *self.whole])
         views = None
@@ -191,7 +195,13 @@ class _Collected:
                 "white is what counts, and black is ignored"
             )
         return PredictedScene(
-            gaussians, merged.photograph, merged.confidence, merged.pixel, views, self.groups
+            gaussians,
+            merged.photograph,
+            merged.confidence,
+            merged.pixel,
+            views,
+            self.groups,
+            pairs,
         )
 
 

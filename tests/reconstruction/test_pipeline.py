@@ -192,12 +192,19 @@ def test_warnings_name_what_is_wrong(posed, checkpoint):
 
 
 def test_pictures_show_what_is_in_the_splat_even_if_the_decoder_of_training_fills(
-    checkpoint, tmp_path
+    posed, checkpoint, scene, tmp_path
 ):
     content = torch.load(checkpoint, weights_only=True)
     content["mvsplat"]["decoder"] = mvsplat.SplattingDecoder(fill=True).config
     torch.save(content, tmp_path / "filling.ckpt")
-    assert load_trained(tmp_path / "filling.ckpt").decoder.fill is False
+    options = {"max_photos": 2, "held_out": 3, **PREDICTED}
+    filling = mvsplat.reconstruct(posed, tmp_path / "filling.ckpt", **options)
+    assert filling.decoder.fill is False
+    # What was filled is covered by the Gaussians, which are where they were.
+    assert torch.equal(filling.gaussians.means, scene.gaussians.means)
+    pose = filling.cameras.frames[0].extrinsics
+    plain, closed = scene.render(pose).alpha, filling.render(pose).alpha
+    assert closed[plain < 0.5].mean() > plain[plain < 0.5].mean() + 0.1
 
 
 def test_checkpoints_of_every_kind(checkpoint, tmp_path):

@@ -1,0 +1,175 @@
+"""Gaussians that cover by themselves what the decoder of their training filled.
+
+A model that is trained with a decoder which fills what no Gaussian covers (``SplattingDecoder``'s
+``fill``) may leave its Gaussians faint: colours are right all the same. No viewer fills, and shows
+such a scene far too dark. So opacities and sizes are fitted until the scene looks, unfilled, as its
+own decoder shows it, from the cameras of its photographs and between them. Photographs are not
+compared with; places, orientations and colours stay.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise, product
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mvsplat.decoder import SplattingDecoder
+from mvsplat.decoder.widening import pixel_size
+from mvsplat.geometry.trajectories import through_cameras
+from mvsplat.refinement.engine import Engine
+from mvsplat.refinement.engines import engine_for
+from mvsplat.refinement.parameters import Parameters, Rates
+from mvsplat.refinement.photographs import Photograph
+from mvsplat.types import Gaussians, Views
+
+# First all Gaussians alike: how many times each is laid over itself, and how far it is widened, in
+# pixels; as suits so many of the pictures.
+_LAYERS, _WIDER, _SAMPLE = (1.0, 1.5, 2.0, 3.0, 5.0), (0.0, 0.2, 0.35, 0.5, 0.7, 1.0), 6
+# Then each one: looks at every picture, steps at most, and rates, which fall to a tenth.
+_LOOKS, _MOST = 20, 300
+_SCALES, _OPACITIES, _LEFT = 2e-2, 1e-1, 0.1
+# Cameras on the way from one photograph's to another's: a quarter, a half, three quarters of it.
+_STOPS = 5
+
+Progress = Callable[[int, int], None]
+"""Is told how many steps are done, and of how many."""
+
+
+def cameras_between(
+    extrinsics: Float[Tensor, "v 4 4"],
+    intrinsics: Float[Tensor, "v 3 3"],
+    pairs: Iterable[tuple[int, int]],
+) -> tuple[Float[Tensor, "c 4 4"], Float[Tensor, "c 3 3"]]:
+    """The cameras themselves, and some on the way from one to another of every pair.
+
+    Args:
+        extrinsics: Camera-to-world matrices.
+        intrinsics: Normalised intrinsics.
+        pairs: Which cameras to go between.
+    """
+    poses, lenses = [extrinsics.double()], [intrinsics.double()]
+    for pair in pairs:
+        way = through_cameras(extrinsics[list(pair)], intrinsics[list(pair)], _STOPS)[1:-1]
+        poses.append(way.extrinsics.double())
+        lenses.append(way.intrinsics.double())
+    return torch.cat(poses), torch.cat(lenses)
+
+
+def covered(
+    gaussians: Gaussians,
+    decoder: SplattingDecoder,
+    cameras: tuple[Float[Tensor, "c 4 4"], Float[Tensor, "c 3 3"]],
+    pixel: Float[Tensor, " g"],
+    near: float,
+    shape: tuple[int, int],
+    seed: int = 0,
+    progress: Progress = lambda done, total: None,
+    engine: Engine | None = None,
+) -> Gaussians:
+    """The Gaussians with opacities and scales with which they need no filling.
+
+    Args:
+        gaussians: A batch of one scene.
+        decoder: The decoder of their training, which fills.
+        cameras: From where they are to look right; see :func:`cameras_between`.
+        pixel: How large a pixel is at each Gaussian's place, in the scene's unit.
+        near: Nearest depth of the scene.
+        shape: Height and width of pictures for which the Gaussians are.
+        seed: Of the order of the cameras.
+        progress: Is told how far it is, and may raise what ends the work.
+        engine: What makes the steps; None takes the fastest.
+    """
+    engine = engine or engine_for(gaussians.means.device)
+    pictures = [
+        _picture(gaussians, decoder, camera, near, shape) for camera in zip(*cameras, strict=True)
+    ]
+    start = _covered_alike(gaussians, pictures, pixel.to(gaussians.scales), near, engine)
+    parameters = Parameters.from_gaussians(start)
+    total = min(_LOOKS * len(pictures), _MOST)
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    for step in range(total):
+        order = order or torch.randperm(len(pictures), generator=generator).tolist()
+        fading = _LEFT ** (step / total)
+        rates = Rates(0.0, fading * _SCALES, 0.0, 0.0, 0.0, fading * _OPACITIES)
+        engine.step(parameters, pictures[order.pop()], rates, near, parameters.degree)
+        progress(step + 1, total)
+    fitted = parameters.to_gaussians()
+    return replace(gaussians, scales=fitted.scales, opacities=fitted.opacities)
+
+
+@torch.inference_mode(False)  # steps have gradients, where no decoder of ours computes them
+def covered_scenes(gaussians: Gaussians, decoder: SplattingDecoder, views: Views) -> Gaussians:
+    """Each scene of a batch, :func:`covered` for the views that it was predicted from.
+
+    Args:
+        gaussians: The scenes.
+        decoder: The decoder of their training, which fills.
+        views: What the encoder saw.
+    """
+    scenes = []
+    for number in range(len(gaussians.means)):
+        one, seen = gaussians.part(number), views.part(number)
+        poses, lenses = seen.extrinsics[0].cpu(), seen.intrinsics[0].cpu()
+        scenes.append(
+            covered(
+                one,
+                decoder,
+                cameras_between(poses, lenses, pairwise(range(len(poses)))),
+                pixel_size(one.means[0], seen),
+                float(seen.near.min()),
+                (views.image.shape[-2], views.image.shape[-1]),
+            )
+        )
+    opacities = torch.cat([scene.opacities for scene in scenes])
+    return replace(gaussians, scales=torch.cat([s.scales for s in scenes]), opacities=opacities)
+
+
+@torch.no_grad()
+def _picture(
+    gaussians: Gaussians,
+    decoder: SplattingDecoder,
+    camera: Sequence[Tensor],
+    near: float,
+    shape: tuple[int, int],
+) -> Photograph:
+    """What the decoder shows."""
+    extrinsics, intrinsics = (
+        matrix[None, None].to(gaussians.means.device).float() for matrix in camera
+    )
+    unit = gaussians.means.new_full((1, 1), near)
+    color = decoder(gaussians, extrinsics, intrinsics, unit, unit, shape).color[0, 0]
+    pixels = (255 * color.clamp(0, 1)).round().to(torch.uint8).cpu()
+    return Photograph("", pixels, camera[0].cpu().double(), camera[1].cpu().double())
+
+
+def _covered_alike(
+    gaussians: Gaussians,
+    pictures: Sequence[Photograph],
+    pixel: Float[Tensor, " g"],
+    near: float,
+    engine: Engine,
+) -> Gaussians:
+    """The Gaussians as suits most of the pictures best, all changed in the same way."""
+    every = max(1, len(pictures) // _SAMPLE)
+    sample = pictures[::-every][:_SAMPLE]  # those between photographs are the last ones
+
+    def error(candidate: Gaussians) -> float:
+        parameters = Parameters.from_gaussians(candidate)
+        shown = (engine.render(parameters, p, near, parameters.degree).cpu() for p in sample)
+        return sum(
+            float((color - picture.pixels / 255).square().mean())
+            for color, picture in zip(shown, sample, strict=True)
+        )
+
+    candidates = (
+        replace(
+            gaussians,
+            opacities=1 - (1 - gaussians.opacities) ** layers,
+            scales=(gaussians.scales.square() + (wider * pixel[None, :, None]) ** 2).sqrt(),
+        )
+        for layers, wider in product(_LAYERS, _WIDER)
+    )
+    return min(candidates, key=error)
