@@ -4,10 +4,12 @@ import os
 
 import pytest
 
-from mvsplat.machine import usable_cores
+from mvsplat.machine import free_memory, usable_cores
 
 FILES_A_WORKER = 4
 """So many files of tests take longer than another process needs to import what they do."""
+MEMORY_A_WORKER = 6 * 2**30
+"""Bytes that most of a process's tests leave with it, as the program keeps what it freed."""
 
 
 def number_of_workers(config: pytest.Config) -> int | None:
@@ -22,4 +24,6 @@ def number_of_workers(config: pytest.Config) -> int | None:
         file for path in asked for file in (path.rglob("test_*.py") if path.is_dir() else [path])
     }
     workers = min(usable_cores(), len(files) // FILES_A_WORKER)
+    if (free := free_memory()) is not None:
+        workers = min(workers, free // MEMORY_A_WORKER)
     return 0 if workers < 2 or config.option.capture == "no" else workers

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mvsplat import Gaussians, SplattingDecoder, Views
-from mvsplat.reconstruction.scaling import scaling_to
 from mvsplat.decoder.widening import pixel_size, widened
+from mvsplat.reconstruction.scaling import scaling_to
 from mvsplat.types import DepthEstimate
 
 NEAR = torch.ones(1, 1)
