@@ -26,9 +26,10 @@ from mvsplat.types import Gaussians, Views
 
 # First all Gaussians alike: how many times each is laid over itself, and how far it is widened, in
 # pixels; as suits so many of the pictures.
-_LAYERS, _WIDER, _SAMPLE = (1.0, 1.5, 2.0, 3.0, 5.0), (0.0, 0.2, 0.35, 0.5, 0.7, 1.0), 6
-# Then each one: looks at every picture, steps at most, and rates, which fall to a tenth.
-_LOOKS, _MOST = 20, 300
+_LAYERS, _WIDER, _SAMPLE = (1.0, 1.5, 2.5, 4.0), (0.0, 0.3, 0.5, 0.7, 1.0), 4
+# Then each one: looks at every picture, steps at most, Gaussians in all of them at most (a few
+# seconds' work), and rates, which fall to a tenth.
+_LOOKS, _MOST, _WORK = 20, 300, 15_000_000
 _SCALES, _OPACITIES, _LEFT = 2e-2, 1e-1, 0.1
 # Cameras on the way from one photograph's to another's: a quarter, a half, three quarters of it.
 _STOPS = 5
@@ -82,14 +83,14 @@ def covered(
         engine: What makes the steps; None takes the fastest.
     """
     engine = engine or engine_for(gaussians.means.device)
-    pictures = [
-        _picture(gaussians, decoder, camera, near, shape) for camera in zip(*cameras, strict=True)
-    ]
+    places = list(zip(*cameras, strict=True))
+    total = min(_LOOKS * len(places), _MOST, max(1, _WORK // gaussians.means.shape[1]))
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(places), generator=generator).tolist()
+    pictures = [_picture(gaussians, decoder, places[place], near, shape) for place in order[:total]]
     start = _covered_alike(gaussians, pictures, pixel.to(gaussians.scales), near, engine)
     parameters = Parameters.from_gaussians(start)
-    total = min(_LOOKS * len(pictures), _MOST)
-    generator = torch.Generator().manual_seed(seed)
-    order: list[int] = []
+    order = []
     for step in range(total):
         order = order or torch.randperm(len(pictures), generator=generator).tolist()
         fading = _LEFT ** (step / total)
@@ -153,8 +154,7 @@ def _covered_alike(
     engine: Engine,
 ) -> Gaussians:
     """The Gaussians as suits most of the pictures best, all changed in the same way."""
-    every = max(1, len(pictures) // _SAMPLE)
-    sample = pictures[::-every][:_SAMPLE]  # those between photographs are the last ones
+    sample = pictures[:_SAMPLE]
 
     def error(candidate: Gaussians) -> float:
         parameters = Parameters.from_gaussians(candidate)
