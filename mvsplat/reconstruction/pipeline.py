@@ -216,6 +216,7 @@ def _covered(
         predicted.pixel,
         chosen.depth.bounds.near,
         shape,
+        all(frame.mask is None for frame in frames),
         seed,
         lambda done, total: stages.update(COVERING, done, total),
     )

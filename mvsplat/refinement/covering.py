@@ -18,7 +18,7 @@ from torch import Tensor
 from mvsplat.decoder import SplattingDecoder
 from mvsplat.decoder.widening import pixel_size
 from mvsplat.geometry.trajectories import through_cameras
-from mvsplat.refinement.engine import Engine
+from mvsplat.refinement.engine import Engine, masked_mse
 from mvsplat.refinement.engines import engine_for
 from mvsplat.refinement.parameters import Parameters, Rates
 from mvsplat.refinement.photographs import Photograph
@@ -31,6 +31,8 @@ _LAYERS, _WIDER, _SAMPLE = (1.0, 1.5, 2.5, 4.0), (0.0, 0.3, 0.5, 0.7, 1.0), 4
 # seconds' work), and rates, which fall to a tenth.
 _LOOKS, _MOST, _WORK = 20, 300, 15_000_000
 _SCALES, _OPACITIES, _LEFT = 2e-2, 1e-1, 0.1
+# Where a Gaussian could show anything: opaque and widened by so many pixels, it shows this much.
+_SOLID, _THERE = 0.5, 0.5
 # Cameras on the way from one photograph's to another's: a quarter, a half, three quarters of it.
 _STOPS = 5
 
@@ -65,6 +67,7 @@ def covered(
     pixel: Float[Tensor, " g"],
     near: float,
     shape: tuple[int, int],
+    holes: bool = True,
     seed: int = 0,
     progress: Progress = lambda done, total: None,
     engine: Engine | None = None,
@@ -78,17 +81,26 @@ def covered(
         pixel: How large a pixel is at each Gaussian's place, in the scene's unit.
         near: Nearest depth of the scene.
         shape: Height and width of pictures for which the Gaussians are.
+        holes: Whether what lies between Gaussians is covered, too, by those around it. It must not
+            be where pixels of the photographs do not count.
         seed: Of the order of the cameras.
         progress: Is told how far it is, and may raise what ends the work.
         engine: What makes the steps; None takes the fastest.
     """
     engine = engine or engine_for(gaussians.means.device)
+    pixel = pixel.to(gaussians.scales)
+    solid = None
+    if not holes:
+        ones = torch.ones_like(gaussians.opacities)
+        solid = replace(_wider(gaussians, _SOLID * pixel), opacities=ones)
     places = list(zip(*cameras, strict=True))
     total = min(_LOOKS * len(places), _MOST, max(1, _WORK // gaussians.means.shape[1]))
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(places), generator=generator).tolist()
-    pictures = [_picture(gaussians, decoder, places[place], near, shape) for place in order[:total]]
-    start = _covered_alike(gaussians, pictures, pixel.to(gaussians.scales), near, engine)
+    pictures = [
+        _picture(gaussians, solid, decoder, places[place], near, shape) for place in order[:total]
+    ]
+    start = _covered_alike(gaussians, pictures, pixel, near, engine)
     parameters = Parameters.from_gaussians(start)
     order = []
     for step in range(total):
@@ -131,19 +143,27 @@ def covered_scenes(gaussians: Gaussians, decoder: SplattingDecoder, views: Views
 @torch.no_grad()
 def _picture(
     gaussians: Gaussians,
+    solid: Gaussians | None,
     decoder: SplattingDecoder,
     camera: Sequence[Tensor],
     near: float,
     shape: tuple[int, int],
 ) -> Photograph:
-    """What the decoder shows."""
+    """What the decoder shows; to be compared where ``solid`` Gaussians show anything, if given."""
     extrinsics, intrinsics = (
         matrix[None, None].to(gaussians.means.device).float() for matrix in camera
     )
     unit = gaussians.means.new_full((1, 1), near)
-    color = decoder(gaussians, extrinsics, intrinsics, unit, unit, shape).color[0, 0]
-    pixels = (255 * color.clamp(0, 1)).round().to(torch.uint8).cpu()
-    return Photograph("", pixels, camera[0].cpu().double(), camera[1].cpu().double())
+    view = extrinsics, intrinsics, unit, unit, shape
+    pixels = (255 * decoder(gaussians, *view).color[0, 0].clamp(0, 1)).round().to(torch.uint8)
+    pose, lens = (matrix.cpu().double() for matrix in camera)
+    there = None if solid is None else (decoder(solid, *view).alpha[0, 0] >= _THERE).cpu()
+    return Photograph("", pixels.cpu(), pose, lens, there)
+
+
+def _wider(gaussians: Gaussians, by: Float[Tensor, " g"]) -> Gaussians:
+    """Each Gaussian, its variance larger by a length's square in every direction."""
+    return replace(gaussians, scales=(gaussians.scales.square() + by[:, None].square()).sqrt())
 
 
 def _covered_alike(
@@ -160,15 +180,14 @@ def _covered_alike(
         parameters = Parameters.from_gaussians(candidate)
         shown = (engine.render(parameters, p, near, parameters.degree).cpu() for p in sample)
         return sum(
-            float((color - picture.pixels / 255).square().mean())
+            masked_mse(color, picture.pixels / 255, picture.mask)
             for color, picture in zip(shown, sample, strict=True)
         )
 
     candidates = (
         replace(
-            gaussians,
+            _wider(gaussians, wider * pixel),
             opacities=1 - (1 - gaussians.opacities) ** layers,
-            scales=(gaussians.scales.square() + (wider * pixel[None, :, None]) ** 2).sqrt(),
         )
         for layers, wider in product(_LAYERS, _WIDER)
     )

@@ -89,6 +89,23 @@ def test_without_filling_the_scene_looks_as_it_did_with_it(faint, result):
         assert torch.equal(getattr(result, name), getattr(faint, name))
 
 
+def test_without_holes_nothing_grows_where_nothing_is(photos, faint, views):
+    """Where the pixels of photographs do not count, a filling decoder smears what is around."""
+    pixels = SHAPE[0] * SHAPE[1]
+    upper = torch.arange(pixels).repeat(len(photos)) < pixels // 2
+    half = Gaussians(
+        *(t[:, upper] for t in (faint.means, faint.scales, faint.rotations)),
+        *(t[:, upper] for t in (faint.harmonics, faint.opacities)),
+    )
+    pose = pose_at(-0.35, 0.03)
+    shown, filled = seen(cover(half, views, holes=False), pose), seen(half, pose, fill=True)
+    rows = SHAPE[0] // 2
+    assert psnr(shown[:, : rows - 4], filled[:, : rows - 4]) > 28
+    assert shown[:, rows + 4 :].max() < 0.05
+    assert filled[:, rows + 4 :].mean() > 0.3
+    assert seen(cover(half, views), pose)[:, rows + 4 :].max() > 0.1
+
+
 def test_the_same_seed_gives_the_same_bits_and_interruptions_go_on(faint, views, result):
     again = cover(faint, views)
     assert torch.equal(again.opacities, result.opacities)
