@@ -48,8 +48,12 @@ def widened_by_pixels(
         enlargement: Pixels of the picture in one of the model's, along an axis.
     """
     share = _DILATION * (1 - 1 / max(enlargement, 1.0) ** 2)
-    added = share * pixel.to(gaussians.scales)[None, :, None].square()
-    return replace(gaussians, scales=(gaussians.scales.square() + added).sqrt())
+    return widened_by_variance(gaussians, share * pixel.to(gaussians.scales).square())
+
+
+def widened_by_variance(gaussians: Gaussians, variance: Float[Tensor, " g"]) -> Gaussians:
+    """The Gaussians of a batch of one scene, each wider by a variance in every direction."""
+    return replace(gaussians, scales=(gaussians.scales.square() + variance[:, None]).sqrt())
 
 
 def pixel_size(means: Float[Tensor, "g 3"], views: Views) -> Float[Tensor, " g"]:

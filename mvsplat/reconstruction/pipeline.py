@@ -22,7 +22,7 @@ from mvsplat.reconstruction.checkpoint import (
 from mvsplat.reconstruction.choosing import ChosenPhotos, HeldOut, WantedDepth, choose_readable
 from mvsplat.reconstruction.depth_range import DepthRange
 from mvsplat.reconstruction.depth_weights import bounds_of_photos
-from mvsplat.reconstruction.frames import UsedPhoto
+from mvsplat.reconstruction.frames import CroppedFrame, UsedPhoto
 from mvsplat.reconstruction.inputs import open_input
 from mvsplat.reconstruction.refinement import Refine, refine_on, refinement_settings
 from mvsplat.reconstruction.result import Reconstruction
@@ -152,9 +152,10 @@ def reconstruct(
                 chosen = _with_bounds_of(depth, chosen, wanted, stages)
         shape = given_shape or _whole_frames(chosen.used, model)
         with stages.stage(PREDICTING):
+            crops = [photo.crop(shape) for photo in chosen.used]
             predicted = predict_all(
                 model,
-                [photo.crop(shape) for photo in chosen.used],
+                crops,
                 chosen.depth.bounds,
                 views,
                 chosen.depth.points,
@@ -162,7 +163,9 @@ def reconstruct(
             )
         if model.filling is not None:
             with stages.stage(COVERING):
-                predicted = _covered(model.filling, predicted, chosen, shape, seed, stages)
+                predicted = _covered(
+                    model.filling, predicted, crops, chosen.depth.bounds.near, seed, stages
+                )
         before = _unrefined(model, predicted, shape)
         refinement = None
         if settings is not None:
@@ -200,13 +203,12 @@ def _with_bounds_of(
 def _covered(
     filling: SplattingDecoder,
     predicted: PredictedScene,
-    chosen: ChosenPhotos,
-    shape: Shape,
+    frames: list[CroppedFrame],
+    near: float,
     seed: int,
     stages: Stages,
 ) -> PredictedScene:
     """The scene with Gaussians that show without filling what the model's own decoder shows."""
-    frames = [photo.crop(shape) for photo in chosen.used]
     extrinsics = torch.stack([frame.extrinsics for frame in frames])
     intrinsics = torch.stack([frame.intrinsics for frame in frames])
     gaussians = covered(
@@ -214,8 +216,8 @@ def _covered(
         filling,
         cameras_between(extrinsics, intrinsics, predicted.pairs),
         predicted.pixel,
-        chosen.depth.bounds.near,
-        shape,
+        near,
+        (frames[0].pixels.shape[-2], frames[0].pixels.shape[-1]),
         all(frame.mask is None for frame in frames),
         seed,
         lambda done, total: stages.update(COVERING, done, total),

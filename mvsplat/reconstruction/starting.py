@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mvsplat.data.bounds import Bounds
 from mvsplat.data.transforms import Shape
-from mvsplat.decoder.widening import pixel_size, widened_by_pixels
+from mvsplat.decoder.widening import pixel_size
 from mvsplat.geometry.view_groups import ViewGroup, measure_views, neighbour_groups, neighbours
 from mvsplat.reconstruction.checkpoint import TrainedModel, views_at_once
 from mvsplat.reconstruction.frames import CroppedFrame, as_views
@@ -52,15 +52,6 @@ class PredictedScene:
     def depth(self) -> Float[Tensor, "n h w"] | None:
         """Depth of each photograph along its optical axis; None if the encoder tells none."""
         return None if self.views is None else torch.stack([view.depth for view in self.views])
-
-    def merged(self, enlargement: float | int = float("inf")) -> Merged:
-        """What refinement starts from, for pictures ``enlargement`` times as fine."""
-        return Merged(self.widened(enlargement), self.photograph, self.confidence, self.pixel)
-
-    def widened(self, enlargement: float | int = float("inf")) -> Gaussians:
-        """The Gaussians for pictures ``enlargement`` times as fine as the model's; see
-        :mod:`mvsplat.decoder.widening`."""
-        return widened_by_pixels(self.gaussians, self.pixel, enlargement)
 
 
 def predict_all(

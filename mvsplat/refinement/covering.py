@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvsplat.decoder import SplattingDecoder
-from mvsplat.decoder.widening import pixel_size
+from mvsplat.decoder.widening import pixel_size, widened_by_variance
 from mvsplat.geometry.trajectories import through_cameras
 from mvsplat.refinement.engine import Engine, masked_mse
 from mvsplat.refinement.engines import engine_for
@@ -92,7 +92,7 @@ def covered(
     solid = None
     if not holes:
         ones = torch.ones_like(gaussians.opacities)
-        solid = replace(_wider(gaussians, _SOLID * pixel), opacities=ones)
+        solid = replace(widened_by_variance(gaussians, (_SOLID * pixel).square()), opacities=ones)
     places = list(zip(*cameras, strict=True))
     total = min(_LOOKS * len(places), _MOST, max(1, _WORK // gaussians.means.shape[1]))
     generator = torch.Generator().manual_seed(seed)
@@ -113,7 +113,7 @@ def covered(
     return replace(gaussians, scales=fitted.scales, opacities=fitted.opacities)
 
 
-@torch.inference_mode(False)  # steps have gradients, where no decoder of ours computes them
+@torch.inference_mode(False)  # a trainer predicts in it, but TorchEngine's steps need autograd
 def covered_scenes(gaussians: Gaussians, decoder: SplattingDecoder, views: Views) -> Gaussians:
     """Each scene of a batch, :func:`covered` for the views that it was predicted from.
 
@@ -161,11 +161,6 @@ def _picture(
     return Photograph("", pixels.cpu(), pose, lens, there)
 
 
-def _wider(gaussians: Gaussians, by: Float[Tensor, " g"]) -> Gaussians:
-    """Each Gaussian, its variance larger by a length's square in every direction."""
-    return replace(gaussians, scales=(gaussians.scales.square() + by[:, None].square()).sqrt())
-
-
 def _covered_alike(
     gaussians: Gaussians,
     pictures: Sequence[Photograph],
@@ -186,7 +181,7 @@ def _covered_alike(
 
     candidates = (
         replace(
-            _wider(gaussians, wider * pixel),
+            widened_by_variance(gaussians, (wider * pixel).square()),
             opacities=1 - (1 - gaussians.opacities) ** layers,
         )
         for layers, wider in product(_LAYERS, _WIDER)

@@ -7,6 +7,7 @@ import torch
 
 from mvsplat import Encoder, Gaussians, SplattingDecoder
 from mvsplat.data.bounds import Bounds
+from mvsplat.decoder.widening import widened_by_pixels
 from mvsplat.geometry.projection import camera_rays, pixel_centers
 from mvsplat.reconstruction import checkpoint, scaling
 from mvsplat.reconstruction.checkpoint import TrainedModel
@@ -182,9 +183,12 @@ def test_nothing_is_predicted_of_pixels_that_do_not_count(each, estimates):
 
 def test_widening_is_that_of_the_own_pixels():
     scene = predict_all(model(), ROW[:2], BOUNDS)
-    assert torch.equal(scene.widened(1).scales, scene.gaussians.scales)
+    assert torch.equal(
+        widened_by_pixels(scene.gaussians, scene.pixel, 1).scales, scene.gaussians.scales
+    )
     assert torch.allclose(
-        scene.widened().scales, torch.tensor(0.2**2 + 0.3 * (WALL / SIZE) ** 2).sqrt()
+        widened_by_pixels(scene.gaussians, scene.pixel).scales,
+        torch.tensor(0.2**2 + 0.3 * (WALL / SIZE) ** 2).sqrt(),
     )
 
 
